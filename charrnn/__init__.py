@@ -1,0 +1,31 @@
+"""A character-level recurrent network in numpy: learn a list of names or running text, freeze it
+into one file, and generate more.
+
+    import charrnn
+    charrnn.load("dinosaurs").generate("Tyr", count=5)
+"""
+
+from charrnn.config import GenerationConfig
+from charrnn.decoding import rows_are_exact
+from charrnn.errors import CharRNNError
+from charrnn.generator import Generator, Piece, Sample, Samples, Score, load
+from charrnn.store import Store
+from charrnn.threads import blas_kernel, blas_threads
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CharRNNError",
+    "GenerationConfig",
+    "Generator",
+    "Piece",
+    "Sample",
+    "Samples",
+    "Score",
+    "Store",
+    "__version__",
+    "blas_kernel",
+    "blas_threads",
+    "load",
+    "rows_are_exact",
+]

@@ -21,7 +21,8 @@ def _whole(value: Any) -> Any:
     """42.0 and numpy's integers are whole numbers; everything else is left to strict checking."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return value
-    return int(value) if isinstance(value, numbers.Integral) or value == value // 1 else value
+    number = float(value) if not isinstance(value, numbers.Integral) else int(value)
+    return int(number) if number == number // 1 else value
 
 
 def _real(value: Any) -> Any:
@@ -270,7 +271,8 @@ def _bounds(model: type[BaseModel], path: list[Any], context: dict[str, Any]) ->
     """ "from 0 to 10", from the field's own annotations."""
     names = [part for part in path if isinstance(part, str)]
     field = _owner(model, names).model_fields.get(names[-1]) if names else None
-    low = high = None
+    low: tuple[str, Any] | None = None
+    high: tuple[str, Any] | None = None
     for rule in _constraints(field) if field else ():
         match rule:
             case annotated_types.Ge(bound):

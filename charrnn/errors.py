@@ -51,6 +51,10 @@ class TrainingError(CharRNNError):
     """A training run that can't go on: a loss that is not finite, a checkpoint of another run."""
 
 
+class TrainingInterrupted(CharRNNError):  # noqa: N818  not a fault: it was asked for
+    """A run that was asked to stop. Its checkpoint is saved; the same command goes on from it."""
+
+
 class WeightsError(CharRNNError):
     """A weights file that can't be used. Its children say why."""
 

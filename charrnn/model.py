@@ -222,8 +222,8 @@ class CharRNN:
         self, batch: Batch, state: Array, work: Workspace, rng: np.random.Generator | None
     ) -> tuple[Array, Array, list[Any]]:
         """All layers over a packed batch: (the output layer's input, last states, caches)."""
-        final, caches, dropout = np.empty_like(state), [], self.config.dropout
-        x = None
+        caches: list[Any] = []
+        final, dropout, x = np.empty_like(state), self.config.dropout, None
         for n, layer in enumerate(self._layers):
             layer_work = work.child(f"layer {n}")
             a_x = layer_work.take("a_x", (len(batch.ids), len(layer["b"])), self.dtype)
@@ -232,7 +232,7 @@ class CharRNN:
             else:
                 np.matmul(x, layer["U"], a_x)
                 a_x += layer["b"]
-            layer_input = x
+            layer_input: Array | None = x
             h, final[n], cache = self.cell.forward_sequence(
                 layer, a_x, batch.sizes, state[n], layer_work
             )

@@ -9,6 +9,7 @@ and row j of a step continues row j of the step before: sequences are sorted by 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -117,7 +118,7 @@ def previous_rows(h: Array, sizes: Array, initial: Array, out: Array) -> None:
     first = int(sizes[0])
     out[:first] = initial
     start = 0
-    for size, following in zip(sizes[:-1], sizes[1:], strict=True):
-        end = start + int(size)
+    for size, following in pairwise(sizes.tolist()):
+        end = start + size
         out[end : end + following] = h[start : start + following]
         start = end

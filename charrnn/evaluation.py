@@ -1,0 +1,57 @@
+"""How well a network predicts text that it didn't learn from."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from charrnn.corpus import evaluation_batches
+from charrnn.model import CharRNN
+from charrnn.ops import Workspace
+from charrnn.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The cross-entropy of a split. `characters` counts what was predicted: for names, the end
+    symbol of each too; for running text, all but each block's first.
+    """
+
+    nats_per_character: float
+    sequences: int
+    characters: int
+
+    @property
+    def bits_per_character(self) -> float:
+        """The same in bits."""
+        return float(self.nats_per_character / np.log(2))
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the nats per character: as unsure as among so many equal choices."""
+        return float(np.exp(self.nats_per_character))
+
+    @property
+    def nats_per_sequence(self) -> float:
+        """Nats for a whole name (its end included), or a block of text."""
+        return self.nats_per_character * self.characters / self.sequences
+
+    def to_json(self) -> dict[str, Any]:
+        """As the weights file keeps it."""
+        return asdict(self)
+
+
+def evaluate(
+    model: CharRNN, sequences: Sequence[str], vocabulary: Vocabulary, work: Workspace
+) -> Loss:
+    """The loss over `sequences`, each from a zero state, without dropout."""
+    total, characters = 0.0, 0
+    state = model.init_state(0)
+    for batch, begins in evaluation_batches(sequences, vocabulary):
+        size = int(batch.sizes[0])
+        state = model.init_state(size) if begins else state[:, :, :size]
+        nats, state = model.loss(batch, state, work)
+        total += nats
+        characters += len(batch.ids)
+    return Loss(total / characters, len(sequences), characters)

@@ -1,0 +1,162 @@
+"""From gradients to steps: clipping, schedules, and update rules over flat vectors.
+
+A rule's memory (`moments`) is flat vectors too, so a checkpoint is a copy of them.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from charrnn.config import TrainConfig
+from charrnn.parameters import Array, Parameters
+
+BLOCK = 16_384  # elements updated at a time: the vectors of a block stay in the cache
+
+
+def clip_by_value(gradient: Array, limit: float) -> None:
+    """Each component to within ±limit, in place (Karpathy's minimal character RNN: 5)."""
+    np.clip(gradient, -limit, limit, out=gradient)
+
+
+def clip_by_norm(gradient: Array, limit: float | None) -> float:
+    """Scale the whole gradient down to a Euclidean norm of `limit`, in place; returns its norm.
+
+    Source: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural
+    networks", algorithm 1.
+    """
+    norm = math.sqrt(float(np.dot(gradient, gradient)))
+    if limit is not None and norm > limit:
+        gradient *= gradient.dtype.type(limit / norm)
+    return norm
+
+
+def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
+    """The rate of a step (counted from 0) at `progress` from 0 to 1 through the budget."""
+    shape = {
+        "constant": 1.0,
+        "linear": 1 - progress,
+        "cosine": (1 + math.cos(math.pi * progress)) / 2,
+    }[config.schedule]
+    if config.schedule != "constant":
+        shape = config.final_rate + (1 - config.final_rate) * shape
+    return config.learning_rate * shape * min(1.0, (step + 1) / (config.warmup_steps + 1))
+
+
+class Optimizer(ABC):
+    """An update rule. `moments` holds its memory, flat vectors by name."""
+
+    def __init__(self, params: Parameters, config: TrainConfig) -> None:
+        self.config = config
+        self.moments: dict[str, Array] = {}
+        self._scratch = np.empty(min(BLOCK, params.flat.size), params.flat.dtype)
+        # Weights decay, biases don't: they are few, and shrinking them only shifts the function.
+        self._weights = [params.slices[name] for name in params if params[name].ndim == 2]
+
+    def step(self, params: Array, gradient: Array, rate: float, count: int) -> None:
+        """Update `params` in place.
+
+        Args:
+            params, gradient: flat vectors.
+            rate: the learning rate.
+            count: updates so far, this one included.
+        """
+        decay, real = self.config.weight_decay, params.dtype.type
+        for weights in self._weights if decay else ():
+            if self.decoupled:
+                params[weights] *= real(1 - rate * decay)
+            else:
+                gradient[weights] += real(decay) * params[weights]
+        for start in range(0, params.size, BLOCK):
+            block = slice(start, start + BLOCK)
+            scratch = self._scratch[: params[block].size]
+            self._update(params[block], gradient[block], block, scratch, rate, count)
+
+    decoupled = False
+    """Whether weight decay shrinks the weights themselves, or is added to their gradient."""
+
+    @abstractmethod
+    def _update(
+        self, p: Array, g: Array, block: slice, scratch: Array, rate: float, count: int
+    ) -> None:
+        """Update a block of parameters `p` by its gradient `g`."""
+
+
+class SGD(Optimizer):
+    """p -= rate * g."""
+
+    def _update(
+        self, p: Array, g: Array, block: slice, scratch: Array, rate: float, count: int
+    ) -> None:
+        np.multiply(g, p.dtype.type(rate), scratch)
+        p -= scratch
+
+
+class Adagrad(Optimizer):
+    """s += g^2; p -= rate * g / sqrt(s + epsilon) (Duchi, Hazan & Singer 2011, JMLR 12).
+
+    epsilon stands inside the root, as in Karpathy's minimal character RNN.
+    """
+
+    def __init__(self, params: Parameters, config: TrainConfig) -> None:
+        super().__init__(params, config)
+        self.moments["squares"] = np.zeros_like(params.flat)
+
+    def _update(
+        self, p: Array, g: Array, block: slice, scratch: Array, rate: float, count: int
+    ) -> None:
+        squares, real = self.moments["squares"][block], p.dtype.type
+        np.multiply(g, g, scratch)
+        squares += scratch
+        np.add(squares, real(self.config.epsilon), scratch)
+        np.sqrt(scratch, scratch)
+        np.divide(g, scratch, scratch)
+        scratch *= real(rate)
+        p -= scratch
+
+
+class Adam(Optimizer):
+    """Adaptive moments (Kingma & Ba 2015, algorithm 1).
+
+    m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+    p -= rate * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon)
+    """
+
+    def __init__(self, params: Parameters, config: TrainConfig) -> None:
+        super().__init__(params, config)
+        self.moments["mean"] = np.zeros_like(params.flat)
+        self.moments["square"] = np.zeros_like(params.flat)
+
+    def _update(
+        self, p: Array, g: Array, block: slice, scratch: Array, rate: float, count: int
+    ) -> None:
+        c, real = self.config, p.dtype.type
+        mean, square = self.moments["mean"][block], self.moments["square"][block]
+        # Both corrections move out of the vectors: the root's into epsilon and the rate.
+        root = math.sqrt(1 - c.beta2**count)
+        mean *= real(c.beta1)
+        np.multiply(g, real(1 - c.beta1), scratch)
+        mean += scratch
+        square *= real(c.beta2)
+        np.multiply(g, g, scratch)
+        scratch *= real(1 - c.beta2)
+        square += scratch
+        np.sqrt(square, scratch)
+        scratch += real(c.epsilon * root)
+        np.divide(mean, scratch, scratch)
+        scratch *= real(rate * root / (1 - c.beta1**count))
+        p -= scratch
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)."""
+
+    decoupled = True
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adagrad": Adagrad,
+    "adam": Adam,
+    "adamw": AdamW,
+}

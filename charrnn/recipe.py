@@ -1,0 +1,113 @@
+"""Recipes: everything that a training follows from, as a TOML file or from defaults by size.
+
+name = "dinosaurs"
+data = ["dinosaurs.txt"]     # beside the recipe
+[corpus]                     # CorpusConfig
+[network]                    # NetworkConfig
+[training]                   # TrainConfig
+"""
+
+import re
+import tomllib
+import unicodedata
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import tomli_w
+from pydantic import Field
+
+from charrnn.config import (
+    MODEL_NAME_PATTERN,
+    CorpusConfig,
+    NetworkConfig,
+    Settings,
+    TrainConfig,
+)
+from charrnn.corpus import Corpus
+from charrnn.errors import ConfigError, CorpusError, FieldProblem
+
+SUFFIX = ".toml"
+
+
+class Recipe(Settings):
+    """A training, whole. What isn't given follows from the size of the data (`completed`)."""
+
+    name: str = Field(pattern=f"^{MODEL_NAME_PATTERN}$", description="the model's name")
+    data: list[Annotated[str, Field(min_length=1)]] = Field(
+        min_length=1, description="files, relative to the recipe"
+    )
+    corpus: CorpusConfig = CorpusConfig()
+    network: NetworkConfig = NetworkConfig()
+    training: TrainConfig = TrainConfig()
+
+    def paths(self, folder: Path) -> list[Path]:
+        """The data files, for a recipe in `folder`."""
+        return [folder / file for file in self.data]
+
+    def completed(self, corpus: Corpus) -> Self:
+        """The recipe with every value written out: what it doesn't say, by the size of the data."""
+        network, training = defaults_for(corpus)
+        return self.changed(
+            corpus=self.corpus.changed(kind=corpus.kind, case=corpus.vocabulary.case),
+            network=NetworkConfig.checked(
+                {**network, **self.network.model_dump(exclude_unset=True)}
+            ),
+            training=TrainConfig.checked(
+                {**training, **self.training.model_dump(exclude_unset=True)}
+            ),
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values without nulls: for TOML, and for the weights file."""
+        return _without_nulls(self.model_dump())
+
+
+def defaults_for(corpus: Corpus) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The network and the training that suit the size of a corpus: small lists want more dropout.
+
+    How these were found stands in docs/training.md.
+    """
+    characters = corpus.characters("train")
+    if corpus.kind == "text":
+        network = {"hidden_size": 256, "dropout": 0.1}
+        return network, {"batch_size": 32, "seq_length": 64}
+    if characters < 8_000:
+        return {"hidden_size": 128, "dropout": 0.6}, {"batch_size": 16, "weight_decay": 0.05}
+    if characters < 60_000:
+        return {"hidden_size": 256, "dropout": 0.6}, {"batch_size": 32, "weight_decay": 0.05}
+    network = {"hidden_size": 256, "dropout": 0.3}
+    return network, {"batch_size": 64, "weight_decay": 0.05, "averaging": 0.998}
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from a TOML file. Raises ConfigError, and CorpusError where it can't be read."""
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise CorpusError(f"{path}: can't be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([FieldProblem("recipe", "must be TOML", str(error))], str(path)) from None
+    return Recipe.checked({"name": name_for(path), **values}, str(path))
+
+
+def recipe_for(data: Path) -> Recipe:
+    """The recipe of a bare data file, named after it."""
+    return Recipe.checked({"name": name_for(data), "data": [str(data.resolve())]})
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """A recipe as TOML."""
+    return tomli_w.dumps(recipe.plain())
+
+
+def name_for(path: Path) -> str:
+    """A model name after a file's: "My List.txt" gives "my-list"."""
+    plain = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9._-]+", "-", plain).strip("-._")[:64]
+    return name or "model"
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return value

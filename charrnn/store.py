@@ -1,0 +1,190 @@
+"""The weights folder: a folder a model, a file a version, and which version is live.
+
+weights/dinosaurs/
+  3f9ac2….safetensors    immutable, named by the SHA-256 of its bytes
+  CURRENT.json           which file is live, its scores, when, why; replaced atomically
+  history.jsonl          one line for each promotion
+  run/                   checkpoint and metrics of the last training
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from charrnn.config import MODEL_NAME_PATTERN
+from charrnn.errors import (
+    ConfigError,
+    FieldProblem,
+    PromotionError,
+    WeightsCorruptError,
+    WeightsMissingError,
+)
+from charrnn.files import append_line, read_json_lines, write_atomically
+from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
+
+SUFFIX = ".safetensors"
+SHORT_VERSION = 12  # hex digits that people and answers name a version by
+SHORTEST_PREFIX = 6
+
+
+def default_root() -> Path:
+    """Where weights are when nobody says: CHARRNN_WEIGHTS, the repository that this library runs
+    from, or `weights` in the current folder.
+    """
+    named = os.environ.get("CHARRNN_WEIGHTS")
+    if named:
+        return Path(named)
+    repository = Path(__file__).resolve().parent.parent
+    if (repository / "pyproject.toml").is_file():
+        return repository / "weights"
+    return Path("weights")
+
+
+@dataclass(frozen=True)
+class Current:
+    """What CURRENT.json says."""
+
+    version: str
+    promoted_at: str
+    reason: str
+    recipe: str | None
+    evaluation: Mapping[str, Any]
+
+
+class Store:
+    """Reads and changes a weights folder. Reading needs no lock; one process may write a model."""
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = default_root() if root is None else Path(root)
+
+    def folder(self, name: str) -> Path:
+        """A model's folder. Raises ConfigError for a name that can't be one."""
+        if not re.fullmatch(MODEL_NAME_PATTERN, name):
+            rule = (
+                "must be 1 to 64 lower-case letters, digits, dots, hyphens and underscores, "
+                "beginning with a letter or digit"
+            )
+            raise ConfigError([FieldProblem("model", rule, repr(name))])
+        return self.root / name
+
+    def models(self) -> list[str]:
+        """The models with a live version, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.root.iterdir()
+            if re.fullmatch(MODEL_NAME_PATTERN, entry.name) and (entry / "CURRENT.json").is_file()
+        )
+
+    def current(self, name: str) -> Current:
+        """What is live. Raises WeightsMissingError, WeightsCorruptError."""
+        path = self.folder(name) / "CURRENT.json"
+        try:
+            data = json.loads(path.read_text("utf-8"))
+            version = data["version"]
+            if not re.fullmatch(r"[0-9a-f]{64}", version):
+                raise ValueError("no version")
+            return Current(
+                version,
+                str(data.get("promoted_at", "")),
+                str(data.get("reason", "")),
+                data.get("recipe"),
+                dict(data.get("evaluation", {})),
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            raise WeightsMissingError(self._no_model(name)) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise WeightsCorruptError(
+                f"{path}: can't be read as the record of a live version ({error}); promote a "
+                "version anew, or restore it from a copy"
+            ) from None
+
+    def live_version(self, name: str) -> str:
+        """The live version in short: 12 hex digits."""
+        return self.current(name).version[:SHORT_VERSION]
+
+    def versions(self, name: str) -> list[str]:
+        """The full names of all versions kept, sorted."""
+        return sorted(
+            path.stem
+            for path in self.folder(name).glob(f"*{SUFFIX}")
+            if re.fullmatch(r"[0-9a-f]{64}", path.stem)
+        )
+
+    def resolve(self, name: str, version: str | None = None) -> str:
+        """The full name of a version given by at least 6 of its first digits; None: the live one.
+
+        Raises WeightsMissingError.
+        """
+        if version is None:
+            return self.current(name).version
+        if name not in self.models() and not self.versions(name):
+            raise WeightsMissingError(self._no_model(name))
+        found = [v for v in self.versions(name) if v.startswith(version)]
+        if len(version) >= SHORTEST_PREFIX and len(found) == 1:
+            return found[0]
+        why = "is ambiguous" if len(found) > 1 else "doesn't exist"
+        kept = ", ".join(v[:SHORT_VERSION] for v in self.versions(name)) or "none"
+        raise WeightsMissingError(
+            f"version {version!r} of model {name!r} {why}; those kept are {kept}"
+        )
+
+    def load(self, name: str, version: str | None = None) -> tuple[FrozenModel, str]:
+        """A version's network, and its full name. Raises WeightsError's children."""
+        full = self.resolve(name, version)
+        path = self.folder(name) / f"{full}{SUFFIX}"
+        return from_bytes(read_file(path), str(path)), full
+
+    def add(self, name: str, data: bytes) -> str:
+        """Write a new version; it isn't live yet. Returns its full name."""
+        version = sha256_of(data)
+        from_bytes(data, "the version to be added")
+        path = self.folder(name) / f"{version}{SUFFIX}"
+        if not (path.is_file() and path.read_bytes() == data):
+            write_atomically(path, data)
+            path.chmod(path.stat().st_mode & ~0o222)
+        return version
+
+    def promote(
+        self, name: str, version: str, *, reason: str, recipe: str | None = None
+    ) -> Current:
+        """Make a kept version the live one, and write it down. Raises WeightsError's children."""
+        model, full = self.load(name, version)
+        try:
+            previous = self.current(name).version
+        except (WeightsMissingError, WeightsCorruptError):
+            previous = None
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        record = {
+            "version": full,
+            "evaluation": dict(model.evaluation),
+            "promoted_at": now,
+            "reason": reason,
+            "recipe": recipe,
+        }
+        folder = self.folder(name)
+        text = json.dumps(record, indent=2) + "\n"
+        try:
+            write_atomically(folder / "CURRENT.json", text.encode())
+        except OSError as error:
+            raise PromotionError(
+                f"{folder / 'CURRENT.json'}: can't be written: {error.strerror}; the live version "
+                "is as it was"
+            ) from None
+        line = {"event": "promoted", "at": now, "previous": previous, **record}
+        append_line(folder / "history.jsonl", json.dumps(line))
+        return self.current(name)
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """What was live when: one record for each promotion, oldest first."""
+        return read_json_lines(self.folder(name) / "history.jsonl")
+
+    def _no_model(self, name: str) -> str:
+        known = ", ".join(self.models()) or "none yet: python -m charrnn train my-list.txt"
+        return f"no model {name!r} in {self.root}; there are: {known}"

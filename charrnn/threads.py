@@ -1,0 +1,63 @@
+"""How many threads a matrix product uses: who promises bits sets it, for it decides the last."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np  # noqa: F401  loads the BLAS library that is looked for below
+from threadpoolctl import ThreadpoolController
+
+_lock = threading.Lock()
+_users: list[int] = []  # thread counts asked for by the blocks that are open, oldest first
+_before: list[Any] = []
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+@contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """Run a block with `count` threads for each matrix product, then as it was before.
+
+    The number belongs to the process: blocks of several Python threads share it, and the first
+    one's count holds until the last one ends.
+    """
+    with _lock:
+        if not _users:
+            _before[:] = [lib.num_threads for lib in _controller().lib_controllers]
+            _set([count] * len(_before))
+        _users.append(count)
+    try:
+        yield
+    finally:
+        with _lock:
+            _users.remove(count)
+            if not _users:
+                _set(_before)
+
+
+def _set(counts: list[int]) -> None:
+    for library, count in zip(_controller().lib_controllers, counts, strict=True):
+        if library.num_threads != count:
+            library.set_num_threads(count)
+
+
+def blas_kernel() -> str:
+    """What multiplies matrices here, as in "OpenBLAS 0.3.31 Haswell"."""
+    names = [
+        " ".join(
+            str(part)
+            for part in (
+                {"openblas": "OpenBLAS"}.get(info["internal_api"], info["internal_api"]),
+                info.get("version"),
+                info.get("architecture"),
+            )
+            if part
+        )
+        for info in _controller().info()
+    ]
+    return ", ".join(names) or "unknown"

@@ -1,0 +1,382 @@
+"""Training: from a recipe and a corpus to frozen weights, with checkpoints that a killed run
+resumes from, to the same bytes.
+
+What a step does is a function of the parameters, the optimiser's memory and the step's number
+alone: batches and dropout masks are drawn from generators seeded by the step. So a checkpoint
+holds vectors and a few numbers, and where it is taken changes nothing.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charrnn.config import ModelConfig, TrainConfig
+from charrnn.corpus import Corpus, Feed, NameFeed, TextFeed
+from charrnn.errors import TrainingError, TrainingInterrupted, WeightsError
+from charrnn.evaluation import Loss, evaluate
+from charrnn.files import append_line, canonical_json, read_json_lines, write_atomically
+from charrnn.model import CharRNN
+from charrnn.ops import Workspace
+from charrnn.optimizers import OPTIMIZERS, clip_by_norm, clip_by_value, learning_rate
+from charrnn.parameters import Array
+from charrnn.recipe import Recipe
+from charrnn.threads import blas_kernel, blas_threads
+from charrnn.weights import FrozenModel, from_bytes, pack_arrays, to_bytes, unpack_arrays
+
+TRAINING_FORMAT = 1  # changes when the same recipe gives other weights
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.jsonl"
+CHECKPOINT_SECONDS = 10.0
+LOOKS = 50  # at the validation set in a run, unless the recipe says otherwise
+DEFAULT_SECONDS = 80.0  # what a run without a budget is planned to take at most
+PASSES = {"names": 60, "text": 20}  # over the data at most, in a run without a budget
+
+
+@dataclass
+class Progress:
+    """Where a run stands: the numbers of a checkpoint."""
+
+    step: int = 0
+    steps: int | None = None
+    seconds: float = 0.0
+    training_loss: float = math.nan
+    best_loss: float = math.inf
+    best_step: int = 0
+    last_loss: float = math.inf
+    looks_without_gain: int = 0
+    rate_factor: float = 1.0
+
+
+class Listener:
+    """What a run tells of itself. This one keeps silent; the command line draws a bar."""
+
+    def started(self, run: "Run") -> None:
+        """Before the first step, with the plan made."""
+
+    def stepped(self, run: "Run", characters: int) -> None:
+        """After each step."""
+
+    def evaluated(self, run: "Run", validation: Loss) -> None:
+        """After each look at the validation set."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: the weights file, and the model as loaded from it."""
+
+    data: bytes
+    model: FrozenModel
+    progress: Progress
+
+
+class Run:
+    """One training. `folder` takes the checkpoint and the metrics; None keeps neither.
+
+    `stop` is asked before each step; `reduce` may sum the flat gradient over several processes.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        corpus: Corpus,
+        folder: Path | None = None,
+        *,
+        listener: Listener | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        reduce: Callable[[Array], None] | None = None,
+    ) -> None:
+        self.recipe = recipe.completed(corpus)
+        self.corpus = corpus
+        self.folder = folder
+        self.listener = listener or Listener()
+        self.progress = Progress()
+        self._stop, self._reduce = stop, reduce
+        config: TrainConfig = self.recipe.training
+        self.config = config
+        self.feed = _feed(corpus, config)
+        self.model_config = ModelConfig.checked(
+            {**self.recipe.network.model_dump(), "vocab_size": len(corpus.vocabulary)}
+        )
+        rng = np.random.default_rng([config.random_seed, 0])
+        self.model = CharRNN.initialized(self.model_config, rng)
+        self.params = self.model.params
+        self.optimizer = OPTIMIZERS[config.optimizer](self.params, config)
+        self.grads = self.params.like()
+        self.average = self.params.like(self.params.flat.copy()) if config.averaging else None
+        self.best = self.params.flat.copy()
+        self.state = self.model.init_state(self.feed.batch_size)
+        self.work = Workspace()
+
+    def train(self) -> Trained:
+        """Run to the end of the budget, from the checkpoint where there is one.
+
+        Raises TrainingError (the loss is not finite, or explodes; nothing is overwritten) and
+        TrainingInterrupted.
+        """
+        with blas_threads(self.config.threads):
+            if not self._resume():
+                self.progress.steps = self.config.steps or self._planned_steps()
+            self._drop_later_metrics()
+            self.listener.started(self)
+            self._loop()
+            return self._finished()
+
+    def averaged(self) -> CharRNN:
+        """The network as it would be kept now: the average of the weights where there is one."""
+        return self.model if self.average is None else CharRNN(self.model_config, self.average)
+
+    @property
+    def fraction_done(self) -> float:
+        """How far through the budget, 0 to 1."""
+        p = self.progress
+        by_steps = p.step / p.steps if p.steps else 0.0
+        by_time = p.seconds / (60 * self.config.minutes) if self.config.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    @property
+    def evaluate_every(self) -> int:
+        """Steps between two looks at the validation set."""
+        p = self.progress
+        planned = p.steps // LOOKS if p.steps else min(self.feed.steps_in_epoch, 1000)
+        return self.config.evaluate_every or max(1, planned)
+
+    def _loop(self) -> None:
+        p, started = self.progress, time.monotonic() - self.progress.seconds
+        saved = time.monotonic()
+        while self.fraction_done < 1:
+            if self._stop():
+                self._save()
+                raise TrainingInterrupted
+            characters = self._step()
+            p.seconds = time.monotonic() - started
+            self.listener.stepped(self, characters)
+            over = self.fraction_done >= 1
+            if over or p.step % self.evaluate_every == 0:
+                self._look()
+                if self.config.patience and p.looks_without_gain >= self.config.patience:
+                    break
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._save()
+                saved = time.monotonic()
+
+    def _step(self) -> int:
+        """One update. Returns how many characters it learned from."""
+        p, config = self.progress, self.config
+        batch = self.feed.batch(p.step)
+        rows = int(batch.sizes[0])
+        if self.feed.starts_afresh(p.step):
+            self.state = self.model.init_state(rows)
+        masks = np.random.default_rng([config.random_seed, 2, p.step])
+        loss, final, _ = self.model.loss_and_grads(
+            batch, self.state, self.grads, self.work, rng=masks
+        )
+        if self.corpus.carries_state:
+            self.state = final
+        gradient = self.grads.flat
+        if self._reduce:
+            self._reduce(gradient)
+        if config.clip_value is not None:
+            clip_by_value(gradient, config.clip_value)
+        norm = clip_by_norm(gradient, config.clip_norm)
+        self._check(loss, norm)
+        rate = learning_rate(config, p.step, self.fraction_done) * p.rate_factor
+        p.step += 1
+        self.optimizer.step(self.params.flat, gradient, rate, p.step)
+        if self.average is not None:
+            decay = min(config.averaging, (1 + p.step) / (10 + p.step))
+            self.average.flat[:] += np.float32(1 - decay) * (self.params.flat - self.average.flat)
+        p.training_loss = loss if p.step == 1 else 0.98 * p.training_loss + 0.02 * loss
+        return len(batch.ids)
+
+    def _check(self, loss: float, norm: float) -> None:
+        limit = 10 * math.log(len(self.corpus.vocabulary))
+        if math.isfinite(loss) and math.isfinite(norm) and loss < limit:
+            return
+        raise TrainingError(
+            f"the loss in step {self.progress.step + 1} must stay finite and below {limit:.1f} "
+            f"nats per character, got {loss:.3g} (gradient norm {norm:.3g}); lower learning_rate "
+            f"({self.config.learning_rate:g}) or clip the gradient. Nothing was overwritten"
+        )
+
+    def _look(self) -> None:
+        """Evaluate on the validation set, and keep the weights if they are the best yet."""
+        p, kept = self.progress, self.averaged()
+        validation = evaluate(
+            kept, self.corpus.sequences["validation"], self.corpus.vocabulary, self.work
+        )
+        loss = validation.nats_per_character
+        if not math.isfinite(loss):
+            self._check(loss, 0.0)
+        if loss < p.best_loss:
+            p.best_loss, p.best_step, p.looks_without_gain = loss, p.step, 0
+            self.best[:] = kept.params.flat
+        else:
+            p.looks_without_gain += 1
+        if self.config.halve_on_rise and loss > p.last_loss:
+            p.rate_factor /= 2
+        p.last_loss = loss
+        if self.folder:
+            record = {
+                "step": p.step,
+                "seconds": round(p.seconds, 3),
+                "training_loss": p.training_loss,
+                "validation_loss": loss,
+                "learning_rate": learning_rate(self.config, p.step, self.fraction_done)
+                * p.rate_factor,
+            }
+            append_line(self.folder / METRICS, json.dumps(record))
+        self.listener.evaluated(self, validation)
+
+    def _finished(self) -> Trained:
+        """Freeze the best weights, and evaluate what a reader of the file will load."""
+        corpus, best = self.corpus, self.params.like(self.best)
+        provenance = {
+            "recipe": self.recipe.plain(),
+            "steps": self.progress.steps,
+            "best_step": self.progress.best_step,
+            "random_seed": self.config.random_seed,
+            "data": {
+                "sha256": corpus.source.sha256,
+                "bytes": corpus.source.size,
+                "characters": corpus.characters("train"),
+                **{split: len(corpus.sequences[split]) for split in corpus.sequences},
+            },
+            "training_format": TRAINING_FORMAT,
+            "versions": _versions(),
+        }
+        draft = FrozenModel(
+            corpus.kind, self.model_config, best, corpus.vocabulary, corpus.names, provenance, {}
+        )
+        stored = from_bytes(to_bytes(draft))
+        network = CharRNN(stored.config, stored.params)
+        evaluation = {
+            split: evaluate(
+                network, corpus.sequences[split], stored.vocabulary, self.work
+            ).to_json()
+            for split in ("validation", "test")
+        }
+        data = to_bytes(
+            FrozenModel(
+                draft.kind,
+                draft.config,
+                best,
+                draft.vocabulary,
+                draft.names,
+                provenance,
+                evaluation,
+            )
+        )
+        return Trained(data, from_bytes(data), self.progress)
+
+    def _planned_steps(self) -> int | None:
+        """Steps for a run without a budget: enough passes, within the time that steps take here."""
+        if self.config.minutes:
+            return None
+        wanted = PASSES[self.corpus.kind] * self.feed.steps_in_epoch
+        return max(1, min(wanted, int(DEFAULT_SECONDS / self._seconds_for_a_step())))
+
+    def _seconds_for_a_step(self) -> float:
+        """The time of a step here, with its share of evaluation, by trying a few."""
+        trial = Run(
+            self.recipe.changed(training=self.config.changed(steps=10**6, evaluate_every=10**6)),
+            self.corpus,
+        )
+        trial.progress.steps = 10**6
+        trial._step()  # the first one also allocates
+        times: list[float] = []
+        while len(times) < 3 or (sum(times) < 1.0 and len(times) < 30):
+            start = time.monotonic()
+            trial._step()
+            times.append(time.monotonic() - start)
+        start = time.monotonic()
+        evaluate(
+            trial.model, self.corpus.sequences["validation"], self.corpus.vocabulary, trial.work
+        )
+        look = time.monotonic() - start
+        budget = max(DEFAULT_SECONDS - LOOKS * look, DEFAULT_SECONDS / 4)
+        return float(np.median(times)) * DEFAULT_SECONDS / budget
+
+    # Checkpoints
+
+    @property
+    def _fingerprint(self) -> str:
+        """What a checkpoint must share with the run that goes on from it."""
+        facts = [self.recipe.plain(), self.corpus.source.sha256, TRAINING_FORMAT, _versions()]
+        return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+
+    def _arrays(self) -> dict[str, Array]:
+        """Everything that a step changes, but for the numbers in `progress`."""
+        arrays = {"params": self.params.flat, "best": self.best, "state": self.state}
+        if self.average is not None:
+            arrays["average"] = self.average.flat
+        return {**arrays, **{f"moments.{n}": m for n, m in self.optimizer.moments.items()}}
+
+    def _save(self) -> None:
+        if not self.folder:
+            return
+        metadata = {"fingerprint": self._fingerprint, "progress": _encoded(self.progress)}
+        write_atomically(self.folder / CHECKPOINT, pack_arrays(self._arrays(), metadata))
+
+    def _resume(self) -> bool:
+        """Take up the checkpoint of a killed run of the same recipe and data; else begin anew."""
+        path = self.folder / CHECKPOINT if self.folder else None
+        if path is None or not path.is_file():
+            return False
+        try:
+            arrays, metadata = unpack_arrays(path.read_bytes(), str(path))
+        except WeightsError:
+            return self._put_aside(path)
+        if metadata["fingerprint"] != self._fingerprint:
+            return self._put_aside(path)
+        self.state = arrays["state"].copy()
+        for name, array in self._arrays().items():
+            array[...] = arrays[name]
+        self.progress = _decoded(metadata["progress"])
+        return True
+
+    def _put_aside(self, path: Path) -> bool:
+        """Keep a checkpoint that this run can't go on from under another name."""
+        path.replace(path.with_name(f"previous-{path.name}"))
+        return False
+
+    def _drop_later_metrics(self) -> None:
+        """Metrics that were written after the checkpoint will be written again."""
+        if not self.folder:
+            return
+        path = self.folder / METRICS
+        kept = [r for r in read_json_lines(path) if r.get("step", 0) <= self.progress.step]
+        lines = "".join(json.dumps(record) + "\n" for record in kept)
+        write_atomically(path, lines.encode())
+
+
+def clear(folder: Path) -> None:
+    """Remove the checkpoint of a finished run."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _feed(corpus: Corpus, config: TrainConfig) -> Feed:
+    if corpus.kind == "names":
+        return NameFeed(corpus, config.batch_size, config.random_seed)
+    return TextFeed(corpus, config.batch_size, config.seq_length, config.random_seed)
+
+
+def _versions() -> dict[str, str]:
+    from charrnn import __version__
+
+    return {"charrnn": __version__, "numpy": np.__version__, "blas": blas_kernel()}
+
+
+def _encoded(progress: Progress) -> dict[str, Any]:
+    """JSON has no infinity and no NaN; float.hex keeps every bit of the others too."""
+    return {k: v.hex() if isinstance(v, float) else v for k, v in asdict(progress).items()}
+
+
+def _decoded(values: dict[str, Any]) -> Progress:
+    return Progress(**{k: float.fromhex(v) if isinstance(v, str) else v for k, v in values.items()})

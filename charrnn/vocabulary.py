@@ -1,0 +1,163 @@
+"""The vocabulary: which characters a model knows, and how text becomes ids and comes back.
+
+A text is matched after Unicode NFC and the model's case rule. What isn't known is an error that
+shows it; nothing is mapped silently.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from charrnn.errors import UnknownCharacterError, WeightsFormatError
+from charrnn.parameters import Array
+
+Case = Literal["keep", "title", "sentence"]
+CASES: tuple[Case, ...] = ("keep", "title", "sentence")
+END = "\n"  # the start and end symbol of a name
+
+_WORD_START = re.compile(r"(?:\A|(?<=[\s\-]))\w")
+_FIRST = re.compile(r"\A\w")
+
+
+def title_case(text: str) -> str:
+    """The first letter, and each after a space or a hyphen, as a capital."""
+    return _WORD_START.sub(_capital, text)
+
+
+def sentence_case(text: str) -> str:
+    """The first letter as a capital."""
+    return _FIRST.sub(_capital, text)
+
+
+def _capital(match: re.Match[str]) -> str:
+    capital = match[0].upper()
+    return capital if len(capital) == 1 else match[0]  # the capital of ß is two letters
+
+
+def written(text: str, case: Case) -> str:
+    """A text of the model as people write it."""
+    if case == "keep":
+        return text
+    return title_case(text) if case == "title" else sentence_case(text)
+
+
+def matched(text: str, case: Case) -> str:
+    """A text of people as the model reads it: NFC, and lower case where the rule is not keep."""
+    text = unicodedata.normalize("NFC", text)
+    return text if case == "keep" else unicodedata.normalize("NFC", text.lower())
+
+
+def case_of(names: Sequence[str]) -> Case:
+    """The rule under which every name survives: lower case to learn, and back as it was."""
+    if any(name != name.lower() for name in names):
+        for case in ("title", "sentence"):
+            if all(written(matched(name, case), case) == name for name in names):
+                return case
+    return "keep"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Characters in the order of their code points; an id is a place in that order.
+
+    `start` is the id that a text begins after; `end`, where there is one, ends it.
+    """
+
+    symbols: str
+    start: int
+    end: int | None
+    case: Case = "keep"
+
+    @classmethod
+    def of(cls, texts: Iterable[str], *, ends: bool, case: Case = "keep") -> "Vocabulary":
+        """The characters of `texts`; with `ends`, the newline that begins and ends a name."""
+        characters = set[str]()
+        for text in texts:
+            characters.update(text)
+        if ends:
+            characters.add(END)
+        symbols = "".join(sorted(characters))
+        if END in characters:
+            start = symbols.index(END)
+        else:
+            start = max(symbols.find(" "), 0)
+        return cls(symbols, start, start if ends else None, case)
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @cached_property
+    def _code_points(self) -> Array:
+        return _code_points(self.symbols)
+
+    @property
+    def known_characters(self) -> str:
+        """The characters that a text may hold: the symbols, but for the end symbol."""
+        return self.symbols if self.end is None else self.symbols.replace(END, "")
+
+    def encode(self, text: str) -> Array:
+        """The ids of a text that is already as the model reads it, (n,) int64.
+
+        Raises UnknownCharacterError, for the end symbol too: it can't stand within a text.
+        """
+        ids = self.ids_of(text)
+        if self.end is not None and END in text:
+            raise UnknownCharacterError(END, text.index(END), self.known_characters)
+        return ids
+
+    def ids_of(self, text: str) -> Array:
+        """`encode` for training data, in which the end symbol stands between names."""
+        points = _code_points(text)
+        ids = np.minimum(np.searchsorted(self._code_points, points), len(self) - 1)
+        unknown = np.flatnonzero(self._code_points[ids] != points)
+        if unknown.size:
+            position = int(unknown[0])
+            raise UnknownCharacterError(text[position], position, self.known_characters)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`, as the model reads it."""
+        return "".join([self.symbols[id_] for id_ in ids])
+
+    def match(self, text: str) -> str:
+        """`matched`, by this vocabulary's rule."""
+        return matched(text, self.case)
+
+    def write(self, text: str) -> str:
+        """`written`, by this vocabulary's rule."""
+        return written(text, self.case)
+
+    def write_on(self, before: str, piece: str) -> str:
+        """`write` of a piece that stands behind `before`, without writing all of that again."""
+        if self.case == "keep" or not before:
+            return self.write(piece)
+        return title_case(before[-1] + piece)[1:] if self.case == "title" else piece
+
+    def to_json(self) -> dict[str, Any]:
+        """As the weights file keeps it."""
+        return {"symbols": self.symbols, "start": self.start, "end": self.end, "case": self.case}
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Vocabulary":
+        """Back from `to_json`. Raises WeightsFormatError."""
+        try:
+            symbols, start, end = data["symbols"], data["start"], data["end"]
+            if (
+                list(symbols) == sorted(set(symbols))
+                and start in range(len(symbols))
+                and (end is None or symbols[end] == END)
+                and data["case"] in CASES
+            ):
+                return cls(symbols, start, end, data["case"])
+        except (KeyError, TypeError, IndexError):
+            pass
+        raise WeightsFormatError("its vocabulary is not one of ours")
+
+
+def _code_points(text: str) -> Array:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -1,0 +1,215 @@
+"""The weights file: one safetensors file that holds a network and all that it needs.
+
+Parameters as arrays under their own names, the list of names it learned from as bytes, and one
+metadata key with canonical JSON: format, configuration, vocabulary, provenance, evaluation, and
+the SHA-256 of all the rest. No date in it, so one recipe on one machine gives one file.
+Where files lie, and which is live, is the store's business.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from charrnn.config import ModelConfig
+from charrnn.errors import (
+    ConfigError,
+    WeightsCorruptError,
+    WeightsFormatError,
+    WeightsMissingError,
+)
+from charrnn.files import canonical_json
+from charrnn.model import parameter_shapes
+from charrnn.parameters import Array, Parameters
+from charrnn.vocabulary import Vocabulary
+
+FORMAT = 1
+NAMES = "corpus.names"
+METADATA_KEY = "charrnn"
+KINDS = ("names", "text")
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """A trained network, frozen: its arrays are read-only.
+
+    provenance: recipe, random seed, data (hash, size), versions; evaluation: losses by split.
+    names: the whole list that it was trained and tested on, as the model reads it.
+    """
+
+    kind: str
+    config: ModelConfig
+    params: Parameters
+    vocabulary: Vocabulary
+    names: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+
+
+def to_bytes(model: FrozenModel) -> bytes:
+    """The weights file of a model. Raises WeightsFormatError for weights that aren't finite."""
+    _check_finite(model.params, "the weights to be saved")
+    arrays = {name: array.astype(np.float32) for name, array in model.params.items()}
+    if model.names:
+        text = "\n".join(model.names).encode("utf-8", "surrogatepass")
+        arrays[NAMES] = np.frombuffer(text, np.uint8)
+    metadata = {
+        "format": FORMAT,
+        "kind": model.kind,
+        "config": model.config.model_dump(),
+        "vocabulary": model.vocabulary.to_json(),
+        "provenance": dict(model.provenance),
+        "evaluation": dict(model.evaluation),
+    }
+    return pack_arrays(arrays, metadata)
+
+
+def from_bytes(data: bytes, where: str = "weights") -> FrozenModel:
+    """The model in a weights file; `where` names it in errors.
+
+    Raises WeightsCorruptError (not the bytes that were written) and WeightsFormatError (whole, but
+    no network that this version can load).
+    """
+    arrays, metadata = unpack_arrays(data, where)
+    if metadata.get("format") != FORMAT:
+        raise WeightsFormatError(
+            f"{where}: weights of format {metadata.get('format')!r}; this version reads format "
+            f"{FORMAT}: install the version of charrnn that wrote it, or train again"
+        )
+    try:
+        config = ModelConfig.checked(metadata["config"])
+        kind, provenance = metadata["kind"], metadata["provenance"]
+        vocabulary, evaluation = (
+            Vocabulary.from_json(metadata["vocabulary"]),
+            metadata["evaluation"],
+        )
+    except (KeyError, TypeError, ValueError, ConfigError, WeightsFormatError) as error:
+        raise WeightsFormatError(f"{where}: its description is not one of ours: {error}") from None
+    if kind not in KINDS or not isinstance(provenance, dict) or not isinstance(evaluation, dict):
+        raise WeightsFormatError(f"{where}: its description is not one of ours")
+    if len(vocabulary) != config.vocab_size:
+        raise WeightsFormatError(
+            f"{where}: a vocabulary of {len(vocabulary)} symbols for a network of "
+            f"{config.vocab_size}; train again"
+        )
+    names = arrays.pop(NAMES, np.empty(0, np.uint8)).tobytes().decode("utf-8", "surrogatepass")
+    params = _parameters(arrays, config, where)
+    return FrozenModel(
+        kind,
+        config,
+        params.freeze(),
+        vocabulary,
+        tuple(names.split("\n")) if names else (),
+        provenance,
+        evaluation,
+    )
+
+
+def read_file(path: Path) -> bytes:
+    """A weights file's bytes, checked against its name where that is a SHA-256.
+
+    Raises WeightsMissingError and WeightsCorruptError.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise WeightsMissingError(
+            f"{path}: no such weights file; `python -m charrnn models` lists what there is"
+        ) from None
+    except OSError as error:
+        raise WeightsMissingError(f"{path}: can't be read: {error.strerror}") from None
+    if re.fullmatch(r"[0-9a-f]{64}", path.stem) and sha256_of(data) != path.stem:
+        raise WeightsCorruptError(
+            f"{path}: its bytes are not those it is named by (truncated or altered); restore it "
+            "from a copy, or train again"
+        )
+    return data
+
+
+def sha256_of(data: bytes) -> str:
+    """The name of a weights file with these bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def pack_arrays(arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> bytes:
+    """Arrays and JSON as safetensors, sealed by a SHA-256 of both."""
+    # safetensors writes a non-contiguous array wrong without a word (safetensors#825).
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    sealed = {**metadata, "sha256": _seal(whole, metadata)}
+    data: bytes = safetensors.numpy.save(whole, {METADATA_KEY: canonical_json(sealed)})
+    reloaded, _ = unpack_arrays(data, "the file just made")
+    assert all(
+        np.array_equal(reloaded[n], a, equal_nan=a.dtype.kind == "f") for n, a in whole.items()
+    )
+    return data
+
+
+def unpack_arrays(data: bytes, where: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Back from `pack_arrays`. Raises WeightsCorruptError, WeightsFormatError."""
+    try:
+        arrays = safetensors.numpy.load(data)
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise WeightsCorruptError(
+            f"{where}: not a whole safetensors file ({error}); restore it from a copy, or train "
+            "again"
+        ) from None
+    try:
+        metadata = json.loads(header["__metadata__"][METADATA_KEY])
+        seal = metadata.pop("sha256")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise WeightsFormatError(
+            f"{where}: a safetensors file, but not of charrnn (no description in it)"
+        ) from None
+    if seal != _seal(arrays, metadata):
+        raise WeightsCorruptError(
+            f"{where}: its contents don't match their checksum (altered after it was written); "
+            "restore it from a copy, or train again"
+        )
+    return arrays, metadata
+
+
+def _seal(arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(canonical_json(dict(metadata)).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _parameters(arrays: Mapping[str, Array], config: ModelConfig, where: str) -> Parameters:
+    """The parameters that `config` asks for, and no others."""
+    shapes = parameter_shapes(config)
+    for name, shape in shapes.items():
+        if name not in arrays:
+            raise WeightsFormatError(f"{where}: the array {name} is missing; train again")
+        array = arrays[name]
+        if array.shape != shape or array.dtype != np.float32:
+            raise WeightsFormatError(
+                f"{where}: the array {name} must be float32 {shape}, got {array.dtype} "
+                f"{array.shape}; train again"
+            )
+    extra = sorted(arrays.keys() - shapes.keys())
+    if extra:
+        raise WeightsFormatError(f"{where}: the array {extra[0]} belongs to no parameter")
+    params = Parameters.from_arrays({name: arrays[name] for name in shapes})
+    _check_finite(params, where)
+    return params
+
+
+def _check_finite(params: Parameters, where: str) -> None:
+    for name, array in params.items():
+        if not np.isfinite(array).all():
+            raise WeightsFormatError(
+                f"{where}: the array {name} must be finite, got NaN or infinity; train again with "
+                "a lower learning rate"
+            )
