@@ -4,7 +4,7 @@ from these models. What the fields mean for an algorithm stands with the algorit
 
 import numbers
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -290,3 +290,14 @@ def _bounds(model: type[BaseModel], path: list[Any], context: dict[str, Any]) ->
     if low:
         return f"{'at least' if low[0] == 'from' else low[0]} {low[1]}"
     return ", ".join(f"{name} {bound}" for name, bound in context.items())
+
+
+def kind_of_value(field: FieldInfo) -> tuple[type, bool]:
+    """What one value of a field is read as from a command line, and whether it takes several."""
+    annotation = field.annotation
+    several = get_origin(annotation) is tuple
+    inner = [part for part in get_args(annotation) if part not in (type(None), ...)]
+    while inner and get_origin(inner[0]) is Annotated:
+        inner = [get_args(inner[0])[0]]
+    kind = inner[0] if inner else annotation
+    return (kind if isinstance(kind, type) else str), several

@@ -169,7 +169,7 @@ def _names(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpu
             f"line) to learn from some and test on others, got {len(read)}"
         )
     vocabulary = Vocabulary.of(read, ends=True, case=case)
-    return Corpus("names", vocabulary, _split(read, config), read, source, mended)
+    return Corpus("names", vocabulary, split(read, config), read, source, mended)
 
 
 def _running_text(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpus:
@@ -187,7 +187,7 @@ def _running_text(source: Source, config: CorpusConfig, paths: Sequence[Path]) -
     vocabulary = Vocabulary.of([text], ends=False, case=case)
     if len(vocabulary) < 2:
         raise CorpusError(f"{', '.join(map(str, paths))}: needs at least 2 different characters")
-    return Corpus("text", vocabulary, _split(blocks, config), (), source, dict(source.mended))
+    return Corpus("text", vocabulary, split(blocks, config), (), source, dict(source.mended))
 
 
 def block_size(characters: int) -> int:
@@ -197,7 +197,7 @@ def block_size(characters: int) -> int:
     return min(4096, 1 << max(5, (characters // 20).bit_length() - 1))
 
 
-def _split(sequences: Sequence[str], config: CorpusConfig) -> dict[str, tuple[str, ...]]:
+def split(sequences: Sequence[str], config: CorpusConfig) -> dict[str, tuple[str, ...]]:
     """Each sequence's side, by its own hash; never an empty side."""
     hashes = [_hash(sequence, config.salt) for sequence in sequences]
     sides = [

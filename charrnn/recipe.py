@@ -58,8 +58,12 @@ class Recipe(Settings):
         )
 
     def plain(self) -> dict[str, Any]:
-        """As plain values without nulls: for TOML, and for the weights file."""
+        """As plain values without nulls: for TOML."""
         return _without_nulls(self.model_dump())
+
+    def described(self) -> dict[str, Any]:
+        """`plain`, with the data's file names alone: what a weights file may say of a machine."""
+        return {**self.plain(), "data": [Path(file).name for file in self.data]}
 
 
 def defaults_for(corpus: Corpus) -> tuple[dict[str, Any], dict[str, Any]]:

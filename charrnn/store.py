@@ -3,7 +3,7 @@
 weights/dinosaurs/
   3f9ac2….safetensors    immutable, named by the SHA-256 of its bytes
   CURRENT.json           which file is live, its scores, when, why; replaced atomically
-  history.jsonl          one line for each promotion
+  history.jsonl          one line for each promotion and refusal
   run/                   checkpoint and metrics of the last training
 """
 
@@ -181,8 +181,21 @@ class Store:
         append_line(folder / "history.jsonl", json.dumps(line))
         return self.current(name)
 
+    def refuse(self, name: str, version: str, *, reason: str) -> None:
+        """Write down that a kept version was not promoted. What is live stays live."""
+        model, full = self.load(name, version)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        line = {
+            "event": "refused",
+            "at": now,
+            "version": full,
+            "reason": reason,
+            "evaluation": dict(model.evaluation),
+        }
+        append_line(self.folder(name) / "history.jsonl", json.dumps(line))
+
     def history(self, name: str) -> list[dict[str, Any]]:
-        """What was live when: one record for each promotion, oldest first."""
+        """What was live when: one record for each promotion and refusal, oldest first."""
         return read_json_lines(self.folder(name) / "history.jsonl")
 
     def _no_model(self, name: str) -> str:

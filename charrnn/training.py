@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,7 @@ class Run:
         """Freeze the best weights, and evaluate what a reader of the file will load."""
         corpus, best = self.corpus, self.params.like(self.best)
         provenance = {
-            "recipe": self.recipe.plain(),
+            "recipe": self.recipe.described(),
             "steps": self.progress.steps,
             "best_step": self.progress.best_step,
             "random_seed": self.config.random_seed,
@@ -280,8 +281,19 @@ class Run:
         if self.config.minutes:
             return None
         wanted = PASSES[self.corpus.kind] * self.feed.steps_in_epoch
-        return max(1, min(wanted, int(DEFAULT_SECONDS / self._seconds_for_a_step())))
+        return max(1, min(wanted, int(DEFAULT_SECONDS / self._seconds_for_a_step)))
 
+    def estimated_seconds(self) -> float:
+        """How long the rest of the run will take on this machine as it is now."""
+        by_time = math.inf
+        if self.config.minutes:
+            by_time = 60 * self.config.minutes - self.progress.seconds
+        if not self.progress.steps:
+            return by_time
+        left = self.progress.steps - self.progress.step
+        return min(by_time, left * self._seconds_for_a_step)
+
+    @cached_property
     def _seconds_for_a_step(self) -> float:
         """The time of a step here, with its share of evaluation, by trying a few."""
         trial = Run(
@@ -308,7 +320,7 @@ class Run:
     @property
     def _fingerprint(self) -> str:
         """What a checkpoint must share with the run that goes on from it."""
-        facts = [self.recipe.plain(), self.corpus.source.sha256, TRAINING_FORMAT, _versions()]
+        facts = [self.recipe.described(), self.corpus.source.sha256, TRAINING_FORMAT, _versions()]
         return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
 
     def _arrays(self) -> dict[str, Array]:

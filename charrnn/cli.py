@@ -1,0 +1,475 @@
+"""The command line. Results go to stdout, progress to stderr; exit 0, 1 failed, 2 usage, 130
+stopped by Ctrl-C. Options that are settings take their bounds and defaults from `charrnn.config`.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import click
+from tqdm import tqdm
+
+from charrnn import __version__
+from charrnn.config import (
+    CorpusConfig,
+    GenerationConfig,
+    NetworkConfig,
+    Settings,
+    TrainConfig,
+    kind_of_value,
+)
+from charrnn.corpus import SPLITS, split
+from charrnn.errors import CharRNNError, ConfigError, TrainingInterrupted
+from charrnn.evaluation import Loss, evaluate
+from charrnn.generator import Generator, load
+from charrnn.ops import Workspace
+from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
+from charrnn.recipe import Recipe, read_recipe, recipe_for
+from charrnn.retraining import Outcome, retrain, train
+from charrnn.store import SHORT_VERSION, Store
+from charrnn.training import Listener, Run
+from charrnn.weights import FrozenModel
+
+F = TypeVar("F", bound=Callable[..., Any])
+SAMPLE_LOOKS = 10  # samples are shown at every tenth look at the validation set
+
+
+class Commands(click.Group):
+    """Turns our errors into one line and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TrainingInterrupted as stopped:
+            click.echo(str(stopped), err=True)
+            ctx.exit(130)
+        except CharRNNError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2 if isinstance(error, ConfigError) else 1)
+        except BrokenPipeError:  # the reader of our output has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except OSError as error:
+            click.echo(f"error: {error.filename or 'the disk'}: {error.strerror}", err=True)
+            ctx.exit(1)
+
+
+def settings_options(model: type[Settings], *names: str) -> Callable[[F], F]:
+    """An option for each field, described by the field itself. Not given means not said."""
+
+    def decorate(function: F) -> F:
+        for name in reversed(names):
+            field = model.model_fields[name]
+            kind, several = kind_of_value(field)
+            default = "" if field.default in (None, ()) else f"  [default: {field.default}]"
+            function = click.option(
+                f"--{name.replace('_', '-')}",
+                name,
+                type=kind,
+                multiple=several,
+                default=None,
+                help=f"{field.description}{default}",
+            )(function)
+        return function
+
+    return decorate
+
+
+def said(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The options among `names` that were given."""
+    return {name: options[name] for name in names if options[name] not in (None, ())}
+
+
+weights_option = click.option(
+    "--weights",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The weights folder.  [default: $CHARRNN_WEIGHTS, or the repository's]",
+)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="charrnn")
+def main() -> None:
+    """Learn a list of names, or running text, and generate more.
+
+    \b
+    python -m charrnn train my-list.txt
+    python -m charrnn sample dinosaurs --seed Tyr --count 5
+    """
+
+
+CORPUS_OPTIONS = ("kind", "case")
+NETWORK_OPTIONS = ("cell", "hidden_size", "num_layers", "dropout")
+TRAIN_OPTIONS = (
+    "minutes",
+    "steps",
+    "batch_size",
+    "seq_length",
+    "optimizer",
+    "learning_rate",
+    "random_seed",
+    "threads",
+)
+
+
+@main.command("train")
+@click.argument("source", metavar="FILE_OR_RECIPE", type=click.Path(path_type=Path))
+@click.option("--name", help="The model's name.  [default: the file's]")
+@settings_options(CorpusConfig, *CORPUS_OPTIONS)
+@settings_options(NetworkConfig, *NETWORK_OPTIONS)
+@settings_options(TrainConfig, *TRAIN_OPTIONS)
+@weights_option
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+def train_command(
+    source: Path, name: str | None, weights: Path | None, quiet: bool, **options: Any
+) -> None:
+    """Learn from a list of names (one a line), running text, or a recipe (.toml).
+
+    The network's size and the time follow from the data, unless they are given. A run that was
+    stopped goes on from its checkpoint when the same command is given again. Losses are in nats
+    per character.
+
+    \b
+    python -m charrnn train my-list.txt
+    python -m charrnn train novel.txt --minutes 10 --hidden-size 512
+    """
+    is_recipe = source.suffix == RECIPE_SUFFIX
+    recipe = read_recipe(source) if is_recipe else recipe_for(source)
+    recipe = _with_options(recipe, name, options)
+    changed = is_recipe and recipe != read_recipe(source)
+    with _reporting(quiet) as listener, _stoppable() as stop:
+        outcome = train(
+            _absolute(recipe, source.parent) if changed else recipe,
+            source.parent,
+            Store(weights),
+            recipe_path=source if is_recipe and not changed else None,
+            listener=listener,
+            stop=stop,
+        )
+    _report(outcome)
+
+
+@main.command("retrain")
+@click.argument("model")
+@weights_option
+@click.option("--quiet", is_flag=True, help="No progress, only the result.")
+def retrain_command(model: str, weights: Path | None, quiet: bool) -> None:
+    """Train a live model again, by its recipe, on its data as it is today.
+
+    The new version goes live unless it is worse on today's held-out data.
+
+    \b
+    python -m charrnn retrain dinosaurs
+    python -m charrnn retrain my-list --quiet
+    """
+    with _reporting(quiet) as listener, _stoppable() as stop:
+        outcome = retrain(model, Store(weights), listener=listener, stop=stop)
+    _report(outcome)
+
+
+@main.command("sample")
+@click.argument("model")
+@click.option("--seed", default="", help="The text that the output begins with.")
+@settings_options(GenerationConfig, *GenerationConfig.model_fields)
+@click.option("--version", "version", help="A kept version, by its first hex digits.")
+@weights_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, as the service answers.")
+def sample_command(
+    model: str,
+    seed: str,
+    version: str | None,
+    weights: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Generate from a model: a name in the weights folder, or a path to a .safetensors file.
+
+    Texts go to stdout, one a line; the random seed that gives them again to stderr.
+
+    \b
+    python -m charrnn sample dinosaurs --seed Tyr --count 5
+    python -m charrnn sample dinosaurs --temperature 0.7 --count 20 --random-seed 7
+    """
+    generator = load(model, version=version, weights=weights)
+    config = GenerationConfig.checked(said(options, *options))
+    if generator.frozen.kind == "text" and config.count == 1 and not as_json:
+        for piece in generator.stream(seed, config=config):
+            click.echo(piece.text, nl=False)
+            sys.stdout.flush()
+        click.echo()
+        return
+    samples = generator.generate(seed, config=config)
+    if as_json:
+        texts = [vars(sample) for sample in samples]
+        answer = {
+            "model": generator.name,
+            "version": generator.version,
+            "seed": samples.seed,
+            "random_seed": samples.random_seed,
+            "samples": texts,
+            "requested": samples.requested,
+            "shortfall": samples.shortfall,
+        }
+        click.echo(json.dumps(answer))
+        return
+    for sample in samples:
+        click.echo(sample.text)
+    if config.random_seed is None:
+        click.echo(f"the same again: --random-seed {samples.random_seed}", err=True)
+
+
+@main.command("evaluate")
+@click.argument("model")
+@click.option("--version", "version", help="A kept version, by its first hex digits.")
+@weights_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def evaluate_command(model: str, version: str | None, weights: Path | None, as_json: bool) -> None:
+    """How well a model predicts what it has learned from, and what it has never seen.
+
+    The test names took part in nothing but this figure. For running text, which the weights file
+    doesn't hold, the figures are those written at the end of its training.
+
+    \b
+    python -m charrnn evaluate dinosaurs
+    python -m charrnn evaluate my-list --json
+    """
+    generator = load(model, version=version, weights=weights)
+    losses = _losses(generator)
+    if as_json:
+        values = {
+            name: {
+                **loss.to_json(),
+                "bits_per_character": loss.bits_per_character,
+                "perplexity": loss.perplexity,
+                "nats_per_sequence": loss.nats_per_sequence,
+            }
+            for name, loss in losses.items()
+        }
+        answer = {"model": generator.name, "version": generator.version, "splits": values}
+        click.echo(json.dumps(answer))
+        return
+    each = "name" if generator.frozen.kind == "names" else "block"
+    click.echo(f"{generator.name}, version {generator.version}")
+    head = ("split", f"{each}s", "nats/char", "bits/char", "perplexity", f"nats/{each}")
+    rows = [
+        (
+            name,
+            f"{loss.sequences:,}",
+            f"{loss.nats_per_character:.4f}",
+            f"{loss.bits_per_character:.4f}",
+            f"{loss.perplexity:.3f}",
+            f"{loss.nats_per_sequence:.3f}",
+        )
+        for name, loss in losses.items()
+    ]
+    _table(head, rows)
+
+
+@main.command("models")
+@weights_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+def models_command(weights: Path | None, as_json: bool) -> None:
+    """The models in the weights folder, with what is live of each.
+
+    \b
+    python -m charrnn models
+    python -m charrnn models --weights /srv/charrnn/weights
+    """
+    store = Store(weights)
+    cards = [load(name, weights=store).card() for name in store.models()]
+    if as_json:
+        click.echo(json.dumps(cards))
+        return
+    if not cards:
+        click.echo(f"no model in {store.root}: python -m charrnn train my-list.txt", err=True)
+        return
+    head = ("model", "version", "learned from", "network", "parameters", "test nats/char")
+    rows = [
+        (
+            card["name"],
+            card["version"],
+            f"{sum(card['trained_on'].get(s, 0) for s in SPLITS):,} "
+            + ("names" if card["kind"] == "names" else "blocks of text"),
+            f"{card['cell']} {card['hidden_size']} x {card['num_layers']}",
+            f"{card['parameters']:,}",
+            f"{card['evaluation'].get('test', {}).get('nats_per_character', float('nan')):.4f}",
+        )
+        for card in cards
+    ]
+    _table(head, rows)
+
+
+def _with_options(recipe: Recipe, name: str | None, options: dict[str, Any]) -> Recipe:
+    """The recipe with what the command line says. Raises ConfigError."""
+    return recipe.changed(
+        **({"name": name} if name else {}),
+        corpus=recipe.corpus.changed(**said(options, *CORPUS_OPTIONS)),
+        network=recipe.network.changed(**said(options, *NETWORK_OPTIONS)),
+        training=recipe.training.changed(**said(options, *TRAIN_OPTIONS)),
+    )
+
+
+def _absolute(recipe: Recipe, folder: Path) -> Recipe:
+    """A recipe that can be kept in another folder than its data."""
+    return recipe.changed(data=[str(path.resolve()) for path in recipe.paths(folder)])
+
+
+def _losses(generator: Generator) -> dict[str, Loss]:
+    frozen = generator.frozen
+    if frozen.kind == "text":
+        return {name: Loss(**values) for name, values in frozen.evaluation.items()}
+    config = CorpusConfig.checked(frozen.provenance["recipe"]["corpus"])
+    sides = split(frozen.names, config)
+    work = Workspace()
+    return {s: evaluate(generator.model, sides[s], frozen.vocabulary, work) for s in SPLITS}
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    cells = [head, *[tuple(map(str, row)) for row in rows]]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(head))]
+    for row in cells:
+        click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def _report(outcome: Outcome) -> None:
+    """What came of a training, and what to do with it."""
+    name, version = outcome.name, outcome.version[:SHORT_VERSION]
+    test = Loss(**outcome.trained.model.evaluation["test"])
+    what = "names" if outcome.trained.model.kind == "names" else "blocks of text"
+    click.echo(
+        f"{name} {version}: {test.nats_per_character:.4f} nats per character on {test.sequences:,} "
+        f"{what} that it never saw (perplexity {test.perplexity:.2f})"
+    )
+    if not outcome.promoted:
+        click.echo(f"not promoted: {outcome.reason}; what was live is live")
+        return
+    click.echo(f"live: {outcome.reason}")
+    click.echo(f"sample from it:  python -m charrnn sample {name} --count 10")
+    body = json.dumps({"model": name, "count": 5})
+    click.echo(f"serve it:        make serve, then: curl -d '{body}' localhost:8000/generate")
+
+
+@contextmanager
+def _stoppable() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and a polite kill stop the run after its step; a second Ctrl-C stops it at once."""
+    asked: list[int] = []
+
+    def ask(signum: int, _: FrameType | None) -> None:
+        asked.append(signum)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def _reporting(quiet: bool) -> Iterator[Listener]:
+    """What a run says while it runs: a bar on a terminal, else a line at each look."""
+    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(message)s")
+    if quiet:
+        yield Listener()
+        return
+    reporter = Reporter()
+    try:
+        yield reporter
+    finally:
+        reporter.close()
+
+
+class Reporter(Listener):
+    """Progress on stderr: step, losses, speed, time left, and a few samples now and then."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._validation = float("nan")
+        self._looks = self._characters = 0
+        self._seconds = 0.0
+
+    def started(self, run: Run) -> None:
+        config, p = run.model_config, run.progress
+        click.echo(
+            f"{config.cell} {config.hidden_size} x {config.num_layers}, "
+            f"{run.params.flat.size:,} parameters; dropout {config.dropout:g}",
+            err=True,
+        )
+        if p.step:
+            click.echo(f"going on from the checkpoint at step {p.step:,}", err=True)
+        click.echo(f"this will take about {duration(run.estimated_seconds())}", err=True)
+        self._seconds = p.seconds
+        if sys.stderr.isatty():
+            self._bar = tqdm(
+                total=1.0,
+                initial=run.fraction_done,
+                bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]",
+                file=sys.stderr,
+                dynamic_ncols=True,
+            )
+
+    def stepped(self, run: Run, characters: int) -> None:
+        self._characters += characters
+        if self._bar is not None:
+            self._bar.set_description_str(self._line(run), refresh=False)
+            self._bar.update(run.fraction_done - self._bar.n)
+
+    def evaluated(self, run: Run, validation: Loss) -> None:
+        self._validation = validation.nats_per_character
+        self._looks += 1
+        if self._bar is None:
+            done = max(run.fraction_done, 1e-9)
+            left = run.progress.seconds * (1 - done) / done
+            click.echo(f"{self._line(run)}, {duration(left)} left", err=True)
+        if self._looks % SAMPLE_LOOKS == 0:
+            self._say(f"  {'   '.join(samples_of(run))}")
+
+    def close(self) -> None:
+        """Leave the bar as it is, and go on below it."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _line(self, run: Run) -> str:
+        p = run.progress
+        of = f"/{p.steps:,}" if p.steps else ""
+        speed = self._characters / max(p.seconds - self._seconds, 1e-9)
+        return (
+            f"step {p.step:,}{of}, loss {p.training_loss:.3f}, validation {self._validation:.4f}, "
+            f"{speed:,.0f} characters/s"
+        )
+
+    def _say(self, text: str) -> None:
+        if self._bar is None:
+            click.echo(text, err=True)
+        else:
+            self._bar.write(text, file=sys.stderr)
+
+
+def samples_of(run: Run) -> list[str]:
+    """Three samples of the network as it is now, each on one line."""
+    corpus, network = run.corpus, run.averaged()
+    frozen = FrozenModel(
+        corpus.kind, network.config, network.params, corpus.vocabulary, corpus.names
+    )
+    length = None if corpus.kind == "names" else 60
+    generator = Generator("sample", "", frozen)
+    samples = generator.generate(count=3, max_length=length, random_seed=run.progress.step)
+    return [sample.text.replace("\n", "⏎") for sample in samples]
+
+
+def duration(seconds: float) -> str:
+    """A duration as people say it: 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
