@@ -30,8 +30,8 @@ from charrnn.errors import CharRNNError, ConfigError, TrainingInterrupted
 from charrnn.evaluation import Loss, evaluate
 from charrnn.generator import Generator, load
 from charrnn.ops import Workspace
+from charrnn.recipe import SIZED, Recipe, read_recipe, recipe_for
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
-from charrnn.recipe import Recipe, read_recipe, recipe_for
 from charrnn.retraining import Outcome, retrain, train
 from charrnn.store import SHORT_VERSION, Store
 from charrnn.training import Listener, Run
@@ -67,15 +67,16 @@ def settings_options(model: type[Settings], *names: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for name in reversed(names):
             field = model.model_fields[name]
-            kind, several = kind_of_value(field)
-            default = "" if field.default in (None, ()) else f"  [default: {field.default}]"
+            kind = kind_of_value(field)
+            default = "by the size of the data" if name in SIZED else field.default
             function = click.option(
                 f"--{name.replace('_', '-')}",
                 name,
-                type=kind,
-                multiple=several,
+                type=click.Choice(kind.choices) if kind.choices else kind.type,
+                multiple=kind.several,
                 default=None,
-                help=f"{field.description}{default}",
+                help=str(field.description)
+                + ("" if default in (None, ()) else f"  [default: {default}]"),
             )(function)
         return function
 

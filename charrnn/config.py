@@ -4,6 +4,7 @@ from these models. What the fields mean for an algorithm stands with the algorit
 
 import numbers
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import annotated_types
@@ -292,12 +293,24 @@ def _bounds(model: type[BaseModel], path: list[Any], context: dict[str, Any]) ->
     return ", ".join(f"{name} {bound}" for name, bound in context.items())
 
 
-def kind_of_value(field: FieldInfo) -> tuple[type, bool]:
-    """What one value of a field is read as from a command line, and whether it takes several."""
-    annotation = field.annotation
-    several = get_origin(annotation) is tuple
+@dataclass(frozen=True)
+class ValueKind:
+    """What one value of a field is: its type, its choices where it has some, and whether the
+    field takes several.
+    """
+
+    type: type
+    choices: tuple[str, ...] = ()
+    several: bool = False
+
+
+def kind_of_value(field: FieldInfo) -> ValueKind:
+    """What a field takes, for those who read it from a line of text."""
+    annotation: Any = field.annotation
+    if get_origin(annotation) is Literal:
+        return ValueKind(str, get_args(annotation))
     inner = [part for part in get_args(annotation) if part not in (type(None), ...)]
-    while inner and get_origin(inner[0]) is Annotated:
-        inner = [get_args(inner[0])[0]]
     kind = inner[0] if inner else annotation
-    return (kind if isinstance(kind, type) else str), several
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return ValueKind(kind, several=get_origin(annotation) is tuple)

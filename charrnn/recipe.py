@@ -27,6 +27,7 @@ from charrnn.corpus import Corpus
 from charrnn.errors import ConfigError, CorpusError, FieldProblem
 
 SUFFIX = ".toml"
+SIZED = frozenset({"hidden_size", "dropout", "batch_size", "steps"})  # defaults follow the data
 
 
 class Recipe(Settings):
@@ -56,6 +57,13 @@ class Recipe(Settings):
                 {**training, **self.training.model_dump(exclude_unset=True)}
             ),
         )
+
+    def to_keep(self, corpus: Corpus) -> Self:
+        """The recipe to train by again: the network and the training written out, but what looks
+        at the data (names or text, capitals, how many steps) left to look at it again.
+        """
+        whole = self.completed(corpus)
+        return self.changed(network=whole.network, training=whole.training)
 
     def plain(self) -> dict[str, Any]:
         """As plain values without nulls: for TOML."""

@@ -61,11 +61,11 @@ def train(
                 f"({store.live_version(recipe.name)}): train under another --name, or replace it "
                 f"by a better one with `python -m charrnn retrain {recipe.name}`"
             )
-        trained = _trained(recipe, folder, run_folder, listener, stop)[0]
+        trained, corpus = _trained(recipe, folder, run_folder, listener, stop)
         version = store.add(recipe.name, trained.data)
         if recipe_path is None:
             recipe_path = store.folder(recipe.name) / RECIPE
-            write_atomically(recipe_path, write_recipe(recipe).encode())
+            write_atomically(recipe_path, write_recipe(recipe.to_keep(corpus)).encode())
         where = _relative(recipe_path, store.root)
         store.promote(recipe.name, version, reason="first version", recipe=where)
         clear(run_folder)

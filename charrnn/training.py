@@ -154,7 +154,10 @@ class Run:
         while self.fraction_done < 1:
             if self._stop():
                 self._save()
-                raise TrainingInterrupted
+                raise TrainingInterrupted(
+                    f"stopped at step {p.step:,}; "
+                    + ("the same command goes on from there" if self.folder else "nothing is kept")
+                )
             characters = self._step()
             p.seconds = time.monotonic() - started
             self.listener.stepped(self, characters)
@@ -391,4 +394,7 @@ def _encoded(progress: Progress) -> dict[str, Any]:
 
 
 def _decoded(values: dict[str, Any]) -> Progress:
-    return Progress(**{k: float.fromhex(v) if isinstance(v, str) else v for k, v in values.items()})
+    progress = Progress()
+    for name, value in values.items():
+        setattr(progress, name, float.fromhex(value) if isinstance(value, str) else value)
+    return progress
