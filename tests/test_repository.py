@@ -1,0 +1,452 @@
+"""The rules that no single module can keep: who may import whom, and what may lie where."""
+
+import ast
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+import charrnn
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LIBRARY = sorted((ROOT / "charrnn").rglob("*.py"))
+SERVICE = [*sorted((ROOT / "api").rglob("*.py")), ROOT / "gunicorn.conf.py", ROOT / "wsgi.py"]
+
+# A module imports only from floors below its own. `errors` lies under the ground floor, since
+# everything raises; `__main__` is the doorstep of `cli`.
+FLOORS = (
+    {"errors"},
+    {"config", "files", "graph", "ops", "parameters", "threads"},
+    {"cells", "vocabulary"},
+    {"model"},
+    {"constraints", "corpus", "optimizers", "sampling", "weights"},
+    {"decoding", "evaluation", "recipe", "store"},
+    {"generator"},
+    {"chat", "export", "training"},
+    {"retraining"},
+    {"cli"},
+    {"__main__"},
+)
+FLOOR = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
+
+SERVING = {"api", "flask", "gunicorn", "jinja2", "werkzeug", "wsgi"}
+SERVING |= {"asyncio", "http", "queue", "socketserver"}
+UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
+
+FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}
+FILES = {"LICENSE", "Makefile", "README.md", "gunicorn.conf.py", "pyproject.toml"}
+FILES |= {"requirements.txt", "wsgi.py", ".dockerignore", ".gitattributes", ".gitignore"}
+TOP_LEVEL = FOLDERS | FILES | {".ci"}
+MACHINE_PATH = re.compile(r"(?<![\w.-])/(?:work/|root/|home/\w)")
+REGISTRY = re.compile(r"(?:pypi|pythonhosted|npmjs|anaconda|dockerhub)\.(?:org|com)|docker\.io")
+
+
+def here(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), here(path))
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, str]]:
+    """Every import at any depth as (module, name); the name is empty for a plain `import`."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((module, alias.name) for alias in node.names)
+
+
+def dotted(node: ast.expr) -> str:
+    """`a.b.c` as written, or nothing if it is another kind of expression."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and (value := dotted(node.value)):
+        return f"{value}.{node.attr}"
+    return ""
+
+
+def files_of_the_repository() -> list[Path]:
+    """What is tracked, or would be by `git add`; skips the test where git can't tell."""
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others"]
+    try:
+        listed = subprocess.run(
+            [*command, "--exclude-standard"], cwd=ROOT, capture_output=True, check=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    paths = [ROOT / name for name in sorted(set(listed.stdout.split("\0"))) if name]
+    return [path for path in paths if path.is_file()]
+
+
+def locked(path: Path) -> dict[str, tuple[str, str]]:
+    """name -> (version and marker, hashes). Fails on a line that is not pinned and hashed."""
+    text = re.sub(r"\s*(^|\s)#.*", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    pinned = re.compile(r"([a-z0-9-]+)==([^\s;]+(?: ; .+?)?)((?: +--hash=sha256:[0-9a-f]{64})+)")
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    matches = [(line, pinned.fullmatch(line.strip())) for line in lines]
+    assert [line for line, match in matches if match is None] == []
+    return {match[1]: (match[2], match[3]) for _, match in matches if match}
+
+
+# --- Imports --------------------------------------------------------------------------------------
+
+
+def unit_of(module: str) -> str:
+    """`charrnn.cells.lstm` stands on the floor of `cells`."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_a_module_imports_only_from_floors_below_its_own():
+    problems = []
+    for path in LIBRARY:
+        unit = unit_of(here(path).removesuffix(".py").replace("/", "."))
+        if unit == "__init__":
+            continue
+        if unit not in FLOOR:
+            problems.append(f"{here(path)}: give it its place in FLOORS, in this file")
+            continue
+        for module, name in imports_of(path):
+            if module.split(".")[0] != "charrnn" or name == "__version__":
+                continue
+            imported = unit_of(module) or name
+            if imported != unit and FLOOR.get(imported, len(FLOORS)) >= FLOOR[unit]:
+                problems.append(f"{here(path)}: {imported or module} is not on a floor below")
+    assert not problems, "\n".join(problems)
+
+
+def test_the_library_knows_nothing_of_the_service():
+    problems = [
+        f"{here(path)}: {module}"
+        for path in LIBRARY
+        for module, _ in imports_of(path)
+        if module.split(".")[0] in SERVING
+    ]
+    assert not problems, "\n".join(problems)
+
+
+def test_the_service_uses_public_names_of_the_library_only():
+    public = {*charrnn.__all__, "config", "errors"}
+    problems = []
+    for path in SERVICE:
+        for module, name in imports_of(path):
+            if module.split(".")[0] != "charrnn":
+                continue
+            if module == "charrnn":
+                allowed = name == "" or name in public
+            else:
+                allowed = unit_of(module) in {"config", "errors"} and not name.startswith("_")
+            if not allowed:
+                problems.append(f"{here(path)}: {module} {name}")
+        for node in ast.walk(tree_of(path)):
+            name = dotted(node) if isinstance(node, ast.Attribute) else ""
+            if name.startswith("charrnn.") and name.split(".")[1] not in {*public, "__version__"}:
+                problems.append(f"{here(path)}: {name}")
+    assert not problems, "\n".join(problems)
+
+
+def test_what_is_imported_is_declared():
+    declared = {Requirement(line).name for line in PROJECT["project"]["dependencies"]}
+    serving = locked(ROOT / "requirements.txt").keys() | {"api"}
+    problems = []
+    for paths, allowed in [(LIBRARY, declared), (SERVICE, serving)]:
+        for path in paths:
+            roots = {module.split(".")[0] for module, _ in imports_of(path)}
+            foreign = roots - sys.stdlib_module_names - {"charrnn"}
+            problems += [
+                f"{here(path)}: {root}"
+                for root in sorted(foreign)
+                if canonicalize_name(root) not in allowed
+            ]
+    assert not problems, "\n".join(problems)
+
+
+def test_nothing_is_ever_unpickled():
+    problems = []
+    for path in [*LIBRARY, *SERVICE]:
+        roots = {module.split(".")[0] for module, _ in imports_of(path)}
+        problems += [f"{here(path)}: {root}" for root in sorted(roots & UNPICKLERS)]
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                problems.append(f"{here(path)}:{node.value.lineno}: allow_pickle")
+    assert not problems, "\n".join(problems)
+
+
+def test_no_random_number_comes_from_a_global_generator():
+    problems = []
+    for path in files_of_the_repository():
+        if path.suffix != ".py":
+            continue
+        names = [f"{module}.{name}" for module, name in imports_of(path)]
+        names += [dotted(n) for n in ast.walk(tree_of(path)) if isinstance(n, ast.Attribute)]
+        used = {
+            match[1] for name in names if (match := re.match(r"(?:np|numpy)\.random\.(\w+)", name))
+        }
+        problems += [f"{here(path)}: {name}" for name in sorted(used - RANDOM_WITHOUT_A_GLOBAL)]
+    assert not problems, "\n".join(problems)
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def test_the_top_level_holds_only_what_the_layout_allows():
+    found = {path.relative_to(ROOT).parts[0] for path in files_of_the_repository()}
+    assert found - TOP_LEVEL == set()
+
+
+def test_no_file_names_a_machine_or_a_registry():
+    problems = []
+    for path in files_of_the_repository():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue  # not a text
+        problems += [
+            f"{here(path)}:{number}: {line.strip()[:80]}"
+            for number, line in enumerate(lines, 1)
+            if MACHINE_PATH.search(line) or REGISTRY.search(line)
+        ]
+    assert not problems, "\n".join(problems)
+
+
+def test_the_weights_that_ship_stay_under_ten_megabytes():
+    weights = [path for path in files_of_the_repository() if here(path).startswith("weights/")]
+    assert sum(path.stat().st_size for path in weights) < 10_000_000
+
+
+# --- Requirements ---------------------------------------------------------------------------------
+
+
+def test_the_test_requirements_hold_the_runtime_ones_at_the_same_versions():
+    runtime = locked(ROOT / "requirements.txt")
+    tests = locked(ROOT / "tests/requirements.txt")
+    assert {name: tests.get(name) for name in runtime} == runtime
+
+
+def test_the_locks_hold_what_the_project_asks_for():
+    extras = PROJECT["project"]["optional-dependencies"]
+    runtime = [*PROJECT["project"]["dependencies"], *extras["serve"]]
+    for file, lines in [
+        ("requirements.txt", runtime),
+        ("tests/requirements.txt", [*runtime, *PROJECT["dependency-groups"]["dev"]]),
+    ]:
+        pins = locked(ROOT / file)
+        for requirement in map(Requirement, lines):
+            version = pins[canonicalize_name(requirement.name)][0].split(" ;")[0]
+            assert requirement.specifier.contains(version), f"{file}: run `make lock`"
+
+
+def test_the_makefile_takes_the_pythons_that_the_project_supports():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = re.search(r"^versions := (.*)$", makefile, flags=re.MULTILINE)
+    supported = SpecifierSet(PROJECT["project"]["requires-python"])
+    candidates = [f"3.{minor}" for minor in range(30, 0, -1)]
+    assert named
+    assert named[1].split() == [version for version in candidates if version in supported]
+
+
+# --- The Makefile, in a copy of it with a stand-in for Python -------------------------------------
+
+STAND_IN = r"""#!/bin/sh
+# Answers what make asks of an interpreter; only notes what it would install or run.
+case "$2" in *create_server*) [ -e check-port ] || exit 0 ;; esac
+[ "$1" = -c ] && exec "{python}" "$@"
+echo "$2 $3" >>calls
+case "$2" in
+    venv) rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    pip) [ ! -e no-network ] && [ -z "$PIP_TARGET" ] && [ "$PIP_USER" = 0 ] ;;
+    gunicorn) echo "$CHARRNN_HOST $CHARRNN_PORT $*" ;;
+esac
+"""
+
+
+class Checkout:
+    """A folder with a Makefile, requirement files, and a stand-in for Python."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "tests").mkdir(parents=True)
+        (folder / "requirements.txt").touch()
+        (folder / "tests/requirements.txt").touch()
+        shutil.copy(ROOT / "Makefile", folder)
+        self.python = self.script("python", STAND_IN.format(python=sys.executable))
+
+    def script(self, name: str, text: str) -> Path:
+        path = self.folder / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+        return path
+
+    def make(self, *goals: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        make = shutil.which("make")
+        if make is None:
+            pytest.skip("make is not installed")
+        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", **environment}
+        return subprocess.run(
+            [make, *goals], cwd=self.folder, env=environment, capture_output=True, text=True
+        )
+
+    def refusal(self, *goals: str, **environment: str) -> str:
+        """The one line that make says when it refuses; nothing was installed or run."""
+        done = self.make(*goals, **environment)
+        assert done.returncode != 0
+        assert done.stderr.count("\n") == 1
+        assert self.calls() == []
+        return done.stderr
+
+    def calls(self) -> list[str]:
+        """What the stand-in was asked to do since the last time."""
+        notes = self.folder / "calls"
+        lines = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
+        notes.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path / "a check out")
+
+
+SET_UP = ["venv --clear", "pip install"]
+
+
+def test_make_alone_lists_every_goal(checkout):
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE)
+    listed = re.findall(r"^  make (\w+) ", checkout.make().stdout, flags=re.MULTILINE)
+    assert phony
+    assert set(listed) == set(phony[1].split()) - {"anew"}
+
+
+@pytest.mark.parametrize("python", ["/bin/false", "/no/such/python", "bin/too old"])
+def test_a_python_that_will_not_do_is_refused_in_one_line(checkout, python):
+    checkout.script("too old", "#!/bin/sh\nexit 1\n")
+    line = checkout.refusal("serve", f"PYTHON={python}")
+    assert f"PYTHON={python} is not Python 3.11 to 3.13: install it or name it" in line
+
+
+def test_no_python_at_all_is_refused_in_one_line(checkout):
+    checkout.script("python3", "#!/bin/sh\nexit 1\n")
+    line = checkout.refusal("test", PATH=str(checkout.folder / "bin"))
+    assert "Python 3.11 to 3.13 is not on the PATH" in line
+    assert "`make test PYTHON=" in line
+
+
+def test_a_python_without_its_venv_module_is_refused_in_one_line(checkout):
+    text = STAND_IN.format(python=sys.executable)
+    bare = text.replace("*create_server*)", "*ensurepip*) exit 1 ;; *create_server*)")
+    line = checkout.refusal("serve", f"PYTHON={checkout.script('bare', bare)}")
+    assert f"`apt install python3.{sys.version_info.minor}-venv`" in line
+
+
+def test_the_newest_python_that_will_do_is_taken(checkout):
+    checkout.script("python3.13", "#!/bin/sh\nexit 1\n")
+    checkout.script("python3.12", STAND_IN.format(python=sys.executable))
+    path = f"{checkout.folder / 'bin'}:/usr/bin:/bin"
+    assert checkout.make("serve", PATH=path).stdout.startswith("Making .venv with python3.12\n")
+
+
+def test_the_environment_is_set_up_once(checkout):
+    assert checkout.make("serve", f"PYTHON={checkout.python}").returncode == 0
+    assert checkout.calls() == [*SET_UP, "gunicorn -c"]
+    checkout.make("serve")
+    assert checkout.calls() == ["gunicorn -c"]
+
+
+def test_the_environment_of_the_tests_serves_too(checkout):
+    checkout.make(".venv/.tests", f"PYTHON={checkout.python}")
+    assert checkout.calls() == SET_UP
+    checkout.make("-j4", ".venv/.runtime", ".venv/.tests")
+    assert checkout.calls() == []
+
+
+def test_both_goals_at_once_make_one_environment(checkout):
+    checkout.make("-j4", ".venv/.runtime", ".venv/.tests", f"PYTHON={checkout.python}")
+    assert checkout.calls() == [*SET_UP, "pip install"]
+
+
+def test_changed_requirements_are_installed_into_the_same_environment(checkout):
+    checkout.make(".venv/.runtime", f"PYTHON={checkout.python}")
+    checkout.calls()
+    stamp = checkout.folder / ".venv/.runtime"
+    os.utime(stamp, (0, stamp.stat().st_mtime - 60))
+    checkout.make(".venv/.runtime")
+    assert checkout.calls()[-1:] == ["pip install"]
+
+
+def test_an_environment_that_is_half_made_is_made_anew(checkout):
+    checkout.make(".venv/.runtime", f"PYTHON={checkout.python}")
+    checkout.calls()
+    (checkout.folder / ".venv/.installing").touch()  # as after a power cut
+    checkout.make(".venv/.runtime", f"PYTHON={checkout.python}")
+    assert checkout.calls() == SET_UP
+
+
+def test_an_environment_that_lost_its_python_is_made_anew(checkout):
+    checkout.make(".venv/.runtime", f"PYTHON={checkout.python}")
+    checkout.calls()
+    (checkout.folder / ".venv/bin/python").unlink()
+    checkout.make(".venv/.runtime", f"PYTHON={checkout.python}")
+    assert checkout.calls() == SET_UP
+
+
+def test_a_missing_network_is_told_in_one_line_and_tried_again(checkout):
+    away = checkout.folder / "no-network"
+    away.touch()
+    done = checkout.make("serve", f"PYTHON={checkout.python}")
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    assert said == [
+        "requirements.txt could not be installed: is the network up? .venv/pip.log tells more"
+    ]
+    assert "gunicorn -c" not in checkout.calls()
+    away.unlink()
+    assert checkout.make("serve", f"PYTHON={checkout.python}").returncode == 0
+    assert checkout.calls()[-1:] == ["gunicorn -c"]
+
+
+def test_pip_settings_can_not_send_packages_elsewhere(checkout):
+    elsewhere = {"PIP_TARGET": "/no/such/folder", "PIP_USER": "1"}
+    assert checkout.make("serve", f"PYTHON={checkout.python}", **elsewhere).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, "127.0.0.1 8000"),
+        ({"PORT": "8123"}, "127.0.0.1 8123"),
+        ({"PORT": "8123", "CHARRNN_PORT": "8456"}, "127.0.0.1 8123"),
+        ({"CHARRNN_PORT": "8456", "CHARRNN_HOST": "0.0.0.0"}, "0.0.0.0 8456"),
+    ],
+)
+def test_the_service_listens_where_it_is_told(checkout, environment, expected):
+    done = checkout.make("serve", f"PYTHON={checkout.python}", **environment)
+    assert f"{expected} -m gunicorn -c gunicorn.conf.py wsgi:app\n" in done.stdout
+
+
+def test_a_port_in_use_is_refused_in_one_line(checkout):
+    checkout.make(".venv/.runtime", f"PYTHON={checkout.python}")
+    checkout.calls()
+    (checkout.folder / "check-port").touch()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        line = checkout.refusal("serve", f"PORT={port}")
+    assert f"port {port} " in line
+    assert "in use" in line
+    assert "`make serve PORT=8001`" in line
