@@ -1,0 +1,52 @@
+"""The Flask application. It uses `charrnn` through its public names only."""
+
+from flask import Flask, Response
+from flask.json.provider import DefaultJSONProvider
+
+import charrnn
+from api import errors, generate, operations
+from api.models import Models
+from api.settings import ServiceSettings
+
+__all__ = ["create_app"]
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(
+    settings: ServiceSettings | None = None, store: charrnn.Store | None = None
+) -> Flask:
+    """The service, with every live model loaded; by default as the environment has it.
+
+    Starts no thread. Raises CharRNNError, whose message says what to do, where a setting is wrong
+    or no model can be loaded.
+    """
+    settings = settings or ServiceSettings.from_environment()
+    models = Models(store or charrnn.Store(settings.weights), settings.model)
+
+    app = Flask(__name__, static_folder=None)
+    app.json = _Json(app)
+    app.url_map.merge_slashes = False  # a path with two slashes is a 404, not a redirect
+    app.extensions["charrnn"] = models
+    app.after_request(_add_headers)
+    errors.register(app)
+    app.register_blueprint(generate.blueprint(models, settings))
+    app.register_blueprint(operations.blueprint(models))
+    return app
+
+
+class _Json(DefaultJSONProvider):
+    sort_keys = False
+    compact = True
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response

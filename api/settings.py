@@ -1,0 +1,114 @@
+"""What an operator can set, from `CHARRNN_*` variables, checked at start.
+
+Bounds of a request that the library also has are the library's here; the service's own are lower.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import Field
+
+from api.errors import StartError
+from charrnn.config import LONGEST_TEXT, WHOLE, GenerationConfig, Int, Settings, shown
+from charrnn.errors import ConfigError, FieldProblem
+
+PREFIX = "CHARRNN_"
+OWNED_ELSEWHERE = {"CHARRNN_PROVE"}  # variables that other parts read: here, the tests
+MOST_TEXTS: int = GenerationConfig.model_json_schema()["properties"]["count"]["maximum"]
+
+
+def cores() -> int:
+    """Cores that this process may use; a container's share in time is not counted."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class ServiceSettings(Settings):
+    """Everything about the service that can be set. A field `port` is the variable CHARRNN_PORT."""
+
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; 0.0.0.0 for every network of this machine"
+    )
+    port: Int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any free one")
+    weights: str | None = Field(
+        None, description="the folder of weights; unset: the one of this repository"
+    )
+    model: str | None = Field(
+        None, description="model of a request that names none; unset: dinosaurs, else the first"
+    )
+    max_count: Int = Field(100, ge=1, le=MOST_TEXTS, description="most texts of a request")
+    max_length: Int = Field(2000, ge=1, le=LONGEST_TEXT, description="most characters of a text")
+    max_characters: Int = Field(
+        20_000,
+        ge=1,
+        description="most characters of a request in all: its texts times their longest length",
+    )
+    max_body: Int = Field(
+        64 * 1024, ge=64, le=16 * 1024 * 1024, description="largest body of a request, bytes"
+    )
+    workers: Annotated[int, Field(ge=1, le=1024), WHOLE] = Field(
+        default_factory=cores, description="worker processes"
+    )
+    threads: Int = Field(8, ge=1, le=1024, description="threads, and so requests, of a worker")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Settings from `CHARRNN_*` variables; an empty one counts as unset.
+
+        Raises ConfigError for a wrong value and StartError for a name that nobody reads.
+        """
+        environ = os.environ if environ is None else environ
+        given = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
+        _refuse_unknown(set(given) - set(map(variable, cls.model_fields)) - OWNED_ELSEWHERE)
+        values = {
+            name: _number_or_text(text) if field.annotation is int else text
+            for name, field in cls.model_fields.items()
+            if (text := given.get(variable(name), "").strip())
+        }
+        try:
+            return cls.checked(values)
+        except ConfigError as error:
+            raise ConfigError(
+                [_named_as_variable(each, given) for each in error.problems]
+            ) from None
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def table() -> list[tuple[str, str, str]]:
+    """(variable, default, meaning) of every setting, for the documents."""
+    return [
+        (variable(name), _default(field.default, field.default_factory), field.description or "")
+        for name, field in ServiceSettings.model_fields.items()
+    ]
+
+
+def _default(value: Any, factory: Any) -> str:
+    if factory is not None:
+        return str(factory.__name__)
+    return "unset" if value is None else str(value)
+
+
+def _number_or_text(text: str) -> int | str:
+    """The number that digits stand for; anything else stays text, for the check to refuse."""
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,20}", text) else text
+
+
+def _named_as_variable(problem: FieldProblem, given: Mapping[str, str]) -> FieldProblem:
+    name = variable(problem.field)
+    return FieldProblem(name, problem.rule, shown(given[name]))
+
+
+def _refuse_unknown(names: set[str]) -> None:
+    known = list(ServiceSettings.model_fields)
+    for name in sorted(names):  # its value stays out of the message: it may be a secret
+        close = difflib.get_close_matches(name.removeprefix(PREFIX).lower(), known, n=1)
+        hint = f" (did you mean {variable(close[0])}?)" if close else ""
+        every = ", ".join(map(variable, known))
+        raise StartError(f"{name} is not a setting{hint}; the known ones are {every}")

@@ -1,0 +1,91 @@
+"""How gunicorn runs the service, from CHARRNN_* variables; gunicorn's own options win over them."""
+
+import os
+
+# A worker for each core already: more threads in a product would fight over the cores. numpy reads
+# these when it is imported, which happens in the lines below.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+import logging
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import charrnn
+from api.operations import example
+from api.settings import ServiceSettings
+from charrnn.errors import CharRNNError
+
+try:
+    _settings = ServiceSettings.from_environment()
+except CharRNNError as error:
+    sys.exit(f"charrnn can't start: {error}")
+
+_host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
+
+wsgi_app = "wsgi:app"
+bind = f"{_host}:{_settings.port}"
+workers = _settings.workers
+worker_class = "gthread"
+threads = _settings.threads
+
+# Loaded once, in the master, before it forks: the weights and the libraries are shared between the
+# workers, a worker that died is back within milliseconds, and a service that can't start says so
+# once instead of once a worker. Nothing in it starts a thread, so forking it is safe. New weights
+# are picked up by each worker; new code needs a restart.
+preload_app = True
+
+timeout = 60  # seconds without a sign of life from a worker's main loop, which never computes
+graceful_timeout = 30  # seconds for running requests to finish after SIGTERM
+keepalive = 5
+limit_request_line = 2048
+limit_request_fields = 64
+limit_request_field_size = 8190
+
+control_socket_disable = True  # its one path is shared: a second service would take it over
+_memory = Path("/dev/shm")  # a slow disk must not look like a dead worker
+worker_tmp_dir = str(_memory) if _memory.is_dir() else None
+
+accesslog = None
+access_log_format = '%(h)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'
+
+logging.basicConfig(  # the service's own lines look like gunicorn's
+    level=logging.INFO,
+    format="%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
+    datefmt="[%Y-%m-%d %H:%M:%S %z]",
+)
+
+
+def on_starting(server: Any) -> None:
+    """Refuse an address that can't be had, in one line; gunicorn would try for five seconds."""
+    shared = server.master_pid or "LISTEN_FDS" in os.environ or server.cfg.reuse_port
+    for address in [] if shared else server.cfg.address:
+        if isinstance(address, tuple):
+            _refuse_unless_free(address)
+
+
+def _refuse_unless_free(address: tuple[str, int]) -> None:
+    host, port = address
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        sys.exit(
+            f"charrnn can't listen on {host} port {port}: {error.strerror}; stop what is there, or "
+            f"set CHARRNN_PORT to another port (CHARRNN_PORT=8001) and CHARRNN_HOST to an address "
+            "of this machine"
+        )
+
+
+def when_ready(server: Any) -> None:
+    """Say where the service is, what to try, and which products it computes with."""
+    url = str(server.LISTENERS[0])
+    models = server.app.wsgi().extensions["charrnn"]
+    server.log.info("charrnn is listening on %s", url)
+    server.log.info("try: %s", example(url, models.default))
+    server.log.info("matrix products: %s", charrnn.blas_kernel())

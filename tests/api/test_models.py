@@ -1,0 +1,207 @@
+import threading
+from collections import Counter
+
+import pytest
+
+import charrnn
+from api import create_app
+from api import models as models_module
+from api.errors import RequestError, StartError
+from api.models import OLD_VERSIONS_KEPT, Models
+from api.settings import ServiceSettings
+from charrnn.errors import WeightsCorruptError, WeightsMissingError
+from tests.api import tiny
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Look at what is live at every request."""
+    monkeypatch.setattr(models_module, "RECHECK_SECONDS", -1)
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """How often each (model, version) is loaded; None is the live one."""
+    counted: Counter[tuple[str, str | None]] = Counter()
+
+    def load(name, *, version=None, weights=None):
+        counted[name, version] += 1
+        return real_load(name, version=version, weights=weights)
+
+    real_load = charrnn.load
+    monkeypatch.setattr(charrnn, "load", load)
+    return counted
+
+
+def test_the_default_is_dinosaurs_where_it_is_there_and_else_the_first(weights, tmp_path):
+    assert Models(weights.store).default == "dinosaurs"
+    assert Models(weights.store, "elves").default == "elves"
+    store = charrnn.Store(tmp_path)
+    for name in ("orcs", "dwarves"):
+        tiny.promote(store, name, seed=0)
+    assert Models(store).default == "dwarves"
+
+
+def test_a_version_is_loaded_once_for_all_requests(weights, loads):
+    models = Models(weights.store)
+    for _ in range(3):
+        models.get()
+        for version in (weights.live, weights.live[:12], weights.live[:8]):
+            assert models.get("dinosaurs", version) is models.get()
+        for length in (8, 12, 64):
+            assert models.get("dinosaurs", weights.old[:length]).version == weights.old[:12]
+    assert loads == {
+        ("dinosaurs", None): 1,
+        ("elves", None): 1,
+        ("prose", None): 1,
+        ("dinosaurs", weights.old): 1,
+    }
+
+
+def test_a_version_is_loaded_once_by_threads_that_ask_at_once(weights, loads):
+    models = Models(weights.store)
+    start = threading.Barrier(8)
+
+    def ask() -> None:
+        start.wait()
+        models.get("dinosaurs", weights.old)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert loads["dinosaurs", weights.old] == 1
+
+
+def test_only_a_few_old_versions_are_kept(tmp_path, loads):
+    store = charrnn.Store(tmp_path)
+    versions = [tiny.promote(store, "elves", seed=n) for n in range(OLD_VERSIONS_KEPT + 2)]
+    models = Models(store)
+    for version in versions:
+        models.get("elves", version)
+    models.get("elves", versions[1])
+    assert loads["elves", versions[1]] == 1, "still kept"
+    models.get("elves", versions[0])
+    assert loads["elves", versions[0]] == 2, "the one unused for longest went"
+
+
+def test_a_version_that_is_gone_is_404_even_where_it_was_loaded(own_weights):
+    models = Models(own_weights.store)
+    models.get("dinosaurs", own_weights.old)
+    (own_weights.store.folder("dinosaurs") / f"{own_weights.old}.safetensors").unlink()
+    with pytest.raises(RequestError, match="model dinosaurs has no version") as caught:
+        models.get("dinosaurs", own_weights.old)
+    assert caught.value.status == 404
+    assert own_weights.live[:12] in str(caught.value)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_becomes_live_is_served_from_the_next_look_on(own_weights):
+    models = Models(own_weights.store)
+    new = tiny.promote(own_weights.store, "elves", seed=99)
+    assert models.get("elves").version == new[:12]
+    assert models.get("dinosaurs").version == own_weights.live[:12]
+    assert models.live()["elves"].version == new[:12]
+
+
+def test_between_two_looks_the_store_is_left_alone(own_weights):
+    models = Models(own_weights.store)
+    before = models.get("elves").version
+    tiny.promote(own_weights.store, "elves", seed=99)
+    assert models.get("elves").version == before
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "error", [WeightsCorruptError("cut short"), WeightsMissingError("gone"), OSError("disk")]
+)
+@pytest.mark.parametrize("broken", ["charrnn.load", "charrnn.Store.live_version"])
+def test_what_can_not_be_loaded_leaves_the_old_version_and_is_logged_once(
+    own_weights, monkeypatch, caplog, error, broken
+):
+    models = Models(own_weights.store)
+    before = models.get("elves").version
+    new = tiny.promote(own_weights.store, "elves", seed=99)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broken, fail)
+        assert [models.get("elves").version for _ in range(3)] == [before] * 3
+    assert caplog.text.count(f"model elves stays at {before}: {error}") == 1
+    assert models.get("elves").version == new[:12], "it is loaded once it can be"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_requests_go_on_while_a_new_version_is_being_loaded(own_weights, monkeypatch):
+    loading, go_on = threading.Event(), threading.Event()
+    models = Models(own_weights.store)
+    before = models.get("elves").version
+    new = tiny.promote(own_weights.store, "elves", seed=99)
+
+    def slow_load(*arguments, **keywords):
+        loading.set()
+        assert go_on.wait(timeout=10)
+        return real_load(*arguments, **keywords)
+
+    real_load = charrnn.load
+    monkeypatch.setattr(charrnn, "load", slow_load)
+    loader = threading.Thread(target=models.get, args=("elves",))
+    loader.start()
+    assert loading.wait(timeout=10)
+    assert models.get("elves").version == before
+    go_on.set()
+    loader.join()
+    assert models.get("elves").version == new[:12]
+
+
+def damage(weights, name):
+    path = weights.store.folder(name) / f"{weights.store.current(name).version}.safetensors"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_a_model_that_can_not_be_loaded_is_left_out_and_logged(own_weights, caplog):
+    damage(own_weights, "dinosaurs")
+    models = Models(own_weights.store)
+    assert models.default == "elves"
+    assert list(models.live()) == ["elves", "prose"]
+    assert "model dinosaurs is left out: " in caplog.text
+    with pytest.raises(RequestError, match="no model 'dinosaurs'; the known ones are elves, pro"):
+        models.get("dinosaurs")
+
+
+def test_a_service_with_nothing_to_serve_says_what_to_do(own_weights, tmp_path):
+    root = own_weights.root
+    what_to_do = "train one with `python -m charrnn train my-list.txt`, or set CHARRNN_WEIGHTS to"
+
+    assert refusal(own_weights.store, "unicorns").startswith(
+        f"CHARRNN_MODEL is 'unicorns', and {root} has no such model that can be loaded; the known"
+    )
+    for name in ("dinosaurs", "elves", "prose"):
+        damage(own_weights, name)
+    message = refusal(own_weights.store)
+    assert message.startswith(f"no model in {root} can be loaded (dinosaurs: ")
+    assert what_to_do in message
+    for empty in (tmp_path / "empty", tmp_path / "nowhere"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        message = refusal(charrnn.Store(empty))
+        assert message.startswith(f"there is no trained model in {empty}; {what_to_do}")
+
+
+def test_a_folder_of_weights_that_can_not_be_read_says_so(own_weights, monkeypatch):
+    def fail(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(charrnn.Store, "models", fail)
+    message = refusal(own_weights.store)
+    assert message.startswith(f"{own_weights.root} can't be read: Permission denied; train one")
+
+
+def refusal(store: charrnn.Store, model: str | None = None) -> str:
+    with pytest.raises(StartError) as caught:
+        create_app(ServiceSettings(model=model), store)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

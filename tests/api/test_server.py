@@ -1,0 +1,221 @@
+"""The service as it is run: gunicorn with the repository's gunicorn.conf.py."""
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import charrnn
+from tests.api.problems import read_problem
+from tests.api.server import PATIENCE, Answer, Server, gunicorn, read_until, running
+from tests.api.tiny import Tiny
+
+
+@pytest.fixture(scope="module")
+def server(weights: Tiny) -> Iterator[Server]:
+    with running(CHARRNN_WEIGHTS=weights.root, CHARRNN_MAX_BODY="2000") as server:
+        yield server
+
+
+def request(
+    method: str = "POST", path: str = "/generate", body: bytes = b"", headers: str = ""
+) -> bytes:
+    length = "" if "Transfer-Encoding" in headers else f"Content-Length: {len(body)}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{length}{headers}\r\n"
+    return head.encode("latin-1") + body
+
+
+def chunked(*chunks: bytes) -> bytes:
+    body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
+    return request(body=body, headers="Transfer-Encoding: chunked\r\n")
+
+
+def problem_of(answer: Answer) -> str:
+    problem = read_problem(answer.status, answer.headers.get("content-type"), answer.body)
+    return str(problem["detail"])
+
+
+def test_the_start_tells_where_it_listens_what_to_try_and_which_products_it_uses(server):
+    assert f"charrnn is listening on http://127.0.0.1:{server.port}\n" in server.log
+    example = f"""curl -d '{{"seed": "Tyr", "count": 5}}' http://127.0.0.1:{server.port}/generate"""
+    assert f"try: {example}\n" in server.log
+    assert f"matrix products: {charrnn.blas_kernel()}\n" in server.log
+
+
+def test_what_curl_sends_is_answered(server):
+    form = "Content-Type: application/x-www-form-urlencoded\r\nExpect: 100-continue\r\n"
+    answer = server.send(request(body=b'{"seed":"Tyr","count":5}', headers=form))
+    final = answer.body.partition(b"\r\n\r\n")[2] if answer.status == 100 else answer.body
+    assert len(json.loads(final)["samples"]) == 5
+
+
+def test_a_chunked_body_is_read_whole(server):
+    answer = server.send(chunked(b'{"cou', b'nt": 3, "seed": "', b'tyr"}'))
+    assert (answer.status, json.loads(answer.body)["requested"]) == (200, 3)
+
+
+def test_no_body_at_all_asks_for_the_defaults(server):
+    answer = server.send(b"POST /generate HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (answer.status, json.loads(answer.body)["requested"]) == (200, 1)
+
+
+@pytest.mark.parametrize("size", [3000, 5_000_000])
+def test_a_chunked_body_above_the_limit_is_413(server, size):
+    answer = server.send(chunked(b'{"count": 2', *[b" " * 1000] * (size // 1000), b"}"))
+    assert (answer.status, problem_of(answer)) == (413, "the body must have at most 2000 bytes")
+
+
+@pytest.mark.parametrize("size", [2001, 5_000_000])
+def test_a_declared_body_above_the_limit_is_413(server, size):
+    answer = server.send(request(body=b" " * size))
+    assert (answer.status, problem_of(answer)) == (413, "the body must have at most 2000 bytes")
+
+
+def test_a_body_that_is_announced_as_too_large_is_refused_without_waiting_for_it(server):
+    head = (
+        b"POST /generate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9999\r\n\r\n"
+    )
+    answer = server.send(head)
+    assert answer.status == 413
+
+
+def test_half_a_body_is_400_even_where_the_half_is_json(server):
+    whole = request(body=b'{"count": 1}    ')
+    answer = server.send(whole[:-4], half_close=True)
+    assert (answer.status, problem_of(answer)) == (400, "the body stops after 12 of 16 bytes")
+
+
+@pytest.mark.parametrize(
+    "chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}{}\r\n0\r\n\r\n", b"2\r\n{}\r\n"]
+)
+def test_broken_chunks_are_400(server, chunks):
+    raw = request(body=chunks, headers="Transfer-Encoding: chunked\r\n")
+    answer = server.send(raw, half_close=True)
+    assert (answer.status, problem_of(answer)) == (400, "the body can't be read to its end")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/models//elves", 404),
+        ("GET", "/models/%ff%00", 404),
+        ("GET", "/models/../../etc/passwd", 404),
+        ("GET", "/generate", 405),
+        ("PATCH", "/models", 405),
+        ("POST", "/models", 405),
+    ],
+)
+def test_what_is_not_there_is_a_problem(server, method, path, status):
+    answer = server.send(request(method, path))
+    assert answer.status == status
+    assert problem_of(answer)
+
+
+@pytest.mark.parametrize("path", ["/", "/models", "/nothing"])
+def test_head_has_no_body(server, path):
+    answer = server.send(request("HEAD", path))
+    assert answer.body == b""
+    assert int(answer.headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 100,
+        b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 100 + b"\r\n",
+        b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n{}",
+        b"POST /generate HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+    ],
+)
+def test_what_is_no_http_is_refused_and_the_service_goes_on(server, raw):
+    with socket.create_connection((server.host, server.port), timeout=PATIENCE) as connection:
+        connection.sendall(raw)
+        connection.shutdown(socket.SHUT_WR)
+        data = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert not data or 400 <= int(data.split()[1]) < 500
+    assert server.send(request("GET", "/healthz")).status == 200
+
+
+def test_clients_at_once_each_get_their_own(server):
+    answers: dict[int, Answer] = {}
+
+    def ask(n: int) -> None:
+        body = json.dumps({"random_seed": n, "count": 2}).encode()
+        answers[n] = server.send(request(body=body))
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {n: json.loads(answer.body)["random_seed"] for n, answer in answers.items()} == {
+        n: n for n in range(24)
+    }
+
+
+def test_a_worker_that_is_killed_is_replaced(weights):
+    with running(CHARRNN_WEIGHTS=weights.root) as server:
+        pid = int(server.log.rpartition("Booting worker with pid: ")[2])
+        subprocess.run(["kill", "-KILL", str(pid)], check=True)
+        assert "Booting worker" in read_until(server.process, "Booting worker")
+        assert server.send(request()).status == 200
+
+
+def test_sigterm_ends_it_with_code_0(weights):
+    with running(CHARRNN_WEIGHTS=weights.root) as server:
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=PATIENCE) == 0
+
+
+def refusal(**environ: str) -> tuple[int, list[str]]:
+    """The exit code and the lines, without gunicorn's own log, of a server that must not start."""
+    process = gunicorn(**environ)
+    _, written = process.communicate(timeout=PATIENCE)
+    lines = [line for line in written.splitlines() if "[INFO]" not in line]
+    return process.returncode, lines
+
+
+def test_without_weights_it_refuses_to_start_in_one_line(tmp_path):
+    code, lines = refusal(CHARRNN_WEIGHTS=str(tmp_path))
+    assert code != 0
+    (line,) = lines
+    assert line.startswith(f"charrnn can't start: there is no trained model in {tmp_path}; train")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("CHARRNN_PORT", "port", "CHARRNN_PORT must be a whole number, got 'port'"),
+        ("CHARRNN_PROT", "80", "CHARRNN_PROT is not a setting (did you mean CHARRNN_PORT?); the"),
+        ("CHARRNN_MODEL", "unicorns", "CHARRNN_MODEL is 'unicorns', and "),
+    ],
+)
+def test_a_wrong_setting_refuses_to_start_in_one_line(weights, name, text, message):
+    code, lines = refusal(**{"CHARRNN_WEIGHTS": weights.root, name: text})
+    assert code != 0
+    (line,) = lines
+    assert line.startswith(f"charrnn can't start: {message}")
+
+
+def test_a_port_in_use_refuses_to_start_in_one_line(weights):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, lines = refusal(CHARRNN_WEIGHTS=weights.root, CHARRNN_PORT=str(port))
+    assert code != 0
+    (line,) = lines
+    assert line.startswith(f"charrnn can't listen on 127.0.0.1 port {port}: Address already in use")
+    assert "CHARRNN_PORT=8001" in line
+
+
+def test_an_address_of_another_machine_refuses_to_start_in_one_line(weights):
+    code, lines = refusal(CHARRNN_WEIGHTS=weights.root, CHARRNN_HOST="203.0.113.7")
+    assert (code != 0, len(lines)) == (True, 1)

@@ -1,0 +1,51 @@
+"""Real weights of networks too small to have learned anything, made in milliseconds."""
+
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import charrnn
+from charrnn.config import ModelConfig
+from charrnn.model import CharRNN
+from charrnn.vocabulary import Vocabulary
+from charrnn.weights import FrozenModel, to_bytes
+
+NAMES = ("tyrannosaurus", string.ascii_lowercase[:13], string.ascii_lowercase[13:])
+DAMAGED = "bad0" * 16  # a version of dinosaurs whose bytes are not those it is named by
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A weights folder: dinosaurs (an old version, the live one, a damaged one), elves, prose."""
+
+    store: charrnn.Store
+    old: str  # full versions of dinosaurs
+    live: str
+
+    @property
+    def root(self) -> str:
+        return str(self.store.root)
+
+
+def make(root: Path) -> Tiny:
+    """Write the folder."""
+    store = charrnn.Store(root)
+    old, live = (promote(store, "dinosaurs", seed=seed) for seed in (0, 1))
+    (root / "dinosaurs" / f"{DAMAGED}.safetensors").write_bytes(b"damaged")
+    promote(store, "elves", seed=2)
+    promote(store, "prose", seed=3, kind="text")
+    return Tiny(store, old, live)
+
+
+def promote(store: charrnn.Store, name: str, *, seed: int, kind: str = "names") -> str:
+    """Make a network of random weights the live one. Returns its full version."""
+    is_names = kind == "names"
+    vocabulary = Vocabulary.of(NAMES, ends=is_names, case="title" if is_names else "keep")
+    config = ModelConfig(cell="rnn", hidden_size=4, vocab_size=len(vocabulary))
+    model = CharRNN.initialized(config, np.random.default_rng(seed))
+    frozen = FrozenModel(kind, config, model.params, vocabulary, NAMES if is_names else ())
+    version = store.add(name, to_bytes(frozen))
+    store.promote(name, version, reason="a test")
+    return version
