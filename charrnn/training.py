@@ -8,9 +8,11 @@ holds vectors and a few numbers, and where it is taken changes nothing.
 
 import hashlib
 import json
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +32,8 @@ from charrnn.parameters import Array
 from charrnn.recipe import Recipe
 from charrnn.threads import blas_kernel, blas_threads
 from charrnn.weights import FrozenModel, from_bytes, pack_arrays, to_bytes, unpack_arrays
+
+log = logging.getLogger(__name__)
 
 TRAINING_FORMAT = 1  # changes when the same recipe gives other weights
 CHECKPOINT = "checkpoint.safetensors"
@@ -170,6 +174,7 @@ class Run:
                 self._save()
                 saved = time.monotonic()
 
+    @np.errstate(over="ignore", invalid="ignore")  # `_check` finds what they would warn of
     def _step(self) -> int:
         """One update. Returns how many characters it learned from."""
         p, config = self.progress, self.config
@@ -209,6 +214,7 @@ class Run:
             f"({self.config.learning_rate:g}) or clip the gradient. Nothing was overwritten"
         )
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _look(self) -> None:
         """Evaluate on the validation set, and keep the weights if they are the best yet."""
         p, kept = self.progress, self.averaged()
@@ -235,7 +241,8 @@ class Run:
                 "learning_rate": learning_rate(self.config, p.step, self.fraction_done)
                 * p.rate_factor,
             }
-            append_line(self.folder / METRICS, json.dumps(record))
+            with _going_on("the metrics"):
+                append_line(self.folder / METRICS, json.dumps(record))
         self.listener.evaluated(self, validation)
 
     def _finished(self) -> Trained:
@@ -337,7 +344,8 @@ class Run:
         if not self.folder:
             return
         metadata = {"fingerprint": self._fingerprint, "progress": _encoded(self.progress)}
-        write_atomically(self.folder / CHECKPOINT, pack_arrays(self._arrays(), metadata))
+        with _going_on("the checkpoint"):
+            write_atomically(self.folder / CHECKPOINT, pack_arrays(self._arrays(), metadata))
 
     def _resume(self) -> bool:
         """Take up the checkpoint of a killed run of the same recipe and data; else begin anew."""
@@ -369,6 +377,15 @@ class Run:
         kept = [r for r in read_json_lines(path) if r.get("step", 0) <= self.progress.step]
         lines = "".join(json.dumps(record) + "\n" for record in kept)
         write_atomically(path, lines.encode())
+
+
+@contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """A full disk doesn't end a run: the checkpoint before stays, and the next one may succeed."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s could not be written (%s); training goes on", what, error.strerror)
 
 
 def clear(folder: Path) -> None:

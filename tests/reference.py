@@ -10,6 +10,7 @@ from charrnn.config import ModelConfig
 from charrnn.graph import (
     Node,
     backward,
+    constant,
     gather,
     parameter,
     sigmoid,
@@ -57,22 +58,21 @@ def graph_gradients(
     ]
     first = [[parameter(part.copy()) for part in layer] for layer in state]
     states = [list(parts) for parts in first]
-    total, start = None, 0
+    total, start = constant(np.zeros((), model.dtype)), 0
     for size in batch.sizes.tolist():
-        x = None
+        x = gather(layers[0]["U"], ids=batch.ids[start : start + size])
         for k, layer in enumerate(layers):
-            ids = batch.ids[start : start + size]
-            product = gather(layer["U"], ids=ids) if x is None else x @ layer["U"]
+            product = x @ layer["U"] if k else x
             alive = [part[:size] for part in states[k]]
             states[k] = GRAPH_CELLS[config.cell](layer, product + layer["b"], alive)
             x = states[k][0]
         logits = x @ nodes["out.V"] + nodes["out.c"]
         loss = softmax_cross_entropy(logits, targets=batch.targets[start : start + size])
-        total = loss if total is None else total + loss
+        total = total + loss
         start += size
     mean = total * (1 / start)
     backward(mean)
-    grads = {name: node.grad for name, node in nodes.items()}
+    grads = {name: np.asarray(node.grad) for name, node in nodes.items()}
     return float(mean.value), grads, np.array([[part.grad for part in layer] for layer in first])
 
 

@@ -1,0 +1,300 @@
+"""Runs: what they learn, that they can be killed and resumed, and how they refuse."""
+
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from charrnn import training
+from charrnn.errors import TrainingError, TrainingInterrupted
+from charrnn.evaluation import evaluate
+from charrnn.model import CharRNN
+from charrnn.ops import Workspace
+from charrnn.training import CHECKPOINT, METRICS, Listener, Run
+from tests.training_runs import small_corpus, small_recipe
+
+KINDS = ("names", "text")
+RULES = ("sgd", "adagrad", "adam", "adamw")
+
+
+def stopping_after(steps):
+    """A question that is answered yes once, after so many steps."""
+    asked = iter(range(10**9))
+    return lambda: next(asked) == steps
+
+
+def run_with_stops(recipe, corpus, folder, stops):
+    for steps in stops:
+        with pytest.raises(TrainingInterrupted, match="the same command goes on"):
+            Run(recipe, corpus, folder, stop=stopping_after(steps)).train()
+    return Run(recipe, corpus, folder).train()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("optimizer", RULES)
+def test_a_run_stopped_and_resumed_gives_the_bytes_of_the_run_never_stopped(
+    kind, optimizer, tmp_path
+):
+    corpus = small_corpus(kind, tmp_path)
+    rate = {"learning_rate": 0.1 if optimizer in ("sgd", "adagrad") else 0.004}
+    recipe = small_recipe(kind, optimizer=optimizer, weight_decay=0.01, **rate)
+    whole = Run(recipe, corpus).train()
+    resumed = run_with_stops(recipe, corpus, tmp_path / "run", [1, 16, 0, 23])
+    assert resumed.data == whole.data
+    assert resumed.progress.step == 60
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_every_cell_learns_and_resumes(cell, tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    recipe = small_recipe("names", network={"cell": cell, "num_layers": 2}, steps=120)
+    whole = Run(recipe, corpus).train()
+    assert run_with_stops(recipe, corpus, tmp_path / "run", [50]).data == whole.data
+    assert whole.progress.best_loss < unigram_loss(corpus)
+
+
+def unigram_loss(corpus):
+    """Validation loss of the best prediction that looks at no character before."""
+    train = Counter("\n".join(corpus.sequences["train"]) + "\n")
+    text = "\n".join(corpus.sequences["validation"]) + "\n"
+    total = sum(train.values()) + len(corpus.vocabulary)
+    return -sum(math.log((train[c] + 1) / total) for c in text) / len(text)
+
+
+def killed_runs(kind, folder, kills, seed):
+    """Kill the training process at random moments, then let it end. Returns the kills made."""
+    chance, made = random.Random(seed), 0
+    command = [sys.executable, "-m", "tests.training_runs", kind, str(folder)]
+    while made < kills:
+        process = subprocess.Popen(command, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+        try:
+            process.wait(chance.uniform(0.2, 1.5))
+        except subprocess.TimeoutExpired:
+            made += 1
+        finally:
+            process.kill()
+            process.wait()
+        if (folder / "weights.bin").exists():
+            break
+    if not (folder / "weights.bin").exists():
+        subprocess.run(command, check=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+    return made
+
+
+def check_kills(kind, tmp_path, kills):
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    killed_runs(kind, calm, 0, 0)
+    expected, made, round_ = (calm / "weights.bin").read_bytes(), 0, 0
+    while made < kills:
+        folder = tmp_path / f"round {round_}"
+        folder.mkdir()
+        made += killed_runs(kind, folder, kills - made, round_)
+        assert (folder / "weights.bin").read_bytes() == expected
+        round_ += 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_killed_at_random_moments_gives_the_same_bytes(kind, tmp_path):
+    check_kills(kind, tmp_path, 2)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("kind", KINDS)
+def test_fifty_kills_give_the_same_bytes(kind, tmp_path):
+    check_kills(kind, tmp_path, 50)
+
+
+def test_two_runs_of_one_recipe_are_equal_and_another_seed_is_not(tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    first = Run(small_recipe("names"), corpus, tmp_path / "a").train()
+    again = Run(small_recipe("names"), corpus, tmp_path / "b").train()
+    other = Run(small_recipe("names", random_seed=1), corpus, tmp_path / "c").train()
+    assert first.data == again.data != other.data
+
+
+def test_the_file_says_what_it_was_made_from_and_nothing_of_the_machine(tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    recipe = small_recipe("names").changed(data=[str(tmp_path / "names.txt")])
+    trained = Run(recipe, corpus).train()
+    provenance = trained.model.provenance
+    assert provenance["recipe"]["data"] == ["names.txt"]
+    assert provenance["random_seed"] == 0
+    assert provenance["data"]["sha256"] == corpus.source.sha256
+    assert provenance["versions"]["numpy"] == np.__version__
+    assert str(tmp_path).encode() not in trained.data
+
+
+def test_the_evaluation_is_of_the_best_weights_as_stored(tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    overfitting = small_recipe(
+        "names", learning_rate=0.1, steps=300, schedule="constant", averaging=0.0
+    )
+    trained = Run(overfitting, corpus).train()
+    assert trained.progress.best_step < trained.progress.step
+    network = CharRNN(trained.model.config, trained.model.params)
+    loss = evaluate(network, corpus.sequences["validation"], corpus.vocabulary, Workspace())
+    assert trained.model.evaluation["validation"] == loss.to_json()
+    assert loss.nats_per_character == trained.progress.best_loss
+
+
+def test_early_stopping_ends_after_so_many_looks_without_gain(tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    recipe = small_recipe("names", learning_rate=0.05, patience=3, steps=5_000)
+    progress = Run(recipe, corpus).train().progress
+    assert progress.step == progress.best_step + 3 * 7
+
+
+def test_the_rate_is_halved_when_the_validation_loss_rises(tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    losses = []
+
+    class Looks(Listener):
+        def evaluated(self, run, validation):
+            losses.append(validation.nats_per_character)
+
+    recipe = small_recipe("names", optimizer="sgd", learning_rate=4.0, halve_on_rise=True)
+    run = Run(recipe, corpus, listener=Looks())
+    run.train()
+    rises = sum(b > a for a, b in zip(losses, losses[1:], strict=False))
+    assert rises > 0
+    assert run.progress.rate_factor == 0.5**rises
+
+
+def test_a_loss_that_explodes_ends_the_run_and_the_checkpoint_before_stays(tmp_path, monkeypatch):
+    corpus = small_corpus("text", tmp_path)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    wild = small_recipe("text", optimizer="sgd", learning_rate=10.0, clip_norm=1e9, steps=500)
+    run = Run(wild.changed(training=wild.training.changed(schedule="constant")), corpus, tmp_path)
+    run.params.flat[:] *= 60
+    with pytest.raises(TrainingError, match=r"stay finite and below .* lower learning_rate"):
+        run.train()
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_loss_that_is_not_a_number_ends_the_run_at_once(poison, tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    run = Run(small_recipe("names"), corpus, tmp_path / "run")
+    run.params["out.c"][0] = poison
+    with pytest.raises(TrainingError, match="the loss in step 1 must stay finite"):
+        run.train()
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_a_budget_in_minutes_counts_the_time_before_the_stop(tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    recipe = small_recipe("names", minutes=0.02)
+    recipe = recipe.changed(
+        training={**recipe.training.model_dump(exclude_unset=True), "steps": None}
+    )
+    folder = tmp_path / "run"
+    with pytest.raises(TrainingInterrupted):
+        Run(recipe, corpus, folder, stop=stopping_after(20)).train()
+    run = Run(recipe, corpus, folder)
+    started = time.monotonic()
+    run.train()
+    assert run.progress.seconds >= 1.2
+    assert run.progress.step > 20
+    assert time.monotonic() - started < 60  # bounded at all: the machine may be slow
+
+
+def test_a_run_without_a_budget_plans_one_and_says_how_long(tmp_path, monkeypatch):
+    corpus = small_corpus("names", tmp_path)
+    recipe = small_recipe("names")
+    values = recipe.training.model_dump(exclude_unset=True)
+    del values["steps"], values["evaluate_every"]
+    recipe = recipe.changed(training=values)
+    seen = []
+
+    class Plan(Listener):
+        def started(self, run):
+            seen.append((run.progress.steps, run.estimated_seconds()))
+
+    trained = Run(recipe, corpus, listener=Plan()).train()
+    passes = training.PASSES["names"] * Run(recipe, corpus).feed.steps_in_epoch
+    assert seen[0][0] == trained.progress.step == passes
+    assert 0 < seen[0][1] < training.DEFAULT_SECONDS
+    monkeypatch.setattr(training, "DEFAULT_SECONDS", 0.05)
+    assert Run(recipe, corpus).train().progress.step < trained.progress.step
+
+
+def test_metrics_have_each_look_once_whatever_was_killed(tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    folder = tmp_path / "run"
+    run_with_stops(small_recipe("names"), corpus, folder, [30])
+    with (folder / METRICS).open("a") as file:
+        file.write('{"step": 61, "validation_loss": 0}\n{"torn')
+    Run(small_recipe("names"), corpus, folder).train()
+    records = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    assert [record["step"] for record in records] == [*range(7, 60, 7), 60]
+    assert all(0 < record["validation_loss"] < 5 for record in records)
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None])
+def test_a_checkpoint_that_cannot_be_used_is_put_aside(damage, tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    folder = tmp_path / "run"
+    whole = Run(small_recipe("names"), corpus).train()
+    recipe = small_recipe("names", random_seed=5) if damage is None else small_recipe("names")
+    with pytest.raises(TrainingInterrupted):
+        Run(recipe, corpus, folder, stop=stopping_after(9)).train()
+    before = (folder / CHECKPOINT).read_bytes()
+    if damage is not None:
+        before = damage
+        (folder / CHECKPOINT).write_bytes(damage)
+    assert Run(small_recipe("names"), corpus, folder).train().data == whole.data
+    assert (folder / f"previous-{CHECKPOINT}").read_bytes() == before
+
+
+def test_a_full_disk_does_not_end_a_run(tmp_path, monkeypatch, caplog):
+    corpus = small_corpus("names", tmp_path)
+    whole = Run(small_recipe("names"), corpus).train()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    folder = tmp_path / "run"
+    run = Run(small_recipe("names"), corpus, folder)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(run, "_drop_later_metrics", lambda: None)
+    monkeypatch.setattr(training, "write_atomically", full)
+    monkeypatch.setattr(training, "append_line", full)
+    assert run.train().data == whole.data
+    assert "No space left on device" in caplog.text
+
+
+def test_several_processes_may_sum_the_gradient(tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    seen = []
+    recipe = small_recipe("names", steps=3)
+    Run(recipe, corpus, reduce=lambda flat: seen.append(flat.size)).train()
+    assert seen == [Run(recipe, corpus).params.flat.size] * 3
+
+
+def test_stale_buffers_are_never_read(tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    clean = Run(small_recipe("names"), corpus).train()
+    run = Run(small_recipe("names"), corpus)
+    step = run._step
+
+    def poisoned():
+        poison(run.work)
+        return step()
+
+    run._step = poisoned
+    assert run.train().data == clean.data
+
+
+def poison(work):
+    for buffer in work._buffers.values():
+        if buffer.dtype.kind == "f":
+            buffer[...] = np.nan
+    for child in work._children.values():
+        poison(child)

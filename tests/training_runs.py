@@ -1,0 +1,70 @@
+"""Small trainings for the tests, and a process that runs one to be killed.
+
+python -m tests.training_runs names FOLDER     # trains, writes FOLDER/weights.bin when done
+"""
+
+import sys
+from pathlib import Path
+
+from charrnn import training
+from charrnn.config import CorpusConfig
+from charrnn.corpus import Corpus, load_corpus
+from charrnn.recipe import Recipe
+from charrnn.training import Run
+
+SYLLABLES = ("ka", "ro", "mi", "tu", "sen", "bal", "dor", "eth", "vy", "ne")
+
+
+def name_list(count: int) -> str:
+    """Different made-up names, the same ones every time."""
+    n = len(SYLLABLES)
+    picks = ((k % n, k // n % n, (k * k + 3) % n) for k in range(count))
+    return "\n".join(
+        "".join(SYLLABLES[p] for p in pick) + SYLLABLES[k % 7] for k, pick in enumerate(picks)
+    )
+
+
+def running_text(characters: int) -> str:
+    """Sentences that can be learned, the same ones every time."""
+    n = len(SYLLABLES)
+    words = [SYLLABLES[k % n] + SYLLABLES[(k * k + k // 3) % n] for k in range(characters)]
+    lines = [" ".join(words[k : k + 7]) + "." for k in range(0, len(words), 7)]
+    return "\n".join(lines)[:characters]
+
+
+def small_corpus(kind: str, folder: Path) -> Corpus:
+    path = folder / f"{kind}.txt"
+    path.write_text(name_list(120) if kind == "names" else running_text(6_000))
+    return load_corpus([path], CorpusConfig.checked({"kind": kind}))
+
+
+def small_recipe(kind: str, *, network: dict | None = None, **values: object) -> Recipe:
+    return Recipe.checked(
+        {
+            "name": "small",
+            "data": [f"{kind}.txt"],
+            "network": {"hidden_size": 12, "dropout": 0.2, **(network or {})},
+            "training": {
+                "steps": 60,
+                "batch_size": 8,
+                "seq_length": 10,
+                "evaluate_every": 7,
+                "averaging": 0.9,
+                "threads": 1,
+                **values,
+            },
+        }
+    )
+
+
+def main() -> None:
+    kind, folder = sys.argv[1], Path(sys.argv[2])
+    training.CHECKPOINT_SECONDS = 0.02
+    recipe = small_recipe(kind, network={"hidden_size": 64, "num_layers": 2}, steps=300)
+    trained = Run(recipe, small_corpus(kind, folder), folder / "run").train()
+    (folder / "weights.partial").write_bytes(trained.data)
+    (folder / "weights.partial").rename(folder / "weights.bin")
+
+
+if __name__ == "__main__":
+    main()
