@@ -50,6 +50,11 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise ConfigError(problems_of(error, cls), where) from None
 
+    def over(self, defaults: Mapping[str, Any]) -> Self:
+        """What was said, and for the rest `defaults`; every value of the copy counts as said."""
+        whole = type(self).checked({**defaults, **self.model_dump(exclude_unset=True)})
+        return type(self).checked(whole.model_dump())
+
     def changed(self, **values: Any) -> Self:
         """A copy with some values changed, checked again. Raises ConfigError."""
         return type(self).checked({**self.model_dump(exclude_unset=True), **values})
@@ -115,11 +120,11 @@ class TrainConfig(Settings):
     beta2: Float = Field(0.99, ge=0, lt=1, description="Adam: decay of the second moment")
     epsilon: Float = Field(1e-8, gt=0, le=1, description="Adam, Adagrad: added to the root")
     weight_decay: Float = Field(0.0, ge=0, le=10, description="decay of the weights, not biases")
-    clip_norm: Annotated[float, Field(gt=0), REAL] | None = Field(
-        1.0, description="largest global norm of the gradient; null for none"
+    clip_norm: Float = Field(
+        1.0, ge=0, description="largest global norm of the gradient; 0 for no limit"
     )
-    clip_value: Annotated[float, Field(gt=0), REAL] | None = Field(
-        None, description="largest absolute value of a gradient; null for none"
+    clip_value: Float = Field(
+        0.0, ge=0, description="largest absolute value of a gradient; 0 for no limit"
     )
     batch_size: Int = Field(64, ge=1, le=65_536, description="names or streams in a batch")
     seq_length: Int = Field(

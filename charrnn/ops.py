@@ -74,7 +74,10 @@ def matmul_rows(x: Array, weights: Array) -> Array:
 
 
 def log_softmax(logits: Array) -> Array:
-    """x - log(sum(exp(x))) over the last axis, finite for finite input. (..., V) -> (..., V)."""
+    """x - log(sum(exp(x))) over the last axis, (..., V) -> (..., V).
+
+    Finite where the dtype holds the difference of the largest and the smallest logit.
+    """
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 

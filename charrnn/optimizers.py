@@ -19,14 +19,15 @@ def clip_by_value(gradient: Array, limit: float) -> None:
     np.clip(gradient, -limit, limit, out=gradient)
 
 
-def clip_by_norm(gradient: Array, limit: float | None) -> float:
-    """Scale the whole gradient down to a Euclidean norm of `limit`, in place; returns its norm.
+def clip_by_norm(gradient: Array, limit: float) -> float:
+    """Scale the whole gradient down to a Euclidean norm of `limit`, in place; 0 for no limit.
+    Returns the norm that it had.
 
     Source: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural
     networks", algorithm 1.
     """
     norm = math.sqrt(float(np.dot(gradient, gradient)))
-    if limit is not None and norm > limit:
+    if 0 < limit < norm:
         gradient *= gradient.dtype.type(limit / norm)
     return norm
 

@@ -50,12 +50,8 @@ class Recipe(Settings):
         network, training = defaults_for(corpus)
         return self.changed(
             corpus=self.corpus.changed(kind=corpus.kind, case=corpus.vocabulary.case),
-            network=NetworkConfig.checked(
-                {**network, **self.network.model_dump(exclude_unset=True)}
-            ),
-            training=TrainConfig.checked(
-                {**training, **self.training.model_dump(exclude_unset=True)}
-            ),
+            network=self.network.over(network),
+            training=self.training.over(training),
         )
 
     def to_keep(self, corpus: Corpus) -> Self:
@@ -66,11 +62,11 @@ class Recipe(Settings):
         return self.changed(network=whole.network, training=whole.training)
 
     def plain(self) -> dict[str, Any]:
-        """As plain values without nulls: for TOML."""
+        """Every value, without nulls."""
         return _without_nulls(self.model_dump())
 
     def described(self) -> dict[str, Any]:
-        """`plain`, with the data's file names alone: what a weights file may say of a machine."""
+        """`plain`, with the data's file names alone: a weights file says nothing of a machine."""
         return {**self.plain(), "data": [Path(file).name for file in self.data]}
 
 
@@ -108,8 +104,8 @@ def recipe_for(data: Path) -> Recipe:
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """A recipe as TOML."""
-    return tomli_w.dumps(recipe.plain())
+    """A recipe as TOML: what it says, and not what it leaves to the data."""
+    return tomli_w.dumps(_without_nulls(recipe.model_dump(exclude_unset=True)))
 
 
 def name_for(path: Path) -> str:

@@ -32,13 +32,13 @@ def top_symbols(logits: Array, temperature: float, top_k: int | None, top_p: flo
 
     Args:
         logits: (V,); -inf for a symbol that is forbidden already.
-        temperature: 0 leaves the likeliest alone.
+        temperature: at 0 the likeliest share all of the probability.
         top_k: at least 1, or None for no limit.
-        top_p: more than 0, or None for no limit.
+        top_p: more than 0; None or 1 for no limit, whatever rounding would lose.
     """
     order = np.argsort(-logits, kind="stable")  # equals: the lower id first
     keep = len(order) if top_k is None else min(top_k, len(order))
-    if top_p is not None:
+    if top_p is not None and top_p < 1:
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             ranked = logits[order[:keep]].astype(np.float64)
             weights = np.exp(np.nan_to_num((ranked - ranked[0]) / temperature, nan=0.0))

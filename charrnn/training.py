@@ -191,7 +191,7 @@ class Run:
         gradient = self.grads.flat
         if self._reduce:
             self._reduce(gradient)
-        if config.clip_value is not None:
+        if config.clip_value:
             clip_by_value(gradient, config.clip_value)
         norm = clip_by_norm(gradient, config.clip_norm)
         self._check(loss, norm)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ def test_the_rate_is_halved_when_the_validation_loss_rises(tmp_path):
     recipe = small_recipe("names", optimizer="sgd", learning_rate=4.0, halve_on_rise=True)
     run = Run(recipe, corpus, listener=Looks())
     run.train()
-    rises = sum(b > a for a, b in zip(losses, losses[1:], strict=False))
+    rises = sum(b > a for a, b in pairwise(losses))
     assert rises > 0
     assert run.progress.rate_factor == 0.5**rises
 

@@ -1,0 +1,113 @@
+"""Recipes: what a file may say, what follows from the data, and that nothing is lost on the way."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from charrnn.config import CorpusConfig
+from charrnn.corpus import load_corpus
+from charrnn.errors import CharRNNError, ConfigError
+from charrnn.recipe import Recipe, name_for, read_recipe, recipe_for, write_recipe
+from tests.training_runs import name_list, small_corpus
+
+SHIPPED = sorted(Path(__file__).parent.parent.glob("data/*.toml"))
+
+
+def written(folder, text):
+    path = folder / "beasts.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_recipe_needs_only_its_data(tmp_path):
+    recipe = read_recipe(written(tmp_path, 'data = ["beasts.txt"]'))
+    assert recipe.name == "beasts"
+    assert recipe.paths(tmp_path) == [tmp_path / "beasts.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data = [", "recipe must be TOML"),
+        ('data = ["a"]\nlearning_rate = 1', "learning_rate is not a known field"),
+        ('data = ["a"]\n[training]\nlearning_rat = 1', "training.learning_rat is not a known fiel"),
+        ('data = ["a"]\n[training]\nlearning_rate = -1', "learning_rate must be more than 0 and"),
+        ('data = ["a"]\n[network]\nhidden_size = "big"', "hidden_size must be a whole number"),
+        ('data = ["a"]\n[network]\nhidden_size = 5000', "hidden_size must be from 1 to 4096, got"),
+        ('data = ["a"]\n[corpus]\nkind = "poem"', "corpus.kind must be one of 'auto', 'names' or"),
+        ('data = ["a"]\nname = "Beasts!"', "name "),
+        ("data = []", "data must not be empty"),
+        ('name = "x"', "data is missing"),
+        ('data = ["a"]\nnetwork = 3', "network must be an object"),
+    ],
+)
+def test_what_a_recipe_says_wrongly_is_named_with_the_file(text, message, tmp_path):
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(path)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_recipe_that_is_not_there_or_not_text_is_an_error_of_ours(tmp_path):
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "no.toml", tmp_path, tmp_path / "bytes.toml"):
+        with pytest.raises(CharRNNError, match=str(path)):
+            read_recipe(path)
+
+
+def test_what_a_recipe_says_stays_and_the_rest_follows_from_the_data(tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    said = {"network": {"hidden_size": 7}, "training": {"learning_rate": 0.5}}
+    recipe = Recipe.checked({"name": "a", "data": ["names.txt"], **said}).completed(corpus)
+    assert (recipe.network.hidden_size, recipe.training.learning_rate) == (7, 0.5)
+    assert recipe.network.dropout > 0
+    assert recipe.corpus.kind == "names"
+
+
+def test_a_larger_list_gets_a_larger_network(tmp_path):
+    sizes = []
+    for copies in (1, 30):
+        path = tmp_path / f"{copies}.txt"
+        suffixes = ["", *[chr(97 + k % 26) * (1 + k // 26) + "o" for k in range(copies - 1)]]
+        path.write_text("\n".join(n + s for s in suffixes for n in name_list(900).split("\n")))
+        corpus = load_corpus([path], CorpusConfig())
+        sizes.append(recipe_for(path).completed(corpus).network.hidden_size)
+    assert sizes[0] < sizes[1]
+
+
+def test_a_written_recipe_reads_back_equal(tmp_path):
+    corpus = small_corpus("text", tmp_path)
+    recipe = Recipe.checked({"name": "a", "data": ["text.txt"]}).completed(corpus)
+    assert read_recipe(written(tmp_path, write_recipe(recipe))) == recipe
+
+
+def test_a_kept_recipe_looks_at_the_data_again(tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    kept = Recipe.checked({"name": "a", "data": ["names.txt"]}).to_keep(corpus)
+    assert (kept.corpus.case, kept.corpus.kind, kept.training.steps) == ("auto", "auto", None)
+    assert kept.network == kept.completed(corpus).network
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("my-list.txt", "my-list"),
+        ("My List.txt", "my-list"),
+        ("Élan vital.txt", "elan-vital"),
+        ("恐竜.txt", "model"),
+        (".hidden", "hidden"),
+        ("a" * 200 + ".txt", "a" * 64),
+    ],
+)
+def test_a_model_is_named_after_its_file(file, name):
+    assert name_for(Path(file)) == name
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_recipe_is_whole_and_its_data_is_there(path):
+    recipe = read_recipe(path)
+    assert all(file.is_file() for file in recipe.paths(path.parent))
+    assert recipe.training.steps or recipe.training.minutes
+    assert "threads" in tomllib.loads(path.read_text())["training"]  # it decides the last bits

@@ -1,0 +1,192 @@
+"""The first version, and those that follow: one at a time, none worse, nothing lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from filelock import FileLock
+
+from charrnn.errors import (
+    CharRNNError,
+    LockedError,
+    PromotionError,
+    TrainingInterrupted,
+    WeightsMissingError,
+)
+from charrnn.generator import load
+from charrnn.recipe import write_recipe
+from charrnn.retraining import retrain, train
+from charrnn.store import Store
+from tests.training_runs import name_list, small_recipe
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with a list and a recipe, and a store beside."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "names.txt").write_text(name_list(120))
+    (data / "small.toml").write_text(write_recipe(small_recipe("names")))
+    return data, Store(tmp_path / "weights")
+
+
+def first_version(place, **values):
+    data, store = place
+    recipe = small_recipe("names", **values)
+    (data / "small.toml").write_text(write_recipe(recipe))
+    return train(recipe, data, store, recipe_path=data / "small.toml")
+
+
+def test_the_first_version_is_live_and_its_recipe_is_known(place):
+    _, store = place
+    outcome = first_version(place)
+    current = store.current("small")
+    assert outcome.promoted
+    assert (current.version, current.recipe) == (outcome.version, "data/small.toml")
+    assert load("small", weights=store).generate(count=2, random_seed=1)
+    assert [line["event"] for line in store.history("small")] == ["promoted"]
+    assert not (store.folder("small") / "run" / "checkpoint.safetensors").exists()
+
+
+def test_a_bare_list_leaves_the_recipe_it_was_trained_by(place):
+    data, store = place
+    recipe = small_recipe("names").changed(data=[str(data / "names.txt")])
+    first = train(recipe, data, store)
+    assert store.current("small").recipe == "weights/small/recipe.toml"
+    again = retrain("small", store)
+    assert again.trained.data == first.trained.data
+
+
+def test_a_name_that_is_live_is_refused_with_the_way_to_replace_it(place):
+    first_version(place)
+    with pytest.raises(PromotionError, match="python -m charrnn retrain small"):
+        first_version(place)
+
+
+def test_a_better_version_goes_live(place):
+    data, store = place
+    poor = first_version(place, steps=5)
+    (data / "small.toml").write_text(write_recipe(small_recipe("names", steps=150)))
+    better = retrain("small", store)
+    assert better.promoted
+    assert better.trained.progress.best_loss < better.live_loss
+    assert store.current("small").version == better.version != poor.version
+
+
+def test_a_worse_version_is_kept_and_not_promoted(place):
+    data, store = place
+    good = first_version(place, steps=150)
+    (data / "small.toml").write_text(write_recipe(small_recipe("names", steps=3)))
+    worse = retrain("small", store)
+    assert not worse.promoted
+    assert store.current("small").version == good.version
+    assert sorted(store.versions("small")) == sorted([good.version, worse.version])
+    assert store.history("small")[-1]["event"] == "refused"
+    assert store.history("small")[-1]["reason"] == worse.reason
+
+
+def test_the_live_version_is_judged_on_todays_names(place):
+    data, store = place
+    first_version(place)
+    (data / "names.txt").write_text(name_list(120) + "\n" + name_list(60).replace("ka", "zu"))
+    outcome = retrain("small", store)
+    before = store.history("small")[0]["evaluation"]["validation"]["nats_per_character"]
+    assert outcome.live_loss is None or outcome.live_loss != before
+
+
+def test_a_live_version_that_cannot_read_todays_names_gives_way(place):
+    data, store = place
+    first_version(place)
+    (data / "names.txt").write_text("\n".join(n + "ß" for n in name_list(120).split("\n")))
+    outcome = retrain("small", store)
+    assert outcome.promoted
+    assert outcome.live_loss is None
+
+
+def test_a_damaged_live_version_gives_way(place):
+    _, store = place
+    first = first_version(place, steps=150)
+    path = store.folder("small") / f"{first.version}.safetensors"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1])
+    outcome = retrain("small", store)
+    assert outcome.promoted
+    assert load("small", weights=store).generate(random_seed=1)
+
+
+def test_two_at_once_is_refused_at_once(place):
+    _, store = place
+    first_version(place)
+    with FileLock(store.folder("small") / "run" / "lock"), pytest.raises(LockedError, match="lock"):
+        retrain("small", store)
+
+
+def test_a_stopped_retraining_changes_nothing_and_goes_on(place):
+    _, store = place
+    first = first_version(place)
+    live = (store.folder("small") / "CURRENT.json").read_bytes()
+    asked = iter(range(10**9))
+    with pytest.raises(TrainingInterrupted):
+        retrain("small", store, stop=lambda: next(asked) == 20)
+    assert (store.folder("small") / "CURRENT.json").read_bytes() == live
+    assert retrain("small", store).trained.data == first.trained.data
+
+
+def test_a_full_disk_at_the_end_leaves_what_was_live(place, monkeypatch):
+    data, store = place
+    first_version(place, steps=5)
+    live = (store.folder("small") / "CURRENT.json").read_bytes()
+    (data / "small.toml").write_text(write_recipe(small_recipe("names", steps=150)))
+
+    def full(path, data):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("charrnn.store.write_atomically", full)
+    with pytest.raises((OSError, CharRNNError), match="No space left"):
+        retrain("small", store)
+    assert (store.folder("small") / "CURRENT.json").read_bytes() == live
+
+
+def test_what_cannot_be_retrained_says_why(place):
+    data, store = place
+    with pytest.raises(WeightsMissingError, match="no model 'small'"):
+        retrain("small", store)
+    first_version(place)
+    (data / "small.toml").unlink()
+    with pytest.raises(PromotionError, match="names no recipe that is there"):
+        retrain("small", store)
+
+
+def kill_while_retraining(place, kills):
+    """Kill a retraining at moments spread over its course; what is live stays whole."""
+    data, store = place
+    first_version(place, steps=5)
+    (data / "small.toml").write_text(write_recipe(small_recipe("names", steps=400)))
+    command = [sys.executable, "-m", "charrnn", "retrain", "small", "--quiet"]
+    command += ["--weights", str(store.root)]
+    for kill in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(0.25 + 1.5 * kill / max(kills - 1, 1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert load("small", weights=store).generate(random_seed=1)
+        for line in store.history("small"):
+            assert json.dumps(line)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
+    assert "small" in done.stdout
+    folder = store.folder("small")
+    assert not list(folder.glob(".*.partial"))
+    assert load("small", weights=store).version == store.live_version("small")
+
+
+def test_kills_leave_the_old_version_or_the_new_one(place):
+    kill_while_retraining(place, 3)
+
+
+@pytest.mark.prove
+def test_two_hundred_kills_leave_the_old_version_or_the_new_one(place):
+    kill_while_retraining(place, 200)
