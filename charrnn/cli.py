@@ -380,15 +380,15 @@ def _stoppable() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _reporting(quiet: bool) -> Iterator[Listener]:
     """What a run says while it runs: a bar on a terminal, else a line at each look."""
-    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(message)s")
-    if quiet:
-        yield Listener()
-        return
-    reporter = Reporter()
+    library, handler = logging.getLogger("charrnn"), logging.StreamHandler(sys.stderr)
+    library.setLevel(logging.WARNING if quiet else logging.INFO)
+    library.addHandler(handler)
+    reporter = Listener() if quiet else Reporter()
     try:
         yield reporter
     finally:
-        reporter.close()
+        reporter.ended()
+        library.removeHandler(handler)
 
 
 class Reporter(Listener):
@@ -436,8 +436,7 @@ class Reporter(Listener):
         if self._looks % SAMPLE_LOOKS == 0:
             self._say(f"  {'   '.join(samples_of(run))}")
 
-    def close(self) -> None:
-        """Leave the bar as it is, and go on below it."""
+    def ended(self) -> None:
         if self._bar is not None:
             self._bar.close()
 

@@ -71,6 +71,9 @@ class Listener:
     def evaluated(self, run: "Run", validation: Loss) -> None:
         """After each look at the validation set."""
 
+    def ended(self) -> None:
+        """After the run, however it ended."""
+
 
 @dataclass(frozen=True)
 class Trained:

@@ -1,0 +1,264 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from charrnn.cli import duration, main
+from charrnn.store import Store
+from tests.training_runs import name_list, running_text
+
+COMMANDS = ("train", "retrain", "sample", "evaluate", "models")
+QUICK = ("--steps", "40", "--hidden-size", "12", "--threads", "1")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty folder with a list and a text, and no weights yet."""
+    (tmp_path / "my-list.txt").write_text(name_list(150).title())
+    (tmp_path / "story.txt").write_text(running_text(5_000))
+    monkeypatch.setenv("CHARRNN_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def charrnn(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_two_examples_that_name_it(command):
+    page = charrnn(command, "--help").output
+    assert len(re.findall(rf"^ +python -m charrnn {command}\b", page, re.MULTILINE)) == 2
+    assert "--weights" in page
+
+
+def test_options_show_the_bounds_owners_defaults():
+    page = " ".join(charrnn("train", "--help").output.split())
+    assert "[default: 0.004]" in page
+    assert "--cell TEXT recurrent cell: rnn, lstm or gru [default: " in page
+    assert "[auto|names|text]" in page
+
+
+def test_a_list_becomes_a_model_that_samples_scores_and_is_listed(place):
+    trained = charrnn("train", "my-list.txt", *QUICK)
+    assert trained.exit_code == 0, trained.output
+    assert "150" not in trained.stdout  # figures on test names only
+    for said in (
+        "names: ",
+        "written in title case",
+        "this will take about",
+        "python -m charrnn sample my-list --count 10",
+        'curl -d \'{"model": "my-list", "count": 5}\' localhost:8000/generate',
+        "nats per character on",
+    ):
+        assert said in trained.output
+    sampled = charrnn("sample", "my-list", "--seed", "KA", "--count", 3, "--random-seed", 5)
+    names = sampled.stdout.splitlines()
+    assert len(names) == 3
+    assert all(name.startswith("Ka") for name in names)
+    assert charrnn(
+        "sample", "my-list", "--seed", "ka", "--count", 3, "--random-seed", 5
+    ).stdout == (sampled.stdout)
+    assert "my-list" in charrnn("models").stdout
+    table = charrnn("evaluate", "my-list").stdout
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["train", "validation", "test"]
+    figures = json.loads(charrnn("evaluate", "my-list", "--json").stdout)
+    assert figures["splits"]["test"]["nats_per_character"] > 0
+    assert json.loads(charrnn("models", "--json").stdout)[0]["name"] == "my-list"
+
+
+def test_the_random_seed_that_was_drawn_gives_the_same_again(place):
+    charrnn("train", "my-list.txt", *QUICK)
+    first = charrnn("sample", "my-list", "--count", 4)
+    drawn = re.search(r"the same again: --random-seed (\d+)", first.stderr).group(1)
+    assert charrnn("sample", "my-list", "--count", 4, "--random-seed", drawn).stdout == first.stdout
+
+
+def test_json_samples_have_the_form_of_the_services_answer(place):
+    charrnn("train", "my-list.txt", *QUICK)
+    answer = json.loads(charrnn("sample", "my-list", "--count", 2, "--json").stdout)
+    assert list(answer) == [
+        *("model", "version", "seed", "random_seed", "samples", "requested", "shortfall")
+    ]
+    assert list(answer["samples"][0]) == ["text", "logprob", "finish_reason", "novel"]
+
+
+def test_running_text_is_taken_for_what_it_is(place):
+    trained = charrnn("train", "story.txt", *QUICK)
+    assert trained.exit_code == 0, trained.output
+    assert "blocks of text" in trained.output
+    text = charrnn("sample", "story", "--max-length", 30, "--random-seed", 1).stdout
+    assert len(text.rstrip("\n")) == 30
+    assert "test" in charrnn("evaluate", "story").stdout
+
+
+def test_a_live_name_is_refused_pointing_to_retrain(place):
+    charrnn("train", "my-list.txt", *QUICK)
+    again = charrnn("train", "my-list.txt", *QUICK)
+    assert again.exit_code == 1
+    assert "`python -m charrnn retrain my-list`" in again.stderr
+    assert charrnn("train", "my-list.txt", "--name", "other", *QUICK).exit_code == 0
+    assert Store().models() == ["my-list", "other"]
+
+
+def test_retrain_replaces_or_says_why_not(place):
+    charrnn("train", "my-list.txt", *QUICK)
+    again = charrnn("retrain", "my-list", "--quiet")
+    assert again.exit_code == 0, again.output
+    assert "live: validation loss" in again.stdout
+    assert again.stderr == ""
+
+
+def test_a_recipe_with_options_on_top_keeps_what_it_was_trained_by(place):
+    folder = place / "recipes"
+    folder.mkdir()
+    (folder / "beasts.toml").write_text('data = ["../my-list.txt"]\n[training]\nsteps = 30\n')
+    trained = charrnn("train", folder / "beasts.toml", *QUICK)
+    assert trained.exit_code == 0, trained.output
+    assert Store().current("beasts").recipe == "weights/beasts/recipe.toml"
+    assert charrnn("retrain", "beasts", "--quiet").exit_code == 0
+
+
+def test_a_recipe_as_it_is_is_referred_to(place):
+    (place / "beasts.toml").write_text(
+        'data = ["my-list.txt"]\n[network]\nhidden_size = 9\n[training]\nsteps = 30\nthreads = 1\n'
+    )
+    assert charrnn("train", "beasts.toml").exit_code == 0
+    assert Store().current("beasts").recipe == "beasts.toml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["train", "nowhere.txt"], 1, "nowhere.txt: can't be read: No such file"),
+        (["train", "."], 1, "can't be read: Is a directory"),
+        (["train", "my-list.txt", "--hidden-size", "0"], 2, "hidden_size must be from 1 to 4096"),
+        (["train", "my-list.txt", "--cell", "elman"], 2, "cell must be one of rnn, lstm, gru"),
+        (["train", "my-list.txt", "--steps", "x"], 2, "'x' is not a valid integer"),
+        (["train", "my-list.txt", "--name", "../up"], 2, "name "),
+        (["sample", "nothing"], 1, "no model 'nothing'"),
+        (["sample", "nothing.safetensors"], 1, "no such weights file"),
+        (["sample", "../weights"], 2, "model must be 1 to 64 lower-case letters"),
+        (["evaluate", "nothing"], 1, "train my-list.txt"),
+        (["retrain", "nothing"], 1, "no model 'nothing'"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_status(arguments, status, message, place):
+    result = charrnn(*arguments)
+    assert result.exit_code == status
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not (place / "weights" / "my-list" / "CURRENT.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--temperature", "-1"], 2, "temperature must be from 0 to 10, got -1"),
+        (["--temperature", "nan"], 2, "temperature must be a finite number"),
+        (["--seed", "ka☃"], 1, "character '☃' (U+2603) at position 2 is unknown"),
+        (["--seed", "kakaka", "--max-length", "3"], 2, "max_length must be at least the seed's"),
+        (["--version", "abcdef"], 1, "doesn't exist; those kept are"),
+    ],
+)
+def test_a_wrong_request_names_the_rule(arguments, status, message, place):
+    charrnn("train", "my-list.txt", *QUICK)
+    result = charrnn("sample", "my-list", *arguments)
+    assert result.exit_code == status
+    assert message in result.stderr
+
+
+def test_no_model_yet_says_how_to_get_one(place):
+    result = charrnn("models")
+    assert result.exit_code == 0
+    assert "python -m charrnn train my-list.txt" in result.stderr
+
+
+def started(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "charrnn", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        **options,
+    )
+
+
+def test_ctrl_c_saves_a_checkpoint_that_the_same_command_goes_on_from(place):
+    command = ("train", "my-list.txt", "--steps", "3000", "--hidden-size", "64", "--threads", "1")
+    process = started(*command)
+    for line in process.stderr:
+        if line.startswith("step "):
+            break
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(r"stopped at step [\d,]+; the same command goes on from there", error)
+    assert "Traceback" not in error
+    process = started(*command)
+    for line in process.stderr:
+        if "going on from the checkpoint at step" in line:
+            break
+    else:
+        pytest.fail("it began anew")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+def test_a_second_training_of_the_same_name_is_refused_while_the_first_goes_on(place):
+    first = started("train", "my-list.txt", "--steps", "100000", "--threads", "1")
+    try:
+        for line in first.stderr:
+            if line.startswith("step "):
+                break
+        began = time.monotonic()
+        second = charrnn("train", "my-list.txt", *QUICK)
+        assert second.exit_code == 1
+        assert "is being trained by another process" in second.stderr
+        assert time.monotonic() - began < 30
+    finally:
+        first.kill()
+        first.communicate()
+    assert charrnn("train", "my-list.txt", *QUICK).exit_code == 0
+
+
+def test_a_reader_that_has_had_enough_is_no_error(place):
+    charrnn("train", "my-list.txt", *QUICK)
+    process = started("sample", "my-list", "--count", "5000", "--max-length", "12")
+    process.stdout.readline()
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    process.wait(timeout=60)
+    assert "Traceback" not in error
+    assert "error" not in error
+
+
+def test_a_full_disk_is_one_line(place, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("charrnn.store.write_atomically", full)
+    result = charrnn("train", "my-list.txt", *QUICK)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+    assert Store().models() == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(3.2, "3 s"), (89, "89 s"), (120, "2 min"), (7200, "2.0 h")]
+)
+def test_durations_are_said_as_people_do(seconds, said):
+    assert duration(seconds) == said
