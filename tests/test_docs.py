@@ -1,0 +1,49 @@
+"""What the documents say is what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from api.schemas import GenerateRequest
+from api.settings import table
+from charrnn.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def rows(page, heading):
+    """The cells of the table under a heading."""
+    section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [tuple(cell.strip().strip("`") for cell in line.strip("|").split("|")) for line in lines]
+
+
+def test_the_table_of_settings_is_the_services_own():
+    page = (ROOT / "docs" / "service.md").read_text()
+    assert rows(page, "Settings") == table()
+
+
+def test_the_table_of_fields_is_the_requests_own():
+    page = (ROOT / "docs" / "service.md").read_text()
+    assert {row[0] for row in rows(page, "POST /generate")} == set(GenerateRequest.model_fields)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_pages_have_the_options_that_they_show(page):
+    for line in re.findall(r"python -m charrnn (.*)", page.read_text()):
+        command, *words = line.replace("`", " ").split()
+        known = CliRunner().invoke(main, [command, "--help"]).output
+        assert "No such command" not in known
+        for word in words:
+            if word.startswith("--"):
+                assert word.split("=")[0].rstrip(".,;:)") in known, line
