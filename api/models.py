@@ -11,7 +11,7 @@ from collections import OrderedDict
 import charrnn
 from api.errors import RequestError, StartError
 from charrnn.config import shown
-from charrnn.errors import WeightsError, WeightsMissingError
+from charrnn.errors import ConfigError, WeightsError, WeightsMissingError
 
 RECHECK_SECONDS = 0.5
 OLD_VERSIONS_KEPT = 4
@@ -38,8 +38,10 @@ class Models:
         self.default = _choose_default(default, list(self._live), store)
 
     def live(self) -> dict[str, charrnn.Generator]:
-        """The live generator of each model."""
-        return {name: self.get(name) for name in list(self._live)}
+        """The live generator of each model, those that have appeared since the start included."""
+        for name in self._store.models():
+            self._look_for(name)
+        return {name: self.get(name) for name in sorted(self._live)}
 
     def get(self, name: str | None = None, version: str | None = None) -> charrnn.Generator:
         """The generator of a model and version, by default the live one of the default model.
@@ -47,6 +49,7 @@ class Models:
         Raises RequestError 404 where there is none, 500 where its file is damaged.
         """
         name = self.default if name is None else name
+        self._look_for(name)
         if name not in self._live:
             known = ", ".join(sorted(self._live))
             raise RequestError(404, f"there is no model {shown(name)}; the known ones are {known}")
@@ -57,6 +60,27 @@ class Models:
             return live
         return self._kept_version(name, version)
 
+    def _look_for(self, name: str) -> None:
+        """Load a model that isn't loaded, if by now there is one of this name."""
+        if name in self._live:
+            return
+        try:
+            self._store.current(name)
+            with self._lock:
+                now = time.monotonic()
+                if now - self._checked.get(name, -RECHECK_SECONDS) < RECHECK_SECONDS:
+                    return  # just loaded, or just found broken
+                self._checked[name] = now
+                if name not in self._live:
+                    self._live[name] = _load(name, self._store)
+                    log.info("model %s: version %s is live", name, self._live[name].version)
+        except (WeightsMissingError, ConfigError):
+            return
+        except (WeightsError, OSError) as error:
+            if self._complaints.get(name) != str(error):
+                log.warning("model %s is left out: %s", name, error)
+            self._complaints[name] = str(error)
+
     def _recheck(self, name: str) -> None:
         """Load what became live since. Whatever is wrong with it, the old one goes on."""
         if not self._lock.acquire(blocking=False):
@@ -64,7 +88,7 @@ class Models:
         try:
             self._checked[name] = time.monotonic()
             if self._store.live_version(name) != self._live[name].version:
-                self._live[name] = charrnn.load(name, weights=self._store)
+                self._live[name] = _load(name, self._store)
                 log.info("model %s: version %s is live", name, self._live[name].version)
             self._complaints.pop(name, None)
         except (WeightsError, OSError) as error:
@@ -92,11 +116,27 @@ class Models:
         if full.startswith(self._live[name].version):
             return self._live[name]
         if full not in self._old:
-            self._old[full] = charrnn.load(name, version=full, weights=self._store)
+            self._old[full] = _load(name, self._store, full)
         self._old.move_to_end(full)
         while len(self._old) > OLD_VERSIONS_KEPT:
             self._old.popitem(last=False)
         return self._old[full]
+
+
+def _load(name: str, store: charrnn.Store, version: str | None = None) -> charrnn.Generator:
+    """A generator, tried for the promise that the same seed gives the same bytes under any load.
+
+    Raises WeightsError.
+    """
+    generator = charrnn.load(name, version=version, weights=store)
+    if not charrnn.rows_are_exact(generator.model):
+        log.warning(
+            "model %s: matrix products of %s round a row by what shares its batch, so a "
+            "random_seed may give another text under load",
+            name,
+            charrnn.blas_kernel(),
+        )
+    return generator
 
 
 def _load_all(store: charrnn.Store) -> dict[str, charrnn.Generator]:
@@ -108,7 +148,7 @@ def _load_all(store: charrnn.Store) -> dict[str, charrnn.Generator]:
         raise StartError(f"{store.root} can't be read: {error.strerror}; {WHAT_TO_DO}") from None
     for name in names:
         try:
-            loaded[name] = charrnn.load(name, weights=store)
+            loaded[name] = _load(name, store)
         except WeightsError as error:
             broken.append(f"{name}: {error}")
             log.warning("model %s is left out: %s", name, error)

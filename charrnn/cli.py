@@ -5,6 +5,7 @@ stopped by Ctrl-C. Options that are settings take their bounds and defaults from
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -411,13 +412,13 @@ class Reporter(Listener):
             click.echo(f"going on from the checkpoint at step {p.step:,}", err=True)
         click.echo(f"this will take about {duration(run.estimated_seconds())}", err=True)
         self._seconds = p.seconds
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns:
             self._bar = tqdm(
                 total=1.0,
                 initial=run.fraction_done,
                 bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]",
                 file=sys.stderr,
-                dynamic_ncols=True,
+                ncols=shutil.get_terminal_size().columns,
             )
 
     def stepped(self, run: Run, characters: int) -> None:

@@ -22,14 +22,20 @@ def _whole(value: Any) -> Any:
     """42.0 and numpy's integers are whole numbers; everything else is left to strict checking."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return value
-    number = float(value) if not isinstance(value, numbers.Integral) else int(value)
+    number: Any = value if isinstance(value, numbers.Rational) else float(value)
     return int(number) if number == number // 1 else value
 
 
 def _real(value: Any) -> Any:
-    """numpy's scalars are numbers too."""
-    is_foreign = isinstance(value, numbers.Real) and not isinstance(value, int | float)
-    return float(value) if is_foreign else value
+    """numpy's scalars are numbers too, but not whatever Python could turn into one."""
+    if type(value) in (int, float):
+        return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError("must be a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("must be a finite number") from None
 
 
 WHOLE, REAL = BeforeValidator(_whole), BeforeValidator(_real)
@@ -68,7 +74,7 @@ class NetworkConfig(Settings):
     num_layers: Int = Field(1, ge=1, le=16, description="stacked recurrent layers")
     dropout: Float = Field(
         0.0,
-        ge=0.0,
+        ge=0,
         le=0.95,
         description="probability of dropping a unit of a layer's output, in training",
     )
@@ -146,7 +152,13 @@ class TrainConfig(Settings):
         None, description="looks without a better validation loss before stopping"
     )
     random_seed: Int = Field(0, ge=0, le=LARGEST_RANDOM_SEED, description="start of all chance")
-    threads: Int = Field(2, ge=1, le=256, description="threads of the matrix products")
+    threads: Int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="threads of the matrix products; they wait for each other "
+        "by spinning, so more than one is slower by far on a machine that is busy",
+    )
 
 
 class GenerationConfig(Settings):
@@ -205,7 +217,10 @@ def _problem(item: dict[str, Any], model: type[BaseModel]) -> FieldProblem:
 
 def shown(value: Any) -> str:
     """A value as an error shows it: its repr, shortened."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of thousands of digits
+        return "a number of too many digits"
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
 
 
@@ -230,6 +245,7 @@ def _rule(item: dict[str, Any], model: type[BaseModel], path: list[Any]) -> str:
 
 _RULES = {
     "missing": "is missing",
+    "invalid_key": "is not a known field: its name must be text",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "int_parsing_size": "must be a whole number of fewer digits",

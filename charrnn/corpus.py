@@ -47,16 +47,24 @@ def read_files(paths: Sequence[Path]) -> Source:
     Raises CorpusError for a file that can't be read, is empty, or isn't UTF-8.
     """
     digest, size, texts = hashlib.sha256(), 0, []
-    mended = {"byte order marks": 0, "CRLF line ends": 0}
+    mended = {
+        "byte order marks": 0,
+        "CRLF line ends": 0,
+        "CR line ends": 0,
+        "lines with characters in pieces": 0,
+    }
     for path in paths:
         data = _read_bytes(path)
         digest.update(data)
         size += len(data)
         text = _decoded(data, path)
-        mended["byte order marks"] += text.startswith("\ufeff")
-        text = text.removeprefix("\ufeff")
+        mended["byte order marks"] += text.count("\ufeff")  # within, where files were joined
         mended["CRLF line ends"] += text.count("\r\n")
-        texts.append(unicodedata.normalize("NFC", re.sub("\r\n?", "\n", text)))
+        mended["CR line ends"] += text.count("\r") - text.count("\r\n")
+        lines = re.sub("\r\n?", "\n", text.replace("\ufeff", "")).split("\n")
+        whole = [unicodedata.normalize("NFC", line) for line in lines]
+        mended["lines with characters in pieces"] += sum(map(str.__ne__, lines, whole))
+        texts.append("\n".join(whole))
     joined = "\n".join(text.removesuffix("\n") for text in texts)
     if not joined.strip():
         raise CorpusError(f"{', '.join(map(str, paths))}: no text in it; give a file with some")
@@ -66,8 +74,9 @@ def read_files(paths: Sequence[Path]) -> Source:
 def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise CorpusError(f"{path}: can't be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+        reason = getattr(error, "strerror", error)
+        raise CorpusError(f"{path}: can't be read: {reason}; give a text file") from None
 
 
 def _decoded(data: bytes, path: Path) -> str:
@@ -92,7 +101,7 @@ def kind_of(text: str) -> Kind:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     words = sum(len(line.split()) for line in lines) / len(lines)
     letters = sum(map(len, lines)) / len(lines)
-    sentences = sum(line[-1] in ".,;:!?…。！？{}" for line in lines) / len(lines)
+    sentences = sum(line[-1] in ".,;:!?…，、；：。！？」』”{}" for line in lines) / len(lines)
     is_list = words <= 3 and letters <= 30 and sentences <= 0.2 and len(lines) >= FEWEST_NAMES
     return "names" if is_list else "text"
 
@@ -178,15 +187,13 @@ def _running_text(source: Source, config: CorpusConfig, paths: Sequence[Path]) -
     if len(text) < SHORTEST_TEXT:
         raise CorpusError(
             f"{', '.join(map(str, paths))}: needs at least {SHORTEST_TEXT:,} characters of running "
-            f"text, got {len(text):,}"
+            f"text, or {FEWEST_NAMES} names, one a line; got {len(text):,} characters"
         )
     size = block_size(len(text))
     blocks = [text[start : start + size] for start in range(0, len(text), size)]
     if len(blocks[-1]) < size:
         blocks[-2:] = ["".join(blocks[-2:])]
     vocabulary = Vocabulary.of([text], ends=False, case=case)
-    if len(vocabulary) < 2:
-        raise CorpusError(f"{', '.join(map(str, paths))}: needs at least 2 different characters")
     return Corpus("text", vocabulary, split(blocks, config), (), source, dict(source.mended))
 
 

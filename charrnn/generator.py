@@ -28,6 +28,7 @@ from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
 
 SLOTS = 64  # sequences stepped together
 TEXT_LENGTH = 500  # default max_length of running text, characters
+MOST_NATS = 700.0  # a symbol: its perplexity is still a finite number
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,11 @@ def load(
     store = weights if isinstance(weights, Store) else Store(weights)
     frozen, full = store.load(model, version)
     return Generator(model, full, frozen)
+
+
+def _check_text(field: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ConfigError([FieldProblem(field, "must be text", shown(value))])
 
 
 class Generator:
@@ -184,6 +190,7 @@ class Generator:
         """How likely the model finds a text. Raises UnknownCharacterError, and ConfigError for a
         text too long or with nothing to score.
         """
+        _check_text("text", text)
         matched, end = self.vocabulary.match(text), self.vocabulary.end
         ids = self.vocabulary.encode(matched).tolist() + ([] if end is None else [end])
         if not 1 <= len(ids) <= LONGEST_TEXT:
@@ -197,9 +204,8 @@ class Generator:
                 likeliest = self.vocabulary.symbols[int(logits[0].argmax())]
                 symbols.append(SymbolScore(self.vocabulary.symbols[id_], logprob, likeliest))
         total = math.fsum(symbol.logprob for symbol in symbols)
-        return Score(
-            self.vocabulary.write(matched), total, math.exp(-total / len(symbols)), tuple(symbols)
-        )
+        perplexity = math.exp(min(-total / len(symbols), MOST_NATS))
+        return Score(self.vocabulary.write(matched), total, perplexity, tuple(symbols))
 
     @cached_property
     def _names(self) -> frozenset[str]:
@@ -208,14 +214,16 @@ class Generator:
     def _request(
         self, seed: str, config: GenerationConfig | None, settings: dict[str, Any]
     ) -> "_Request":
-        if not isinstance(seed, str):
-            raise ConfigError([FieldProblem("seed", "must be text", shown(seed))])
+        _check_text("seed", seed)
         if config is None:
             config = GenerationConfig.checked(settings)
         elif settings:
             config = config.changed(**settings)
         seed = self.vocabulary.match(seed)
         ids = self.vocabulary.encode(seed)
+        if len(seed) > LONGEST_TEXT:
+            rule = f"must have at most {LONGEST_TEXT} characters"
+            raise ConfigError([FieldProblem("seed", rule, shown(seed))])
         max_length = self._max_length(len(seed), config)
         drawn_or_given = config.random_seed
         random_seed = secrets.randbits(32) if drawn_or_given is None else drawn_or_given
@@ -266,9 +274,9 @@ class Generator:
 
     def _admit(self, batch: DecodeBatch, request: "_Request", index: int, left: int) -> int:
         rng = np.random.default_rng(np.random.SeedSequence([request.random_seed, index, 0]))
-        fewest = request.config.min_length - len(request.seed)
+        fewest = max(request.config.min_length, 1) - len(request.seed)
         constraint = None
-        if fewest > 0 and self.vocabulary.end is not None:
+        if fewest > 0 and self.vocabulary.end is not None:  # no name is empty
             constraint = MinLength(fewest, self.vocabulary.end, len(self.vocabulary))
         return batch.admit(request.prompt, request.config, rng, limit=left, constraint=constraint)
 

@@ -21,13 +21,14 @@ def clip_by_value(gradient: Array, limit: float) -> None:
 
 def clip_by_norm(gradient: Array, limit: float) -> float:
     """Scale the whole gradient down to a Euclidean norm of `limit`, in place; 0 for no limit.
-    Returns the norm that it had.
+    Returns the norm that it had; where that isn't finite, the gradient is left as it is.
 
     Source: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural
     networks", algorithm 1.
     """
-    norm = math.sqrt(float(np.dot(gradient, gradient)))
-    if 0 < limit < norm:
+    with np.errstate(over="ignore"):  # infinite is an answer too
+        norm = math.sqrt(float(np.dot(gradient, gradient)))
+    if 0 < limit < norm < math.inf:
         gradient *= gradient.dtype.type(limit / norm)
     return norm
 

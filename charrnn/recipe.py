@@ -10,6 +10,7 @@ data = ["dinosaurs.txt"]     # beside the recipe
 import re
 import tomllib
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -27,7 +28,9 @@ from charrnn.corpus import Corpus
 from charrnn.errors import ConfigError, CorpusError, FieldProblem
 
 SUFFIX = ".toml"
-SIZED = frozenset({"hidden_size", "dropout", "batch_size", "steps"})  # defaults follow the data
+SIZED = frozenset(  # settings whose defaults follow from the data
+    {"cell", "hidden_size", "dropout", "batch_size", "learning_rate", "steps"}
+)
 
 
 class Recipe(Settings):
@@ -47,11 +50,11 @@ class Recipe(Settings):
 
     def completed(self, corpus: Corpus) -> Self:
         """The recipe with every value written out: what it doesn't say, by the size of the data."""
-        network, training = defaults_for(corpus)
+        suited = defaults_for(corpus)
         return self.changed(
             corpus=self.corpus.changed(kind=corpus.kind, case=corpus.vocabulary.case),
-            network=self.network.over(network),
-            training=self.training.over(training),
+            network=self.network.over(suited.network),
+            training=self.training.over(suited.training),
         )
 
     def to_keep(self, corpus: Corpus) -> Self:
@@ -70,21 +73,34 @@ class Recipe(Settings):
         return {**self.plain(), "data": [Path(file).name for file in self.data]}
 
 
-def defaults_for(corpus: Corpus) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The network and the training that suit the size of a corpus: small lists want more dropout.
+@dataclass(frozen=True)
+class Defaults:
+    """What suits a corpus: the network, the training, and passes over the data at most."""
+
+    network: dict[str, Any]
+    training: dict[str, Any]
+    passes: int
+
+
+def defaults_for(corpus: Corpus) -> Defaults:
+    """By kind and size: the smaller the list, the more dropout and the shorter the training.
 
     How these were found stands in docs/training.md.
     """
     characters = corpus.characters("train")
     if corpus.kind == "text":
-        network = {"hidden_size": 256, "dropout": 0.1}
-        return network, {"batch_size": 32, "seq_length": 64}
+        network = {"cell": "lstm", "hidden_size": 256, "dropout": 0.1}
+        return Defaults(network, {"batch_size": 32, "learning_rate": 0.006}, 20)
+    regular = {"averaging": 0.99, "weight_decay": 0.05}
     if characters < 8_000:
-        return {"hidden_size": 128, "dropout": 0.6}, {"batch_size": 16, "weight_decay": 0.05}
+        network = {"cell": "gru", "hidden_size": 128, "dropout": 0.6}
+        return Defaults(network, {**regular, "batch_size": 16, "learning_rate": 0.012}, 20)
     if characters < 60_000:
-        return {"hidden_size": 256, "dropout": 0.6}, {"batch_size": 32, "weight_decay": 0.05}
-    network = {"hidden_size": 256, "dropout": 0.3}
-    return network, {"batch_size": 64, "weight_decay": 0.05, "averaging": 0.998}
+        network = {"cell": "gru", "hidden_size": 256, "dropout": 0.65}
+        return Defaults(network, {**regular, "batch_size": 32, "learning_rate": 0.02}, 16)
+    network = {"cell": "gru", "hidden_size": 256, "dropout": 0.4}
+    regular["averaging"] = 0.998
+    return Defaults(network, {**regular, "batch_size": 64, "learning_rate": 0.008}, 16)
 
 
 def read_recipe(path: Path) -> Recipe:

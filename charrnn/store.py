@@ -99,7 +99,7 @@ class Store:
             )
         except (FileNotFoundError, NotADirectoryError):
             raise WeightsMissingError(self._no_model(name)) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise WeightsCorruptError(
                 f"{path}: can't be read as the record of a live version ({error}); promote a "
                 "version anew, or restore it from a copy"
@@ -130,6 +130,8 @@ class Store:
         if len(version) >= SHORTEST_PREFIX and len(found) == 1:
             return found[0]
         why = "is ambiguous" if len(found) > 1 else "doesn't exist"
+        if len(version) < SHORTEST_PREFIX:
+            why = f"must be at least {SHORTEST_PREFIX} of its first hex digits"
         kept = ", ".join(v[:SHORT_VERSION] for v in self.versions(name)) or "none"
         raise WeightsMissingError(
             f"version {version!r} of model {name!r} {why}; those kept are {kept}"
@@ -178,7 +180,13 @@ class Store:
                 "is as it was"
             ) from None
         line = {"event": "promoted", "at": now, "previous": previous, **record}
-        append_line(folder / "history.jsonl", json.dumps(line))
+        try:
+            append_line(folder / "history.jsonl", json.dumps(line))
+        except OSError as error:
+            raise PromotionError(
+                f"{folder / 'history.jsonl'}: can't be written: {error.strerror}; version "
+                f"{full[:SHORT_VERSION]} is live all the same"
+            ) from None
         return self.current(name)
 
     def refuse(self, name: str, version: str, *, reason: str) -> None:

@@ -43,7 +43,11 @@ def blas_threads(count: int) -> Iterator[None]:
 def _set(counts: list[int]) -> None:
     for library, count in zip(_controller().lib_controllers, counts, strict=True):
         if library.num_threads != count:
+            # threadpoolctl 3.8 heeds the Python thread that first set a count, and no other.
+            let_go = getattr(library, "clear_controlling_thread", lambda **_: None)
+            let_go(force=True)
             library.set_num_threads(count)
+            let_go(force=True)
 
 
 def blas_kernel() -> str:

@@ -29,7 +29,7 @@ from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm, clip_by_value, learning_rate
 from charrnn.parameters import Array
-from charrnn.recipe import Recipe
+from charrnn.recipe import Recipe, defaults_for
 from charrnn.threads import blas_kernel, blas_threads
 from charrnn.weights import FrozenModel, from_bytes, pack_arrays, to_bytes, unpack_arrays
 
@@ -39,9 +39,9 @@ TRAINING_FORMAT = 1  # changes when the same recipe gives other weights
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 CHECKPOINT_SECONDS = 10.0
-LOOKS = 50  # at the validation set in a run, unless the recipe says otherwise
+LOOK_SHARE = 0.1  # of the time, for looks at the validation set
+FEWEST_LOOKS, MOST_LOOKS = 5, 50
 DEFAULT_SECONDS = 80.0  # what a run without a budget is planned to take at most
-PASSES = {"names": 60, "text": 20}  # over the data at most, in a run without a budget
 
 
 @dataclass
@@ -150,10 +150,17 @@ class Run:
 
     @property
     def evaluate_every(self) -> int:
-        """Steps between two looks at the validation set."""
-        p = self.progress
-        planned = p.steps // LOOKS if p.steps else min(self.feed.steps_in_epoch, 1000)
-        return self.config.evaluate_every or max(1, planned)
+        """Steps between two looks at the validation set: so many that the looks take a tenth of
+        the time (a character costs a third of what it costs to learn from), from 5 to 50 in a run.
+        """
+        if self.config.evaluate_every:
+            return self.config.evaluate_every
+        steps, corpus = self.progress.steps, self.corpus
+        learned = corpus.characters("train") / self.feed.steps_in_epoch
+        every = math.ceil(corpus.characters("validation") / (3 * LOOK_SHARE * learned))
+        if steps:
+            every = max(steps // MOST_LOOKS, min(every, steps // FEWEST_LOOKS))
+        return max(1, every)
 
     def _loop(self) -> None:
         p, started = self.progress, time.monotonic() - self.progress.seconds
@@ -194,10 +201,9 @@ class Run:
         gradient = self.grads.flat
         if self._reduce:
             self._reduce(gradient)
+        self._check(loss, clip_by_norm(gradient, config.clip_norm))
         if config.clip_value:
             clip_by_value(gradient, config.clip_value)
-        norm = clip_by_norm(gradient, config.clip_norm)
-        self._check(loss, norm)
         rate = learning_rate(config, p.step, self.fraction_done) * p.rate_factor
         p.step += 1
         self.optimizer.step(self.params.flat, gradient, rate, p.step)
@@ -293,7 +299,7 @@ class Run:
         """Steps for a run without a budget: enough passes, within the time that steps take here."""
         if self.config.minutes:
             return None
-        wanted = PASSES[self.corpus.kind] * self.feed.steps_in_epoch
+        wanted = defaults_for(self.corpus).passes * self.feed.steps_in_epoch
         return max(1, min(wanted, int(DEFAULT_SECONDS / self._seconds_for_a_step)))
 
     def estimated_seconds(self) -> float:
@@ -308,7 +314,7 @@ class Run:
 
     @cached_property
     def _seconds_for_a_step(self) -> float:
-        """The time of a step here, with its share of evaluation, by trying a few."""
+        """The time of a step here, with its share of the looks, by trying a few."""
         trial = Run(
             self.recipe.changed(training=self.config.changed(steps=10**6, evaluate_every=10**6)),
             self.corpus,
@@ -320,13 +326,7 @@ class Run:
             start = time.monotonic()
             trial._step()
             times.append(time.monotonic() - start)
-        start = time.monotonic()
-        evaluate(
-            trial.model, self.corpus.sequences["validation"], self.corpus.vocabulary, trial.work
-        )
-        look = time.monotonic() - start
-        budget = max(DEFAULT_SECONDS - LOOKS * look, DEFAULT_SECONDS / 4)
-        return float(np.median(times)) * DEFAULT_SECONDS / budget
+        return float(np.median(times)) * (1 + LOOK_SHARE)
 
     # Checkpoints
 

@@ -148,15 +148,19 @@ class Vocabulary:
         try:
             symbols, start, end = data["symbols"], data["start"], data["end"]
             if (
-                list(symbols) == sorted(set(symbols))
+                isinstance(symbols, str)
+                and list(symbols) == sorted(set(symbols))
+                and type(start) is int
                 and start in range(len(symbols))
-                and (end is None or symbols[end] == END)
+                and (end is None or (type(end) is int and end == symbols.index(END)))
                 and data["case"] in CASES
             ):
                 return cls(symbols, start, end, data["case"])
-        except (KeyError, TypeError, IndexError):
+        except (KeyError, TypeError, ValueError):
             pass
-        raise WeightsFormatError("its vocabulary is not one of ours")
+        raise WeightsFormatError(
+            "its vocabulary must have symbols in rising order, and know its start, end and case"
+        )
 
 
 def _code_points(text: str) -> Array:

@@ -18,13 +18,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from charrnn.config import ModelConfig
-from charrnn.errors import (
-    ConfigError,
-    WeightsCorruptError,
-    WeightsFormatError,
-    WeightsMissingError,
-)
+from charrnn.config import ModelConfig, shown
+from charrnn.errors import WeightsCorruptError, WeightsFormatError, WeightsMissingError
 from charrnn.files import canonical_json
 from charrnn.model import parameter_shapes
 from charrnn.parameters import Array, Parameters
@@ -55,8 +50,9 @@ class FrozenModel:
 
 def to_bytes(model: FrozenModel) -> bytes:
     """The weights file of a model. Raises WeightsFormatError for weights that aren't finite."""
-    _check_finite(model.params, "the weights to be saved")
-    arrays = {name: array.astype(np.float32) for name, array in model.params.items()}
+    with np.errstate(over="ignore"):  # what float32 can't hold is found below
+        arrays = {name: array.astype(np.float32) for name, array in model.params.items()}
+    _check_finite(arrays, "the weights to be saved")
     if model.names:
         text = "\n".join(model.names).encode("utf-8", "surrogatepass")
         arrays[NAMES] = np.frombuffer(text, np.uint8)
@@ -85,31 +81,39 @@ def from_bytes(data: bytes, where: str = "weights") -> FrozenModel:
         )
     try:
         config = ModelConfig.checked(metadata["config"])
-        kind, provenance = metadata["kind"], metadata["provenance"]
-        vocabulary, evaluation = (
-            Vocabulary.from_json(metadata["vocabulary"]),
-            metadata["evaluation"],
-        )
-    except (KeyError, TypeError, ValueError, ConfigError, WeightsFormatError) as error:
-        raise WeightsFormatError(f"{where}: its description is not one of ours: {error}") from None
-    if kind not in KINDS or not isinstance(provenance, dict) or not isinstance(evaluation, dict):
-        raise WeightsFormatError(f"{where}: its description is not one of ours")
+        shapes = parameter_shapes(config)
+        vocabulary = Vocabulary.from_json(metadata["vocabulary"])
+        kind, *notes = (metadata[key] for key in ("kind", "provenance", "evaluation"))
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {shown(kind)}")
+        provenance, evaluation = map(_object, notes)
+        names = _names(arrays.pop(NAMES, np.empty(0, np.uint8)))
+    except KeyError as error:
+        raise WeightsFormatError(f"{where}: it doesn't say its {error}; train again") from None
+    except (TypeError, ValueError, WeightsFormatError) as error:
+        raise WeightsFormatError(
+            f"{where}: its description is not one of ours: {error}; train again"
+        ) from None
     if len(vocabulary) != config.vocab_size:
         raise WeightsFormatError(
             f"{where}: a vocabulary of {len(vocabulary)} symbols for a network of "
             f"{config.vocab_size}; train again"
         )
-    names = arrays.pop(NAMES, np.empty(0, np.uint8)).tobytes().decode("utf-8", "surrogatepass")
-    params = _parameters(arrays, config, where)
-    return FrozenModel(
-        kind,
-        config,
-        params.freeze(),
-        vocabulary,
-        tuple(names.split("\n")) if names else (),
-        provenance,
-        evaluation,
-    )
+    params = _parameters(arrays, shapes, where).freeze()
+    return FrozenModel(kind, config, params, vocabulary, names, provenance, evaluation)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"provenance and evaluation must be objects, got {shown(value)}")
+    return value
+
+
+def _names(array: Array) -> tuple[str, ...]:
+    if array.dtype != np.uint8:
+        raise TypeError(f"{NAMES} must be uint8, got {array.dtype}")
+    text = array.tobytes().decode("utf-8", "surrogatepass")
+    return tuple(text.split("\n")) if text else ()
 
 
 def read_file(path: Path) -> bytes:
@@ -123,8 +127,11 @@ def read_file(path: Path) -> bytes:
         raise WeightsMissingError(
             f"{path}: no such weights file; `python -m charrnn models` lists what there is"
         ) from None
-    except OSError as error:
-        raise WeightsMissingError(f"{path}: can't be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+        raise WeightsMissingError(
+            f"{path}: can't be read: {getattr(error, 'strerror', error)}; give a weights file: "
+            "`python -m charrnn models` lists what there is"
+        ) from None
     if re.fullmatch(r"[0-9a-f]{64}", path.stem) and sha256_of(data) != path.stem:
         raise WeightsCorruptError(
             f"{path}: its bytes are not those it is named by (truncated or altered); restore it "
@@ -157,19 +164,25 @@ def unpack_arrays(data: bytes, where: str) -> tuple[dict[str, Array], dict[str, 
         arrays = safetensors.numpy.load(data)
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, MemoryError) as error:
+    except KeyError as error:
+        raise WeightsFormatError(
+            f"{where}: a safetensors file, but not of charrnn (numbers of type {error}); give one "
+            "that `python -m charrnn train` wrote"
+        ) from None
+    except (safetensors.SafetensorError, ValueError, TypeError, MemoryError) as error:
         raise WeightsCorruptError(
             f"{where}: not a whole safetensors file ({error}); restore it from a copy, or train "
             "again"
         ) from None
     try:
         metadata = json.loads(header["__metadata__"][METADATA_KEY])
-        seal = metadata.pop("sha256")
-    except (KeyError, TypeError, ValueError, AttributeError):
+        found, expected = metadata.pop("sha256"), _seal(arrays, metadata)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         raise WeightsFormatError(
-            f"{where}: a safetensors file, but not of charrnn (no description in it)"
+            f"{where}: a safetensors file, but not of charrnn (no description in it); give one "
+            "that `python -m charrnn train` wrote"
         ) from None
-    if seal != _seal(arrays, metadata):
+    if found != expected:
         raise WeightsCorruptError(
             f"{where}: its contents don't match their checksum (altered after it was written); "
             "restore it from a copy, or train again"
@@ -186,9 +199,10 @@ def _seal(arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _parameters(arrays: Mapping[str, Array], config: ModelConfig, where: str) -> Parameters:
-    """The parameters that `config` asks for, and no others."""
-    shapes = parameter_shapes(config)
+def _parameters(
+    arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], where: str
+) -> Parameters:
+    """The parameters that have `shapes`, and no others."""
     for name, shape in shapes.items():
         if name not in arrays:
             raise WeightsFormatError(f"{where}: the array {name} is missing; train again")
@@ -200,13 +214,15 @@ def _parameters(arrays: Mapping[str, Array], config: ModelConfig, where: str) ->
             )
     extra = sorted(arrays.keys() - shapes.keys())
     if extra:
-        raise WeightsFormatError(f"{where}: the array {extra[0]} belongs to no parameter")
+        raise WeightsFormatError(
+            f"{where}: the array {extra[0]} belongs to no parameter; train again"
+        )
     params = Parameters.from_arrays({name: arrays[name] for name in shapes})
     _check_finite(params, where)
     return params
 
 
-def _check_finite(params: Parameters, where: str) -> None:
+def _check_finite(params: Mapping[str, Array], where: str) -> None:
     for name, array in params.items():
         if not np.isfinite(array).all():
             raise WeightsFormatError(

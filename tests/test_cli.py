@@ -43,8 +43,8 @@ def test_each_command_has_two_examples_that_name_it(command):
 
 def test_options_show_the_bounds_owners_defaults():
     page = " ".join(charrnn("train", "--help").output.split())
-    assert "[default: 0.004]" in page
-    assert "--cell TEXT recurrent cell: rnn, lstm or gru [default: " in page
+    assert "[default: by the size of the data]" in page
+    assert "[default: adamw]" in page
     assert "[auto|names|text]" in page
 
 

@@ -18,6 +18,7 @@ from charrnn.errors import TrainingError, TrainingInterrupted
 from charrnn.evaluation import evaluate
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
+from charrnn.recipe import defaults_for
 from charrnn.training import CHECKPOINT, METRICS, Listener, Run
 from tests.training_runs import small_corpus, small_recipe
 
@@ -219,7 +220,7 @@ def test_a_run_without_a_budget_plans_one_and_says_how_long(tmp_path, monkeypatc
             seen.append((run.progress.steps, run.estimated_seconds()))
 
     trained = Run(recipe, corpus, listener=Plan()).train()
-    passes = training.PASSES["names"] * Run(recipe, corpus).feed.steps_in_epoch
+    passes = defaults_for(corpus).passes * Run(recipe, corpus).feed.steps_in_epoch
     assert seen[0][0] == trained.progress.step == passes
     assert 0 < seen[0][1] < training.DEFAULT_SECONDS
     monkeypatch.setattr(training, "DEFAULT_SECONDS", 0.05)

@@ -43,7 +43,7 @@ def small_recipe(kind: str, *, network: dict | None = None, **values: object) ->
         {
             "name": "small",
             "data": [f"{kind}.txt"],
-            "network": {"hidden_size": 12, "dropout": 0.2, **(network or {})},
+            "network": {"cell": "lstm", "hidden_size": 12, "dropout": 0.2, **(network or {})},
             "training": {
                 "steps": 60,
                 "batch_size": 8,

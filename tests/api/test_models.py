@@ -105,6 +105,39 @@ def test_what_becomes_live_is_served_from_the_next_look_on(own_weights):
     assert models.live()["elves"].version == new[:12]
 
 
+def test_a_model_that_appears_is_served_from_the_first_request_on(own_weights):
+    models = Models(own_weights.store)
+    with pytest.raises(RequestError, match="there is no model 'goblins'"):
+        models.get("goblins")
+    new = tiny.promote(own_weights.store, "goblins", seed=5)
+    assert models.get("goblins").version == new[:12]
+    tiny.promote(own_weights.store, "trolls", seed=6)
+    assert list(models.live()) == ["dinosaurs", "elves", "goblins", "prose", "trolls"]
+
+
+def test_a_damaged_model_that_appears_is_left_out_and_looked_at_twice_a_second(
+    own_weights, loads, caplog
+):
+    models = Models(own_weights.store)
+    new = tiny.promote(own_weights.store, "goblins", seed=5)
+    path = own_weights.store.folder("goblins") / f"{new}.safetensors"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1])
+    for _ in range(5):
+        with pytest.raises(RequestError) as caught:
+            models.get("goblins")
+        assert caught.value.status == 404
+    assert sum(count for (name, _), count in loads.items() if name == "goblins") == 1
+    assert caplog.text.count("model goblins is left out") == 1
+
+
+@pytest.mark.parametrize("name", ["../dinosaurs", "", "A", "\0", "x" * 1000, "no"])
+def test_a_name_that_is_no_model_is_404(weights, name):
+    with pytest.raises(RequestError) as caught:
+        Models(weights.store).get(name)
+    assert caught.value.status == 404
+
+
 def test_between_two_looks_the_store_is_left_alone(own_weights):
     models = Models(own_weights.store)
     before = models.get("elves").version
@@ -205,3 +238,9 @@ def refusal(store: charrnn.Store, model: str | None = None) -> str:
         create_app(ServiceSettings(model=model), store)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def test_products_that_depend_on_the_batch_are_logged_at_start(weights, monkeypatch, caplog):
+    monkeypatch.setattr("charrnn.rows_are_exact", lambda _: False)
+    Models(weights.store)
+    assert "may give another text under load" in caplog.text

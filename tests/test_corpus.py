@@ -1,0 +1,614 @@
+"""Training data: what is mended and what is refused, who falls on which side, and what is fed."""
+
+import hashlib
+import logging
+import math
+import unicodedata
+from collections import Counter
+from itertools import chain, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from charrnn.config import CorpusConfig, ModelConfig
+from charrnn.corpus import (
+    SPLITS,
+    Corpus,
+    NameFeed,
+    Source,
+    TextFeed,
+    _hash,
+    block_size,
+    evaluation_batches,
+    kind_of,
+    load_corpus,
+    packed,
+    read_files,
+    split,
+)
+from charrnn.errors import CorpusError
+from charrnn.evaluation import evaluate
+from charrnn.model import CharRNN
+from charrnn.ops import Workspace, log_softmax
+from charrnn.vocabulary import END, Vocabulary, matched
+from tests import builders
+from tests.reference import pack
+
+seeded = settings(deadline=None, derandomize=True, database=None)
+
+THREE = "Allo\nBrachio\nCerato\n"
+CONFIG = CorpusConfig()
+
+
+def made_up(count, seed=0):
+    """Different names, the same ones every time."""
+    rng = np.random.default_rng(seed)
+    names = {
+        "".join(rng.choice(list("abdeiklmnorstu"), rng.integers(3, 12))) for _ in range(9 * count)
+    }
+    return sorted(names)[:count]
+
+
+def names_corpus(names, train=None):
+    """A corpus of names, all of them on the training side unless some are given."""
+    sides = {"train": tuple(train or names), "validation": names[:1], "test": names[:1]}
+    vocabulary = Vocabulary.of(names, ends=True)
+    return Corpus("names", vocabulary, sides, tuple(names), Source("", "", 0, {}), {})
+
+
+def text_corpus(text):
+    vocabulary = Vocabulary.of([text], ends=False)
+    sides = dict.fromkeys(SPLITS, (text,))
+    return Corpus("text", vocabulary, sides, (), Source("", "", 0, {}), {})
+
+
+def sides_of(sequences, config=CONFIG):
+    """Each sequence's side."""
+    return {s: side for side, members in split(sequences, config).items() for s in members}
+
+
+# --- What is mended, and counted ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "names", "mended"),
+    [
+        (b"Allo\nBrachio\nCerato", ["allo", "brachio", "cerato"], {}),
+        (b"Allo\r\nBrachio\r\nCerato\r\n", ["allo", "brachio", "cerato"], {"CRLF line ends": 3}),
+        (b"Allo\rBrachio\rCerato", ["allo", "brachio", "cerato"], {"CR line ends": 2}),
+        (
+            b"Allo\r\nBrachio\rCerato\n",
+            ["allo", "brachio", "cerato"],
+            {"CRLF line ends": 1, "CR line ends": 1},
+        ),
+        (
+            b"\xef\xbb\xbfAllo\n\xef\xbb\xbfBrachio\nCerato",
+            ["allo", "brachio", "cerato"],
+            {"byte order marks": 2},
+        ),
+        (
+            b"\n\nAllo\n \t\nBrachio\nCerato\n\n\n",
+            ["allo", "brachio", "cerato"],
+            {"blank lines": 5},
+        ),
+        (
+            "  Allo\nTar  Bo\nT\tRex \nX\u00a0Y\nCerato\u2003\n".encode(),
+            ["allo", "tar bo", "t rex", "x y", "cerato"],
+            {"lines with stray spaces": 5},
+        ),
+        (
+            b"Allo\nBrachio\nAllo\nCerato\n Allo\nBrachio",
+            ["allo", "brachio", "cerato"],
+            {"duplicates": 3, "lines with stray spaces": 1},
+        ),
+        (
+            "\u00c9lan\nE\u0301lan\nBrachio\nCerato".encode(),
+            ["élan", "brachio", "cerato"],
+            {"lines with characters in pieces": 1, "duplicates": 1},
+        ),
+        (  # where lower case would join two names, capitals are kept
+            b"McD\nMcd\nmcd\nMcD",
+            ["McD", "Mcd", "mcd"],
+            {"duplicates": 1},
+        ),
+        (
+            "Allo\x0bx\nBrachio\u2028y\nCe\x85ra".encode(),
+            ["allo x", "brachio y", "ce ra"],
+            {"lines with stray spaces": 3},
+        ),
+        ("𝄞a\n🦖b\n恐竜".encode(), ["𝄞a", "🦖b", "恐竜"], {}),
+    ],
+)
+def test_a_list_is_mended_and_what_was_mended_is_counted(data, names, mended, tmp_path):
+    corpus = builders.corpus_of(tmp_path, data, kind="names")
+    assert list(corpus.names) == names
+    assert {what: n for what, n in corpus.mended.items() if n} == mended
+    said = " ".join(corpus.summary())
+    assert all(f"{count} {what}" in said for what, count in mended.items())
+    assert ("mended" in said) == bool(mended)
+    assert sorted(chain(*corpus.sequences.values())) == sorted(names)
+    assert (corpus.source.sha256, corpus.source.size) == (
+        hashlib.sha256(data).hexdigest(),
+        len(data),
+    )
+
+
+def test_names_that_only_capitals_tell_apart_are_one_where_lower_case_is_asked_for(tmp_path):
+    corpus = builders.corpus_of(tmp_path, b"McD\nMcd\nMCD\nAllo\nB", kind="names", case="title")
+    assert corpus.names == ("mcd", "allo", "b")
+    assert corpus.mended["duplicates"] == 2
+
+
+def test_running_text_is_mended_but_keeps_its_lines_and_spaces(tmp_path):
+    text = "A  line,\twith e\u0301.\n\n  Indented\u00a0here;\n" * 40
+    spoiled = "\ufeff" + text.replace("\n", "\r\n", 7)
+    corpus = builders.corpus_of(tmp_path, spoiled)
+    assert corpus.kind == "text"
+    assert corpus.source.text == unicodedata.normalize("NFC", text)
+    assert {what: n for what, n in corpus.mended.items() if n} == {
+        "byte order marks": 1,
+        "CRLF line ends": 7,
+        "lines with characters in pieces": 40,
+    }
+    # Every block is on one side, and none is lost.
+    blocks = Counter(b for side in SPLITS for b in corpus.sequences[side])
+    assert sum(len(b) * n for b, n in blocks.items()) == len(corpus.source.text)
+
+
+def test_files_are_read_as_one_text_in_their_order(tmp_path):
+    parts = [b"\xef\xbb\xbfAllo", b"Brachio\r\n", b"", b"Cerato\n\n", b"Allo\n"]
+    paths = [tmp_path / str(n) for n in range(len(parts))]
+    for path, part in zip(paths, parts, strict=True):
+        path.write_bytes(part)
+    source = read_files(paths)
+    assert source.text == "Allo\nBrachio\n\nCerato\n\nAllo\n"
+    assert source.size == sum(map(len, parts))
+    assert source.sha256 == hashlib.sha256(b"".join(parts)).hexdigest()
+    corpus = load_corpus(paths, CONFIG)
+    assert corpus.names == ("allo", "brachio", "cerato")
+    assert corpus.mended["duplicates"] == 1
+
+
+def test_what_was_read_is_told_in_the_log(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "charrnn")
+    builders.corpus_of(tmp_path, THREE + "\n\nAllo\n")
+    said = caplog.text
+    assert "names: 1 train, 1 validation, 1 test" in said
+    assert "learned in lower case, written in title case" in said
+    assert "mended: 2 blank lines, 1 duplicates" in said
+
+
+# --- What is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "no text in it"),
+        (b"\n \r\n\t\n", "no text in it"),
+        (b"\xef\xbb\xbf\n", "no text in it"),
+        (b"ok\nok\nT\xffr\n", r"must be UTF-8, got byte 0xFF in line 3"),
+        (b"\xe9lan\n", r"0xE9 in line 1"),
+        (b"ab\n\xe2\x82", r"0xE2 in line 2"),
+        (b"\xed\xa0\x80", r"0xED in line 1"),  # half a surrogate pair
+        (b"\xc0\x80", r"0xC0 in line 1"),  # an overlong zero
+        ("Allo\nRex".encode("utf-16"), "is UTF-16, must be UTF-8"),
+        ("Allo\nRex".encode("utf-16-be"), "zero byte in line 1"),
+        ("Allo\nRex".encode("utf-32"), "must be UTF-8"),
+        (b"Allo\nRe\0x\n", "zero byte in line 2"),
+        (b"Allo\n", r"3 names, one a line; got 5 characters"),
+        (b"Allo\nBrachio\n", r"3 names, one a line; got 13 characters"),
+        (b"One word, and some more.\n" * 5, r"at least 1,000 characters"),
+    ],
+)
+def test_a_file_that_can_not_be_learned_from_is_one_clear_error(data, says, tmp_path):
+    with pytest.raises(CorpusError, match=says) as caught:
+        builders.corpus_of(tmp_path, data)
+    assert str(caught.value).startswith(str(tmp_path / "data.txt"))
+
+
+@pytest.mark.parametrize("lines", ["Allo", "Allo\nBrachio", "Allo\nallo\nALLO\nAllo\n", "A\n" * 50])
+def test_fewer_than_three_different_names_are_refused(lines, tmp_path):
+    with pytest.raises(CorpusError, match=r"at least 3 different names .*, got [12]"):
+        builders.corpus_of(tmp_path, lines, kind="names", case="title")
+
+
+@pytest.mark.parametrize("where", ["absent.txt", "folder", "absent/below.txt", "a\0b", "x" * 300])
+def test_a_file_that_can_not_be_read_is_named(where, tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CorpusError, match="can't be read") as caught:
+        load_corpus([tmp_path / where], CONFIG)
+    assert str(caught.value).startswith(str(tmp_path / where))
+
+
+def test_three_names_are_enough_and_each_side_has_one(tmp_path):
+    corpus = builders.corpus_of(tmp_path, THREE)
+    assert [len(corpus.sequences[side]) for side in SPLITS] == [1, 1, 1]
+    assert corpus.vocabulary.case == "title"
+    assert corpus.longest() == 7
+    assert [corpus.characters(side) for side in SPLITS] == [
+        len(corpus.sequences[side][0]) + 1 for side in SPLITS
+    ]
+
+
+def test_a_huge_line_is_running_text_or_one_name_of_a_list(tmp_path):
+    huge = "".join(map(chr, np.random.default_rng(0).integers(97, 123, 300_000)))
+    corpus = builders.corpus_of(tmp_path, huge)
+    assert corpus.kind == "text"
+    assert sum(len(b) for side in SPLITS for b in corpus.sequences[side]) == len(huge) + 1
+    corpus = builders.corpus_of(tmp_path, THREE + huge, kind="names")
+    assert corpus.longest() == len(huge)
+
+
+# --- Names or running text ------------------------------------------------------------------------
+
+CODE = '''def area(shapes):
+    """The sum of all areas."""
+    total = 0
+    for shape in shapes:
+        if shape.kind == "circle":
+            total += 3.14159 * shape.radius ** 2
+        else:
+            total += shape.width * shape.height
+    return total
+'''
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (THREE, "names"),
+        ("Tyrannosaurus rex\nHomo sapiens\nCanis lupus familiaris\n" * 3, "names"),
+        ("Marie Curie\nNiels Bohr\nEmmy Noether\nErwin Schrödinger\n" * 9, "names"),
+        ("Mary Jo van Dam\nJohn Smith Jr.\nAda Lovelace\nBo\nCy\nDi\n", "names"),
+        ("北京\n上海\n广州\n深圳\n", "names"),
+        ("Yoshi!\nMario\nLuigi\nPeach\nToad\nWario\n", "names"),
+        ("old silent pond\na frog jumps into the pond\nsplash silence again\n" * 3, "text"),
+        ("Two roads diverged,\nI took one,\nAnd that\nhas made\nall the difference.\n", "text"),
+        ("床前明月光，\n疑是地上霜，\n举头望明月，\n低头思故乡，\n", "text"),
+        ("我们今天去公园散步，天气很好。\n花也开了。\n孩子们在草地上玩耍！\n", "text"),
+        ("「元気ですか」\n「はい、元気です」\n「よかった」\n", "text"),
+        (CODE, "text"),
+        ("function f(x) {\n  return x;\n}\nvar a = 3;\nif (a) {\n b();\n}\n", "text"),
+        ("> hello\nhi there, how are you?\n\n> who are you\ni am rex.\n", "text"),
+        ("word " * 5000, "text"),
+        ("x" * 5000, "text"),
+        ("Allo\nBrachio\n", "text"),  # too few to be a list
+    ],
+)
+def test_a_list_of_names_is_told_from_running_text(text, kind):
+    assert kind_of(text) == kind
+    assert kind_of("\n\n" + text.replace("\n", "\n\n") + "\n") == kind
+
+
+@pytest.mark.parametrize(("file", "kind"), [("dinosaurs.txt", "names"), ("rex-chat.txt", "text")])
+def test_the_kinds_of_the_data_that_ships_are_seen(file, kind):
+    assert kind_of(read_files([builders.ROOT / "data" / file]).text) == kind
+
+
+def test_what_the_recipe_says_goes_before_what_is_seen(tmp_path):
+    assert builders.corpus_of(tmp_path, THREE * 100, kind="text").kind == "text"
+    assert builders.corpus_of(tmp_path, CODE, kind="names").kind == "names"
+
+
+# --- Sides ----------------------------------------------------------------------------------------
+
+FRACTIONS = st.floats(0.001, 0.5)
+SALTED = st.builds(CorpusConfig, validation=FRACTIONS, test=FRACTIONS, salt=st.text(max_size=5))
+BASE = made_up(300)
+
+
+@settings(seeded, max_examples=25)
+@given(st.sets(st.text(min_size=1, max_size=4), max_size=30), st.randoms(use_true_random=False))
+def test_a_name_stays_on_its_side_as_the_list_grows_and_changes_its_order(more, rng):
+    before = sides_of(BASE)
+    grown = list(dict.fromkeys([*BASE, *more]))
+    rng.shuffle(grown)
+    after = sides_of(grown)
+    assert {name: after[name] for name in BASE} == before
+    fewer = [name for name in BASE if rng.random() < 0.7]
+    assume(set(map(before.get, fewer)) == set(SPLITS))
+    assert sides_of(fewer) == {name: before[name] for name in fewer}
+
+
+@seeded
+@given(st.sets(st.text(min_size=1, max_size=4), min_size=3, max_size=12), SALTED)
+@example({"a", "b", "c"}, CorpusConfig(validation=0.5, test=0.5))
+@example({"a", "b", "c"}, CorpusConfig(validation=0.001, test=0.001))
+def test_every_name_is_on_one_side_and_no_side_is_empty(names, config):
+    sides = split(sorted(names), config)
+    assert list(sides) == list(SPLITS)
+    assert all(sides.values())
+    assert sorted(chain(*sides.values())) == sorted(names)
+
+
+@seeded
+@given(st.lists(st.text(min_size=1, max_size=8), min_size=3, max_size=20, unique=True), SALTED)
+def test_within_a_side_the_order_of_the_list_is_kept(names, config):
+    for members in split(names, config).values():
+        assert list(members) == [name for name in names if name in set(members)]
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.1, 0.1), (0.05, 0.3), (0.5, 0.5), (0.01, 0.5)])
+def test_the_fractions_are_near_those_asked_for(validation, test):
+    # Binomial: beyond five standard deviations in 1 of 1.7 million draws, 12 of them here; but the
+    # hash draws the same every time.
+    config = CorpusConfig(validation=validation, test=test)
+    names = [f"name {n}" for n in range(8000)]
+    sides = split(names, config)
+    for side, p in (("validation", validation), ("test", test), ("train", 1 - validation - test)):
+        slack = 5 * math.sqrt(len(names) * p * (1 - p)) + 1
+        assert abs(len(sides[side]) - len(names) * p) <= slack
+
+
+def test_another_salt_draws_other_sides():
+    assert sides_of(BASE, CorpusConfig(salt="a")) != sides_of(BASE, CorpusConfig(salt="b"))
+
+
+def test_a_tiny_list_gives_its_lowest_hashes_to_validation_and_test():
+    config = CorpusConfig(validation=0.001, test=0.001)
+    by_hash = sorted(BASE[:9], key=lambda name: _hash(name, config.salt))
+    sides = split(BASE[:9], config)
+    assert sides["validation"] == (by_hash[0],)
+    assert sides["test"] == (by_hash[1],)
+
+
+@seeded
+@given(st.text(st.sampled_from("ßẞİiIǅǰΣσςΐᾼK\u0301\u0307\u0323\u0345ꭰᎠéAaJ"), max_size=9))
+def test_a_names_side_is_the_same_whatever_the_rule_for_capitals(name):
+    assert _hash(matched(name, "keep"), "s") == _hash(matched(name, "title"), "s")
+
+
+def test_a_list_in_capitals_is_split_like_one_in_lower_case():
+    shouted = [name.upper() for name in BASE]
+    assert {name.upper(): side for name, side in sides_of(BASE).items()} == sides_of(shouted)
+
+
+@pytest.mark.parametrize("size", [1_000, 1_023, 5_000, 81_919, 81_920, 300_001])
+def test_running_text_is_cut_into_blocks_that_cover_it_once(size, tmp_path):
+    rng = np.random.default_rng(size)
+    text = "".join(rng.choice(list("abcde fgh\n"), size - 2)) + "z."
+    corpus = builders.corpus_of(tmp_path, text, kind="text")
+    expected, step = corpus.source.text, block_size(len(corpus.source.text))
+    assert step in [2**n for n in range(5, 13)]
+    blocks = [block for side in SPLITS for block in corpus.sequences[side]]
+    assert sorted(blocks) == sorted(
+        [expected[a : a + step] for a in range(0, len(expected) - 2 * step + 1, step)]
+        + [expected[(len(expected) // step - 1) * step :]]
+    )
+    assert all(step <= len(block) < 2 * step for block in blocks)
+    assert all(corpus.sequences.values())
+    assert len(blocks) >= 15
+    assert corpus.carries_state
+    assert corpus.names == ()
+
+
+def test_blocks_stay_on_their_sides_as_a_long_text_grows(tmp_path):
+    rng = np.random.default_rng(0)
+    text = "".join(rng.choice(list("abcdefgh .\n"), 200_000))
+    before = builders.corpus_of(tmp_path, text, kind="text").sequences
+    after = builders.corpus_of(tmp_path, text + text[::-1], kind="text").sequences
+    last = len(text) // 4096 * 4096
+    for side in SPLITS:
+        kept = [
+            block for block in before[side] if len(block) == 4096 or text[:last].endswith(block)
+        ]
+        assert len(kept) >= len(before[side]) - 1
+        assert set(kept) <= set(after[side])
+
+
+def test_text_that_repeats_itself_still_has_three_sides(tmp_path):
+    corpus = builders.corpus_of(tmp_path, "a line, and a line.\n" * 500)
+    assert all(corpus.sequences.values())
+
+
+# --- Feeding names --------------------------------------------------------------------------------
+
+
+def unpacked(batch):
+    """The (ids, targets) of each row of a packed batch."""
+    rows = [([], []) for _ in range(batch.sizes[0])]
+    start = 0
+    for size in batch.sizes:
+        for row in range(size):
+            rows[row][0].append(int(batch.ids[start + row]))
+            rows[row][1].append(int(batch.targets[start + row]))
+        start += size
+    assert start == len(batch.ids) == len(batch.targets)
+    return [(np.array(ids), np.array(targets)) for ids, targets in rows]
+
+
+def names_in(batch, vocabulary):
+    """The names of a batch, each of which must begin and end with the end symbol."""
+    found = []
+    for ids, targets in unpacked(batch):
+        assert ids[0] == targets[-1] == vocabulary.end
+        assert np.array_equal(ids[1:], targets[:-1])
+        found.append(vocabulary.decode(targets[:-1].tolist()))
+    return found
+
+
+def same(first, second):
+    return all(
+        np.array_equal(getattr(first, part), getattr(second, part))
+        for part in ("ids", "targets", "sizes")
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 64, 200, 201, 1000])
+def test_each_epoch_has_every_name_once_in_an_order_of_its_own(batch_size):
+    names = made_up(200)
+    feed = NameFeed(names_corpus(names), batch_size, 3)
+    epochs = []
+    for epoch in range(3):
+        steps = range(epoch * feed.steps_in_epoch, (epoch + 1) * feed.steps_in_epoch)
+        batches = [names_in(feed.batch(s), names_corpus(names).vocabulary) for s in steps]
+        assert all(0 < len(batch) <= feed.batch_size <= batch_size for batch in batches)
+        assert all(len(batch) == feed.batch_size for batch in batches[:-1])
+        epochs.append(list(chain(*batches)))
+    assert all(sorted(epoch) == names for epoch in epochs)
+    if batch_size < 100:
+        assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert all(feed.starts_afresh(step) for step in range(5))
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_a_packed_batch_equals_naive_packing_sorted_by_falling_length_without_padding(batch_size):
+    feed = NameFeed(names_corpus(made_up(64)), batch_size, 0)
+    for step in range(feed.steps_in_epoch):
+        batch = feed.batch(step)
+        rows = unpacked(batch)
+        lengths = [len(ids) for ids, _ in rows]
+        assert lengths == sorted(lengths, reverse=True)
+        assert len(batch.ids) == sum(lengths)
+        assert list(batch.sizes) == [sum(n > t for n in lengths) for t in range(max(lengths))]
+        assert same(batch, pack(rows))
+
+
+def test_packing_keeps_the_order_of_equals():
+    symbols = np.arange(20)
+    batch = packed(symbols, np.array([0, 5, 10, 15]), np.array([2, 3, 2, 3]))
+    assert [ids[0] for ids, _ in unpacked(batch)] == [5, 15, 0, 10]
+
+
+@settings(seeded, max_examples=30)
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=5), st.integers(0, 9))
+def test_a_batch_of_names_follows_from_the_seed_and_the_step_alone(steps, seed):
+    corpus = names_corpus(made_up(30))
+    used = NameFeed(corpus, 4, seed)
+    for step in steps:
+        assert same(used.batch(step), NameFeed(corpus, 4, seed).batch(step))
+
+
+def test_another_seed_gives_other_batches():
+    corpus = names_corpus(made_up(200))
+    assert not same(NameFeed(corpus, 50, 0).batch(0), NameFeed(corpus, 50, 1).batch(0))
+    text = text_corpus("".join(made_up(500))[:2999])  # 498 places to begin at
+    assert not same(TextFeed(text, 5, 100, 0).batch(0), TextFeed(text, 5, 100, 1).batch(0))
+
+
+def test_names_of_any_symbols_are_fed_whole():
+    names = ["🦖", "a b", "é", "x" * 500, "\ud800"]
+    corpus = names_corpus(names)
+    batch = NameFeed(corpus, 9, 0).batch(0)
+    assert sorted(names_in(batch, corpus.vocabulary)) == sorted(names)
+
+
+# --- Feeding running text -------------------------------------------------------------------------
+
+
+@seeded
+@given(
+    st.integers(2, 120),
+    st.integers(1, 40),
+    st.integers(1, 140),
+    st.integers(0, 3),
+    st.integers(0, 2),
+)
+@example(2, 64, 64, 0, 0)
+@example(2, 1, 1, 0, 1)
+@example(101, 10, 10, 0, 0)
+@example(100, 10, 10, 0, 0)
+def test_streams_of_text_go_on_from_step_to_step_for_any_sizes(length, batch, time, seed, epoch):
+    text = "".join(chr(0x4E00 + n) for n in range(length))  # every place has a character of its own
+    corpus = text_corpus(text)
+    feed = TextFeed(corpus, batch, time, seed)
+    B, T = feed.batch_size, feed.seq_length
+    assert 1 <= B <= batch
+    assert 1 <= T <= time
+    assert feed.steps_in_epoch >= 1
+    first = epoch * feed.steps_in_epoch
+    streams = [""] * B
+    for step in range(first, first + feed.steps_in_epoch):
+        assert feed.starts_afresh(step) == (step == first)
+        part = feed.batch(step)
+        assert same(part, TextFeed(corpus, batch, time, seed).batch(step))
+        assert list(part.sizes) == [B] * T
+        for row, (ids, targets) in enumerate(unpacked(part)):
+            assert np.array_equal(targets, ids + 1)
+            streams[row] += corpus.vocabulary.decode(ids.tolist())
+    assert all(stream in text for stream in streams)
+    assert "".join(streams) in text  # side by side, without a gap or an overlap
+    left_out = len(text) - 1 - sum(map(len, streams))
+    assert 0 <= left_out < B * T
+
+
+def test_epochs_of_text_begin_at_other_places():
+    text = "".join(chr(0x4E00 + n) for n in range(1000))
+    feed = TextFeed(text_corpus(text), 4, 60, 0)
+    firsts = {int(feed.batch(epoch * feed.steps_in_epoch).ids[0]) for epoch in range(10)}
+    assert len(firsts) > 3
+
+
+# --- Evaluation -----------------------------------------------------------------------------------
+
+
+def covered(sequences, vocabulary):
+    """The targets of each sequence, put together from the batches, and how many batches."""
+    done, rows, batches = [], [], 0
+    for batch, begins in evaluation_batches(sequences, vocabulary):
+        batches += 1
+        if begins:
+            done += rows
+            rows = [[] for _ in range(batch.sizes[0])]
+        assert all(a >= b for a, b in pairwise(batch.sizes))
+        assert batch.sizes[0] <= len(rows)
+        for row, (ids, targets) in enumerate(unpacked(batch)):
+            before = rows[row][-1] if rows[row] else ids[0]
+            assert [before, *targets[:-1]] == list(ids)  # it goes on from where it was
+            rows[row] += list(targets)
+    return done + rows, batches
+
+
+@seeded
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=20), st.integers(1, 60), st.booleans())
+def test_evaluation_covers_each_target_once_whatever_the_size_of_its_batches(lengths, rows, ends):
+    lengths = lengths if ends else [n + 1 for n in lengths]
+    rng = np.random.default_rng(len(lengths))
+    sequences = ["".join(rng.choice(list("abc"), n)) for n in lengths]
+    vocabulary = Vocabulary.of(["abc"], ends=ends)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("charrnn.corpus.EVALUATION_ROWS", rows)
+        found, _ = covered(sequences, vocabulary)
+    expected = [list(vocabulary.ids_of(s + END if ends else s[1:])) for s in sequences]
+    assert sorted(row for row in found if row) == sorted(row for row in expected if row)
+
+
+def test_evaluation_of_many_sequences_is_cut_both_ways(monkeypatch):
+    monkeypatch.setattr("charrnn.corpus.EVALUATION_ROWS", 2000)
+    names = made_up(700)
+    vocabulary = Vocabulary.of(names, ends=True)
+    found, batches = covered(names, vocabulary)
+    assert sorted(found) == sorted(list(vocabulary.ids_of(name + END)) for name in names)
+    assert batches > 3
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_loss_in_chunks_is_the_loss_in_one_go_and_that_of_a_naive_loop(cell, ends, monkeypatch):
+    rng = np.random.default_rng(1)
+    sequences = ["".join(rng.choice(list("abcd"), rng.integers(1, 40))) for _ in range(300)]
+    vocabulary = Vocabulary.of(["abcd"], ends=ends)
+    config = ModelConfig(cell=cell, hidden_size=3, num_layers=2, vocab_size=len(vocabulary))
+    model = CharRNN.initialized(config, rng, np.float64)
+    model.params.flat[:] += rng.normal(0, 0.5, model.params.flat.size)
+    total, count = 0.0, 0
+    for sequence in sequences[:40]:
+        text = f"\n{sequence}\n" if ends else sequence
+        state, ids = model.init_state(1), vocabulary.ids_of(text)
+        for now, following in pairwise(ids):
+            logits, state = model.step(np.array([now]), state)
+            total -= log_softmax(logits)[0, following]
+            count += 1
+    for rows in (1, 41, 333, 10**9):
+        monkeypatch.setattr("charrnn.corpus.EVALUATION_ROWS", rows)
+        loss = evaluate(model, sequences[:40], vocabulary, Workspace())
+        assert loss.characters == count
+        assert loss.nats_per_character == pytest.approx(total / count, abs=1e-12)
+    whole = evaluate(model, sequences, vocabulary, Workspace())
+    monkeypatch.setattr("charrnn.corpus.EVALUATION_ROWS", 600)
+    chunked = evaluate(model, sequences, vocabulary, Workspace())
+    assert chunked.nats_per_character == pytest.approx(whole.nats_per_character, abs=1e-12)
+    assert chunked.characters == whole.characters

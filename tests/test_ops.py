@@ -1,0 +1,282 @@
+"""Array operations: against float64 and the definition, at the edges of the dtype, and by rows."""
+
+import math
+
+import numpy as np
+import pytest
+
+from charrnn.cells import CELLS
+from charrnn.config import ModelConfig
+from charrnn.graph import numerical_gradient, relative_error
+from charrnn.model import CharRNN
+from charrnn.ops import (
+    ONE_HOT_LIMIT,
+    Workspace,
+    cross_entropy,
+    dropout_mask,
+    gather_rows_backward,
+    log_softmax,
+    matmul_rows,
+    sigmoid,
+    sigmoid_inplace,
+)
+from tests.reference import pack
+
+FLOATS = [np.float32, np.float64]
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+# Elementwise
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sigmoid_equals_its_definition_and_keeps_its_dtype(dtype):
+    x = np.linspace(-30, 30, 2001).astype(dtype)
+    expected = 1 / (1 + np.exp(-x.astype(np.float64)))
+    assert sigmoid(x).dtype == dtype
+    assert np.abs(sigmoid(x) - expected).max() < 2 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sigmoid_is_exact_and_silent_at_the_extremes(dtype):
+    top = np.finfo(dtype).max
+    x = np.array([-np.inf, -top, -1e30, -200, -0.0, 0.0, 200, 1e30, top, np.inf], dtype)
+    expected = [0, 0, 0, 0, 0.5, 0.5, 1, 1, 1, 1]
+    assert sigmoid(x).tolist() == expected
+    sigmoid_inplace(x)
+    assert x.tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sigmoid_in_place_equals_sigmoid_bit_for_bit_on_views_too(dtype):
+    x = rng().normal(0, 5, (9, 21)).astype(dtype)
+    expected, view = sigmoid(x[:, 3:17]), x[:, 3:17]
+    sigmoid_inplace(view)
+    assert np.array_equal(x[:, 3:17], expected)
+
+
+# Rows
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 15, 16, 17, 27, 64, 65, 130, 300])
+def test_elementwise_rows_have_the_same_bits_in_any_batch_and_at_any_alignment(width):
+    """The ends of a row are where vector instructions give way to others."""
+    rows = rng(width).normal(0, 4, (13, width)).astype(np.float32)
+    for operation in (np.tanh, np.exp, sigmoid, log_softmax, lambda x: np.log(np.abs(x))):
+        whole = operation(rows)
+        for offset in range(4):
+            for size in (1, 2, 3, 5, 8, 13):
+                memory = np.empty(offset + size * width, np.float32)
+                moved = memory[offset:].reshape(size, width)
+                moved[...] = rows[:size]
+                assert np.array_equal(operation(moved), whole[:size])
+        wide = np.repeat(rows, 2, axis=1)[:, ::2]  # the same rows, every second column of memory
+        assert np.array_equal(operation(wide), whole)
+        for k in range(13):
+            assert np.array_equal(operation(rows[k : k + 1]), whole[k : k + 1])
+
+
+@pytest.mark.parametrize("width", [1, 7, 64, 128, 130])
+@pytest.mark.parametrize("outputs", [1, 2, 27, 65, 300, 520])
+def test_rows_of_a_product_have_the_same_bits_in_any_batch_slot_and_alignment(width, outputs):
+    weights = rng(1).normal(size=(width, outputs)).astype(np.float32)
+    rows = rng(2).normal(size=(17, width)).astype(np.float32)
+    alone = np.concatenate([matmul_rows(rows[k : k + 1], weights) for k in range(17)])
+    exact = rows.astype(np.float64) @ weights.astype(np.float64)
+    assert np.abs(alone - exact).max() < 1e-4
+    for size in (2, 3, 8, 16, 17):
+        for offset in range(3):
+            memory = np.empty(offset + size * width, np.float32)
+            moved = memory[offset:].reshape(size, width)
+            moved[...] = rows[:size][::-1]
+            assert np.array_equal(matmul_rows(moved, weights)[::-1], alone[:size])
+    states = np.zeros((2, 20, width), np.float32)  # as DecodeBatch hands them over: a view
+    states[1, :17] = rows
+    assert np.array_equal(matmul_rows(states[:, :17][1], weights), alone)
+
+
+# Softmax and the loss
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("scale", [0, 1, 1e3, 1e30])
+def test_log_softmax_is_finite_sums_to_one_and_equals_float64(dtype, scale):
+    logits = (scale * rng().normal(size=(6, 11))).astype(dtype)
+    result, exact = log_softmax(logits), logits.astype(np.float64)
+    shifted = exact - exact.max(axis=1, keepdims=True)
+    expected = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    assert result.dtype == dtype
+    assert np.isfinite(result).all()
+    # Of the logits' own rounding, and of the logarithm's.
+    assert (np.abs(result - expected) <= 4 * np.finfo(dtype).eps * (1 + np.abs(expected))).all()
+    assert np.abs(np.exp(result.astype(np.float64)).sum(axis=1) - 1).max() < 1e-5
+
+
+def test_log_softmax_does_not_change_with_a_constant_or_its_argument():
+    logits = rng().integers(-8, 8, (3, 5)).astype(np.float32)
+    before = logits.copy()
+    assert np.array_equal(log_softmax(logits + 1024), log_softmax(logits))
+    assert np.array_equal(logits, before)
+    assert np.array_equal(log_softmax(logits)[1], log_softmax(logits[1]))
+
+
+def naive_cross_entropy(logits, targets):
+    total = 0.0
+    for row, target in zip(logits.astype(np.float64), targets, strict=True):
+        total -= row[target] - row.max() - math.log(math.fsum(np.exp(row - row.max())))
+    return total
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("scale", [0.1, 3, 50])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_cross_entropy_equals_the_naive_one_in_float64(dtype, scale, gradient):
+    logits = (scale * rng(3).normal(size=(40, 9))).astype(dtype)
+    targets = rng(4).integers(0, 9, 40)
+    expected = naive_cross_entropy(logits, targets)
+    tolerance = 1e-5 if dtype == np.float32 else 1e-13
+    assert abs(cross_entropy(logits, targets, gradient=gradient) - expected) < tolerance * expected
+
+
+def test_the_gradient_of_cross_entropy_equals_central_differences():
+    logits, targets = rng(5).normal(0, 2, (4, 5)), np.array([0, 4, 2, 2])
+
+    def loss(_):
+        return cross_entropy(logits.copy(), targets, gradient=False)
+
+    expected, analytic = numerical_gradient(loss, logits), logits.copy()
+    cross_entropy(analytic, targets, gradient=True)
+    assert np.abs(analytic).min() > 0
+    assert relative_error(analytic, expected) < 1e-8
+    assert np.abs(analytic.sum(axis=1)).max() < 1e-15
+
+
+def test_cross_entropy_of_a_hopeless_target_is_large_and_finite():
+    logits = np.array([[0, 1e4, -1e30], [1e30, -1e30, 0]], np.float32)
+    loss = cross_entropy(logits, np.array([2, 0]), gradient=True)
+    assert loss == pytest.approx(1e30, rel=1e-6)
+    assert logits.tolist() == [[0, 1, -1], [0, 0, 0]]
+
+
+# Gathered rows
+
+
+@pytest.mark.parametrize("vocab", [5, ONE_HOT_LIMIT, ONE_HOT_LIMIT + 1])
+def test_the_gradient_of_gathered_rows_adds_up_repeats_and_zeroes_the_unread(vocab):
+    ids = rng().integers(0, vocab // 2, 60)
+    drows, expected = rng(1).normal(size=(60, 3)), np.zeros((vocab, 3))
+    for id_, drow in zip(ids, drows, strict=True):
+        expected[id_] += drow
+    dtable = np.full((vocab, 3), np.nan)
+    gather_rows_backward(ids, drows, dtable, Workspace())
+    assert np.abs(dtable - expected).max() < 1e-13
+    assert not dtable[vocab // 2 :].any()
+
+
+# Dropout
+
+
+@pytest.mark.parametrize("probability", [0, 0.1, 0.25, 0.5, 0.9, 0.95])
+def test_a_dropout_mask_is_zero_or_one_over_the_kept_share(probability):
+    """The share dropped is within 5.5 standard errors of a million draws: the odds of a false
+    alarm are below 10^-7 for each probability, and the seed is fixed.
+    """
+    n = 1_000_000
+    mask = dropout_mask((1000, 1000), probability, rng(7))
+    kept = round((1 - probability) * 65_536) / 65_536
+    assert mask.dtype == np.float32
+    assert set(np.unique(mask).tolist()) <= {0.0, float(np.float32(1 / kept))}
+    error = math.sqrt(kept * (1 - kept) / n)
+    assert abs((mask > 0).mean() - kept) <= 5.5 * error
+    assert abs(mask.mean(dtype=np.float64) - 1) <= 5.5 * error / kept + 1e-7
+    assert abs(kept - (1 - probability)) <= 2**-17
+
+
+def test_nothing_is_dropped_with_probability_zero():
+    assert (dropout_mask((64, 64), 0.0, rng()) == 1).all()
+
+
+def test_a_dropout_mask_follows_from_its_generator():
+    first, again, other = (dropout_mask((20, 20), 0.5, rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_units_are_dropped_independently():
+    """Of a million pairs of neighbours a quarter is dropped together, to 5.5 standard errors:
+    odds below 10^-7.
+    """
+    dropped = dropout_mask((1001, 1000), 0.5, rng(8)) == 0
+    for both in (dropped[:-1] & dropped[1:], dropped[:, :-1] & dropped[:, 1:]):
+        assert abs(both.mean() - 0.25) < 5.5 * math.sqrt(0.25 * 0.75 / both.size)
+
+
+# Workspaces
+
+
+def buffers(work):
+    yield from work._buffers.values()
+    for nested in work._children.values():
+        yield from buffers(nested)
+
+
+def test_a_workspace_reuses_its_memory_and_grows_to_the_largest():
+    work = Workspace()
+    small = work.take("a", (2, 3), np.float32)
+    small[...] = 7
+    assert np.array_equal(work.take("a", (3, 2), np.float32), np.full((3, 2), 7))
+    assert np.shares_memory(work.take("a", (1,), np.float32), small)
+    assert work.take("a", (5, 4), np.float32).shape == (5, 4)
+    assert work.nbytes == 80
+    assert work.take("a", (2,), np.float32).shape == (2,)
+    assert work.nbytes == 80
+
+
+def test_names_types_and_children_of_a_workspace_do_not_share_memory():
+    work = Workspace()
+    taken = [
+        work.take("a", (4,), np.float32),
+        work.take("b", (4,), np.float32),
+        work.take("a", (4,), np.float64),
+        work.child("c").take("a", (4,), np.float32),
+        work.child("d").take("a", (4,), np.float32),
+    ]
+    for k, one in enumerate(taken):
+        assert not any(np.shares_memory(one, other) for other in taken[:k])
+    assert work.child("c") is work.child("c")
+    assert work.nbytes == 4 * 16 + 32
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("vocab", [5, ONE_HOT_LIMIT + 1])
+def test_training_never_reads_what_a_workspace_held_before(cell, layers, vocab):
+    """Poisoned with NaN between the calls, it gives the bits of a fresh one, at every shape."""
+    config = ModelConfig(cell=cell, hidden_size=6, num_layers=layers, vocab_size=vocab, dropout=0.3)
+    model = CharRNN.initialized(config, rng())
+    work, draw = Workspace(), rng(1)
+    for lengths in ([6, 6, 4, 3, 1], [2, 1], [9], [6, 6, 4, 3, 1], [1, 1, 1]):
+        pairs = [tuple(draw.integers(0, vocab, (2, n))) for n in lengths]
+        batch = pack(pairs)
+        state = draw.normal(0, 0.5, model.init_state(len(lengths)).shape).astype(np.float32)
+        for masks in (None, 5):
+            results = []
+            for place in (work, Workspace()):
+                for buffer in buffers(place):
+                    buffer[...] = np.nan
+                grads = model.params.like()
+                grads.flat[:] = np.nan
+                loss, final, dstate = model.loss_and_grads(
+                    batch, state, grads, place, rng=masks and rng(masks)
+                )
+                results.append((loss, final.copy(), dstate.copy(), grads.flat.copy()))
+            assert np.isfinite(results[0][3]).all()
+            for dirty, fresh in zip(*results, strict=True):
+                assert np.array_equal(dirty, fresh)
+        for buffer in buffers(work):
+            buffer[...] = np.nan
+        assert model.loss(batch, state, work)[0] == model.loss(batch, state, Workspace())[0]
+    assert len(list(buffers(work))) > 3
