@@ -110,7 +110,7 @@ def main() -> None:
     """
 
 
-CORPUS_OPTIONS = ("kind", "case")
+CORPUS_OPTIONS = ("kind", "case", "split_by")
 NETWORK_OPTIONS = ("cell", "hidden_size", "num_layers", "dropout")
 TRAIN_OPTIONS = (
     "minutes",

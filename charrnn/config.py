@@ -102,6 +102,11 @@ class CorpusConfig(Settings):
     )
     validation: Float = Field(0.1, gt=0, le=0.5, description="fraction held out for choices")
     test: Float = Field(0.1, gt=0, le=0.5, description="fraction held out for the last figure")
+    split_by: Literal["hash", "order"] = Field(
+        "hash",
+        description="hash: held out are sequences from all over the data, which stay on their "
+        "side as it grows; order: its end is, which is harder for running text",
+    )
     salt: str = Field("charrnn", max_length=100, description="changes who falls on which side")
 
 

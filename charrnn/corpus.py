@@ -205,19 +205,27 @@ def block_size(characters: int) -> int:
 
 
 def split(sequences: Sequence[str], config: CorpusConfig) -> dict[str, tuple[str, ...]]:
-    """Each sequence's side, by its own hash; never an empty side."""
-    hashes = [_hash(sequence, config.salt) for sequence in sequences]
+    """Each sequence's side, by its place from 0 up to 1; never an empty side.
+
+    The place is the sequence's own hash; or, by order, it falls from the first sequence to the
+    last, so the end of the data is held out.
+    """
+    n = len(sequences)
+    if config.split_by == "order":
+        places = [1 - (k + 0.5) / n for k in range(n)]
+    else:
+        places = [_hash(sequence, config.salt) for sequence in sequences]
     sides = [
         "validation"
-        if h < config.validation
+        if place < config.validation
         else "test"
-        if h < config.validation + config.test
+        if place < config.validation + config.test
         else "train"
-        for h in hashes
+        for place in places
     ]
-    by_hash = sorted(range(len(sequences)), key=hashes.__getitem__)
-    for side, order in (("validation", by_hash), ("test", by_hash), ("train", by_hash[::-1])):
-        if side not in sides:  # too few for the fractions: the lowest hash that another can spare
+    rising = sorted(range(n), key=places.__getitem__)
+    for side, order in (("validation", rising), ("test", rising), ("train", rising[::-1])):
+        if side not in sides:  # too few for the fractions: the lowest place that another can spare
             spare = next(n for n in order if sides.count(sides[n]) > 1)
             sides[spare] = side
     return {

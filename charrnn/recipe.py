@@ -89,18 +89,18 @@ def defaults_for(corpus: Corpus) -> Defaults:
     """
     characters = corpus.characters("train")
     if corpus.kind == "text":
-        network = {"cell": "lstm", "hidden_size": 256, "dropout": 0.1}
-        return Defaults(network, {"batch_size": 32, "learning_rate": 0.006}, 20)
-    regular = {"averaging": 0.99, "weight_decay": 0.05}
+        network = {"cell": "gru", "hidden_size": 256, "dropout": 0.1}
+        return Defaults(network, {"batch_size": 32, "learning_rate": 0.02}, 20)
+    training = {"averaging": 0.99, "weight_decay": 0.05, "learning_rate": 0.02}
     if characters < 8_000:
         network = {"cell": "gru", "hidden_size": 128, "dropout": 0.6}
-        return Defaults(network, {**regular, "batch_size": 16, "learning_rate": 0.012}, 20)
+        return Defaults(network, {**training, "batch_size": 16}, 16)
     if characters < 60_000:
         network = {"cell": "gru", "hidden_size": 256, "dropout": 0.65}
-        return Defaults(network, {**regular, "batch_size": 32, "learning_rate": 0.02}, 16)
-    network = {"cell": "gru", "hidden_size": 256, "dropout": 0.4}
-    regular["averaging"] = 0.998
-    return Defaults(network, {**regular, "batch_size": 64, "learning_rate": 0.008}, 16)
+        return Defaults(network, {**training, "batch_size": 32}, 16)
+    network = {"cell": "lstm", "hidden_size": 256, "dropout": 0.4}
+    larger = {"averaging": 0.998, "learning_rate": 0.016, "batch_size": 64}
+    return Defaults(network, {**training, **larger}, 12)
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -86,6 +86,8 @@ def from_bytes(data: bytes, where: str = "weights") -> FrozenModel:
         kind, *notes = (metadata[key] for key in ("kind", "provenance", "evaluation"))
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {shown(kind)}")
+        if (kind == "names") != (vocabulary.end is not None):
+            raise ValueError("names must have an end symbol, and running text none")
         provenance, evaluation = map(_object, notes)
         names = _names(arrays.pop(NAMES, np.empty(0, np.uint8)))
     except KeyError as error:

@@ -614,3 +614,15 @@ def test_the_loss_in_chunks_is_the_loss_in_one_go_and_that_of_a_naive_loop(cell,
     chunked = evaluate(model, sequences, vocabulary, Workspace())
     assert chunked.nats_per_character == pytest.approx(whole.nats_per_character, abs=1e-12)
     assert chunked.characters == whole.characters
+
+
+def test_by_order_the_end_of_the_text_is_held_out(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"word {k} and another.\n" for k in range(2_000)))
+    config = CorpusConfig(kind="text", split_by="order", validation=0.1, test=0.2)
+    sides = load_corpus([path], config).sequences
+    assert "".join([*sides["train"], *sides["test"], *sides["validation"]]) == path.read_text()
+    sizes = {side: sum(map(len, blocks)) for side, blocks in sides.items()}
+    block = max(map(len, sides["validation"]))
+    assert abs(sizes["validation"] - 0.1 * path.stat().st_size) <= block
+    assert abs(sizes["test"] - 0.2 * path.stat().st_size) <= block

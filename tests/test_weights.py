@@ -305,6 +305,12 @@ def test_another_format_version_is_named(version, whole):
     assert "install the version of charrnn that wrote it" in message
 
 
+def test_names_without_an_end_symbol_and_text_with_one_are_refused(whole):
+    kind = unpack_arrays(whole, FILE)[1]["kind"]
+    other = {"names": "text", "text": "names"}[kind]
+    refused(resealed(whole, kind=other), WeightsFormatError, "names must have an end symbol")
+
+
 @pytest.mark.parametrize("key", ["config", "kind", "vocabulary", "provenance", "evaluation"])
 @pytest.mark.parametrize("value", [KeyError, None, 5, "prose", [], [["cell", "rnn"]], {"odd": 1}])
 def test_each_part_of_the_description_that_is_absent_or_odd_is_an_error(key, value, whole):
