@@ -165,9 +165,10 @@ class Generator:
         """
         request = self._request(seed, config, settings)
         samples: dict[int, Sample] = {}
-        for piece in self._pieces(request):
-            if piece.sample:
-                samples[piece.index] = piece.sample
+        with blas_threads(1):
+            for piece in self._pieces(request):
+                if piece.sample:
+                    samples[piece.index] = piece.sample
         in_order = [samples[index] for index in range(request.config.count)]
         return Samples(
             in_order,

@@ -43,6 +43,12 @@ class Workspace:
         return own + sum(child.nbytes for child in self._children.values())
 
 
+def blocks(x: Array, count: int) -> list[Array]:
+    """The `count` equal blocks of x's columns, as views: (B, count*H) -> count times (B, H)."""
+    width = x.shape[1] // count
+    return [x[:, k * width : (k + 1) * width] for k in range(count)]
+
+
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), written as (1 + tanh(x / 2)) / 2, which can't overflow."""
     half = x.dtype.type(0.5)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from charrnn.cells.base import Cache, Cell, previous_rows
-from charrnn.ops import Array, Workspace, matmul_rows, sigmoid, sigmoid_inplace
+from charrnn.ops import Array, Workspace, blocks, matmul_rows, sigmoid, sigmoid_inplace
 
 
 class GRU(Cell):
@@ -29,8 +29,8 @@ class GRU(Cell):
 
     def forward(self, params: Mapping[str, Array], a_x: Array, state: Array) -> tuple[Array, Cache]:
         h_prev = state[0]
-        p_r, p_z, p_n = np.split(matmul_rows(h_prev, params["W"]), 3, axis=1)  # 1
-        a_r, a_z, a_n = np.split(a_x, 3, axis=1)
+        p_r, p_z, p_n = blocks(matmul_rows(h_prev, params["W"]), 3)  # 1
+        a_r, a_z, a_n = blocks(a_x, 3)
         r, z = sigmoid(a_r + p_r), sigmoid(a_z + p_z)  # 2  each (B, H)
         q = p_n + params["b_h"]  # 3
         n = np.tanh(a_n + r * q)  # 4
@@ -61,7 +61,7 @@ class GRU(Cell):
         for size in sizes.tolist():
             step = slice(start, start + size)
             a, p, h_prev, h_t = a_x[step], product[:size], final[0, :size], h[step]
-            r, z, n = (a[:, k * H : (k + 1) * H] for k in range(3))
+            r, z, n = blocks(a, 3)
             np.matmul(h_prev, W, p)
             np.add(p[:, 2 * H :], b_h, q[step])
             a[:, : 2 * H] += p[:, : 2 * H]
@@ -98,8 +98,8 @@ class GRU(Cell):
         for size in sizes[::-1].tolist():
             step = slice(end - size, end)
             da, dp, d, dh_keep = gates[step], dproduct[step], slope[:size], keep[:size]
-            r, z, n = (da[:, k * H : (k + 1) * H] for k in range(3))
-            dp_r, dp_z, dp_n = (dp[:, k * H : (k + 1) * H] for k in range(3))
+            r, z, n = blocks(da, 3)
+            dp_r, dp_z, dp_n = blocks(dp, 3)
             dh_t = dstate[0, :size]
             dh_t += dh[step]
             np.multiply(dh_t, z, dh_keep)  # the direct way to h_prev

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from charrnn.cells.base import Cache, Cell, previous_rows
-from charrnn.ops import Array, Workspace, matmul_rows, sigmoid, sigmoid_inplace
+from charrnn.ops import Array, Workspace, blocks, matmul_rows, sigmoid, sigmoid_inplace
 
 
 class LSTM(Cell):
@@ -31,7 +31,7 @@ class LSTM(Cell):
 
     def forward(self, params: Mapping[str, Array], a_x: Array, state: Array) -> tuple[Array, Cache]:
         h_prev, c_prev = state
-        a_i, a_f, a_o, a_g = np.split(a_x + matmul_rows(h_prev, params["W"]), 4, axis=1)  # 1
+        a_i, a_f, a_o, a_g = blocks(a_x + matmul_rows(h_prev, params["W"]), 4)  # 1
         i, f, o, g = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o), np.tanh(a_g)  # 2  each (B, H)
         c = f * c_prev + i * g  # 3
         tanh_c = np.tanh(c)  # 4
@@ -65,13 +65,14 @@ class LSTM(Cell):
             a, c_t, tanh_c_t, h_t, ig_t = a_x[step], c[step], tanh_c[step], h[step], ig[:size]
             np.matmul(final[0, :size], W, product[:size])
             a += product[:size]
+            i, f, o, g = blocks(a, 4)
             sigmoid_inplace(a[:, : 3 * H])
-            np.tanh(a[:, 3 * H :], a[:, 3 * H :])
-            np.multiply(a[:, H : 2 * H], final[1, :size], c_t)  # f * c_prev
-            np.multiply(a[:, :H], a[:, 3 * H :], ig_t)
+            np.tanh(g, g)
+            np.multiply(f, final[1, :size], c_t)
+            np.multiply(i, g, ig_t)
             c_t += ig_t
             np.tanh(c_t, tanh_c_t)
-            np.multiply(a[:, 2 * H : 3 * H], tanh_c_t, h_t)
+            np.multiply(o, tanh_c_t, h_t)
             final[0, :size], final[1, :size] = h_t, c_t
             start += size
         return h, final, (a_x, c, tanh_c, h, sizes, state)
@@ -95,7 +96,7 @@ class LSTM(Cell):
         for size in sizes[::-1].tolist():
             step = slice(end - size, end)
             da, tanh_c_t = gates[step], tanh_c[step]  # the gates become their gradients
-            i, f, o, g = (da[:, k * H : (k + 1) * H] for k in range(4))
+            i, f, o, g = blocks(da, 4)
             dh_t, dc_t = dstate[0, :size], dstate[1, :size]
             dh_t += dh[step]
             d, ds = slope[:size], through_h[:size]
