@@ -5,7 +5,6 @@ stopped by Ctrl-C. Options that are settings take their bounds and defaults from
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import click
-from tqdm import tqdm
 
 from charrnn import __version__
 from charrnn.config import (
@@ -31,15 +29,14 @@ from charrnn.errors import CharRNNError, ConfigError, TrainingInterrupted
 from charrnn.evaluation import Loss, evaluate
 from charrnn.generator import Generator, load
 from charrnn.ops import Workspace
+from charrnn.progress import Reporter
 from charrnn.recipe import SIZED, Recipe, read_recipe, recipe_for
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
 from charrnn.retraining import Outcome, retrain, train
 from charrnn.store import SHORT_VERSION, Store
-from charrnn.training import Listener, Run
-from charrnn.weights import FrozenModel
+from charrnn.training import Listener
 
 F = TypeVar("F", bound=Callable[..., Any])
-SAMPLE_LOOKS = 10  # samples are shown at every tenth look at the validation set
 
 
 class Commands(click.Group):
@@ -390,87 +387,3 @@ def _reporting(quiet: bool) -> Iterator[Listener]:
     finally:
         reporter.ended()
         library.removeHandler(handler)
-
-
-class Reporter(Listener):
-    """Progress on stderr: step, losses, speed, time left, and a few samples now and then."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-        self._validation = float("nan")
-        self._looks = self._characters = 0
-        self._seconds = 0.0
-
-    def started(self, run: Run) -> None:
-        config, p = run.model_config, run.progress
-        click.echo(
-            f"{config.cell} {config.hidden_size} x {config.num_layers}, "
-            f"{run.params.flat.size:,} parameters; dropout {config.dropout:g}",
-            err=True,
-        )
-        if p.step:
-            click.echo(f"going on from the checkpoint at step {p.step:,}", err=True)
-        click.echo(f"this will take about {duration(run.estimated_seconds())}", err=True)
-        self._seconds = p.seconds
-        if sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns:
-            self._bar = tqdm(
-                total=1.0,
-                initial=run.fraction_done,
-                bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]",
-                file=sys.stderr,
-                ncols=shutil.get_terminal_size().columns,
-            )
-
-    def stepped(self, run: Run, characters: int) -> None:
-        self._characters += characters
-        if self._bar is not None:
-            self._bar.set_description_str(self._line(run), refresh=False)
-            self._bar.update(run.fraction_done - self._bar.n)
-
-    def evaluated(self, run: Run, validation: Loss) -> None:
-        self._validation = validation.nats_per_character
-        self._looks += 1
-        if self._bar is None:
-            done = max(run.fraction_done, 1e-9)
-            left = run.progress.seconds * (1 - done) / done
-            click.echo(f"{self._line(run)}, {duration(left)} left", err=True)
-        if self._looks % SAMPLE_LOOKS == 0:
-            self._say(f"  {'   '.join(samples_of(run))}")
-
-    def ended(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def _line(self, run: Run) -> str:
-        p = run.progress
-        of = f"/{p.steps:,}" if p.steps else ""
-        speed = self._characters / max(p.seconds - self._seconds, 1e-9)
-        return (
-            f"step {p.step:,}{of}, loss {p.training_loss:.3f}, validation {self._validation:.4f}, "
-            f"{speed:,.0f} characters/s"
-        )
-
-    def _say(self, text: str) -> None:
-        if self._bar is None:
-            click.echo(text, err=True)
-        else:
-            self._bar.write(text, file=sys.stderr)
-
-
-def samples_of(run: Run) -> list[str]:
-    """Three samples of the network as it is now, each on one line."""
-    corpus, network = run.corpus, run.averaged()
-    frozen = FrozenModel(
-        corpus.kind, network.config, network.params, corpus.vocabulary, corpus.names
-    )
-    length = None if corpus.kind == "names" else 60
-    generator = Generator("sample", "", frozen)
-    samples = generator.generate(count=3, max_length=length, random_seed=run.progress.step)
-    return [sample.text.replace("\n", "⏎") for sample in samples]
-
-
-def duration(seconds: float) -> str:
-    """A duration as people say it: 45 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -161,8 +161,7 @@ class TrainConfig(Settings):
         1,
         ge=1,
         le=256,
-        description="threads of the matrix products; they wait for each other "
-        "by spinning, so more than one is slower by far on a machine that is busy",
+        description="threads of the matrix products; more than one is far slower on a busy machine",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.corpus import evaluation_batches
+from charrnn.batches import evaluation_batches
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.vocabulary import Vocabulary

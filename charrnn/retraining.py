@@ -7,6 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from charrnn.checkpoint import RunFiles
 from charrnn.corpus import Corpus, load_corpus
 from charrnn.errors import LockedError, PromotionError, UnknownCharacterError, WeightsError
 from charrnn.evaluation import Loss, evaluate
@@ -15,7 +16,7 @@ from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.recipe import Recipe, read_recipe, write_recipe
 from charrnn.store import SHORT_VERSION, Current, Store
-from charrnn.training import Listener, Run, Trained, clear
+from charrnn.training import Listener, Run, Trained
 
 RUN_FOLDER = "run"
 RECIPE = "recipe.toml"
@@ -68,7 +69,7 @@ def train(
             write_atomically(recipe_path, write_recipe(recipe.to_keep(corpus)).encode())
         where = _relative(recipe_path, store.root)
         store.promote(recipe.name, version, reason="first version", recipe=where)
-        clear(run_folder)
+        RunFiles(run_folder).clear()
         return Outcome(recipe.name, version, True, "first version", trained, None)
 
 
@@ -104,7 +105,7 @@ def retrain(
             store.promote(name, version, reason=reason, recipe=current.recipe)
         else:
             store.refuse(name, version, reason=reason)
-        clear(run_folder)
+        RunFiles(run_folder).clear()
         loss = None if live is None else live.nats_per_character
         return Outcome(name, version, promoted, reason, trained, loss)
 

@@ -7,56 +7,35 @@ holds vectors and a few numbers, and where it is taken changes nothing.
 """
 
 import hashlib
-import json
-import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from charrnn.batches import Feed, NameFeed, TextFeed
+from charrnn.checkpoint import Progress, RunFiles
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.corpus import Corpus, Feed, NameFeed, TextFeed
-from charrnn.errors import TrainingError, TrainingInterrupted, WeightsError
+from charrnn.corpus import Corpus
+from charrnn.errors import TrainingError, TrainingInterrupted
 from charrnn.evaluation import Loss, evaluate
-from charrnn.files import append_line, canonical_json, read_json_lines, write_atomically
+from charrnn.files import canonical_json
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm, clip_by_value, learning_rate
 from charrnn.parameters import Array
 from charrnn.recipe import Recipe, defaults_for
 from charrnn.threads import blas_kernel, blas_threads
-from charrnn.weights import FrozenModel, from_bytes, pack_arrays, to_bytes, unpack_arrays
-
-log = logging.getLogger(__name__)
+from charrnn.weights import FrozenModel, from_bytes, to_bytes
 
 TRAINING_FORMAT = 1  # changes when the same recipe gives other weights
-CHECKPOINT = "checkpoint.safetensors"
-METRICS = "metrics.jsonl"
 CHECKPOINT_SECONDS = 10.0
 LOOK_SHARE = 0.1  # of the time, for looks at the validation set
 FEWEST_LOOKS, MOST_LOOKS = 5, 50
 DEFAULT_SECONDS = 80.0  # what a run without a budget is planned to take at most
-
-
-@dataclass
-class Progress:
-    """Where a run stands: the numbers of a checkpoint."""
-
-    step: int = 0
-    steps: int | None = None
-    seconds: float = 0.0
-    training_loss: float = math.nan
-    best_loss: float = math.inf
-    best_step: int = 0
-    last_loss: float = math.inf
-    looks_without_gain: int = 0
-    rate_factor: float = 1.0
 
 
 class Listener:
@@ -102,7 +81,7 @@ class Run:
     ) -> None:
         self.recipe = recipe.completed(corpus)
         self.corpus = corpus
-        self.folder = folder
+        self.files = RunFiles(folder)
         self.listener = listener or Listener()
         self.progress = Progress()
         self._stop, self._reduce = stop, reduce
@@ -131,7 +110,7 @@ class Run:
         with blas_threads(self.config.threads):
             if not self._resume():
                 self.progress.steps = self.config.steps or self._planned_steps()
-            self._drop_later_metrics()
+            self.files.drop_records_after(self.progress.step)
             self.listener.started(self)
             self._loop()
             return self._finished()
@@ -168,10 +147,8 @@ class Run:
         while self.fraction_done < 1:
             if self._stop():
                 self._save()
-                raise TrainingInterrupted(
-                    f"stopped at step {p.step:,}; "
-                    + ("the same command goes on from there" if self.folder else "nothing is kept")
-                )
+                kept = "the same command goes on from there" if self.files.folder else "not kept"
+                raise TrainingInterrupted(f"stopped at step {p.step:,}; {kept}")
             characters = self._step()
             p.seconds = time.monotonic() - started
             self.listener.stepped(self, characters)
@@ -241,17 +218,16 @@ class Run:
         if self.config.halve_on_rise and loss > p.last_loss:
             p.rate_factor /= 2
         p.last_loss = loss
-        if self.folder:
-            record = {
+        rate = learning_rate(self.config, p.step, self.fraction_done) * p.rate_factor
+        self.files.record(
+            {
                 "step": p.step,
                 "seconds": round(p.seconds, 3),
                 "training_loss": p.training_loss,
                 "validation_loss": loss,
-                "learning_rate": learning_rate(self.config, p.step, self.fraction_done)
-                * p.rate_factor,
+                "learning_rate": rate,
             }
-            with _going_on("the metrics"):
-                append_line(self.folder / METRICS, json.dumps(record))
+        )
         self.listener.evaluated(self, validation)
 
     def _finished(self) -> Trained:
@@ -344,56 +320,18 @@ class Run:
         return {**arrays, **{f"moments.{n}": m for n, m in self.optimizer.moments.items()}}
 
     def _save(self) -> None:
-        if not self.folder:
-            return
-        metadata = {"fingerprint": self._fingerprint, "progress": _encoded(self.progress)}
-        with _going_on("the checkpoint"):
-            write_atomically(self.folder / CHECKPOINT, pack_arrays(self._arrays(), metadata))
+        self.files.save(self._fingerprint, self.progress, self._arrays())
 
     def _resume(self) -> bool:
-        """Take up the checkpoint of a killed run of the same recipe and data; else begin anew."""
-        path = self.folder / CHECKPOINT if self.folder else None
-        if path is None or not path.is_file():
+        """Take up the checkpoint of a stopped run of the same recipe and data, if there is one."""
+        found = self.files.load(self._fingerprint)
+        if found is None:
             return False
-        try:
-            arrays, metadata = unpack_arrays(path.read_bytes(), str(path))
-        except WeightsError:
-            return self._put_aside(path)
-        if metadata["fingerprint"] != self._fingerprint:
-            return self._put_aside(path)
+        self.progress, arrays = found
         self.state = arrays["state"].copy()
         for name, array in self._arrays().items():
             array[...] = arrays[name]
-        self.progress = _decoded(metadata["progress"])
         return True
-
-    def _put_aside(self, path: Path) -> bool:
-        """Keep a checkpoint that this run can't go on from under another name."""
-        path.replace(path.with_name(f"previous-{path.name}"))
-        return False
-
-    def _drop_later_metrics(self) -> None:
-        """Metrics that were written after the checkpoint will be written again."""
-        if not self.folder:
-            return
-        path = self.folder / METRICS
-        kept = [r for r in read_json_lines(path) if r.get("step", 0) <= self.progress.step]
-        lines = "".join(json.dumps(record) + "\n" for record in kept)
-        write_atomically(path, lines.encode())
-
-
-@contextmanager
-def _going_on(what: str) -> Iterator[None]:
-    """A full disk doesn't end a run: the checkpoint before stays, and the next one may succeed."""
-    try:
-        yield
-    except OSError as error:
-        log.warning("%s could not be written (%s); training goes on", what, error.strerror)
-
-
-def clear(folder: Path) -> None:
-    """Remove the checkpoint of a finished run."""
-    (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _feed(corpus: Corpus, config: TrainConfig) -> Feed:
@@ -406,15 +344,3 @@ def _versions() -> dict[str, str]:
     from charrnn import __version__
 
     return {"charrnn": __version__, "numpy": np.__version__, "blas": blas_kernel()}
-
-
-def _encoded(progress: Progress) -> dict[str, Any]:
-    """JSON has no infinity and no NaN; float.hex keeps every bit of the others too."""
-    return {k: v.hex() if isinstance(v, float) else v for k, v in asdict(progress).items()}
-
-
-def _decoded(values: dict[str, Any]) -> Progress:
-    progress = Progress()
-    for name, value in values.items():
-        setattr(progress, name, float.fromhex(value) if isinstance(value, str) else value)
-    return progress

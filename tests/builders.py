@@ -234,3 +234,12 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def made_up(count, seed=0):
+    """Different names, the same ones every time."""
+    rng = np.random.default_rng(seed)
+    names = {
+        "".join(rng.choice(list("abdeiklmnorstu"), rng.integers(3, 12))) for _ in range(9 * count)
+    }
+    return sorted(names)[:count]

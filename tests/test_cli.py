@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from charrnn.cli import duration, main
+from charrnn.cli import main
+from charrnn.progress import duration
 from charrnn.store import Store
 from tests.training_runs import name_list, running_text
 

@@ -14,7 +14,7 @@ from tests.training_runs import small_corpus
 
 @pytest.mark.parametrize("kind", ["names", "text"])
 def test_the_loss_is_the_mean_over_all_targets_from_a_zero_state_each(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr("charrnn.corpus.EVALUATION_ROWS", 40)  # so that long blocks are cut
+    monkeypatch.setattr("charrnn.batches.EVALUATION_ROWS", 40)  # so that long blocks are cut
     corpus = small_corpus(kind, tmp_path)
     config = ModelConfig(cell="gru", hidden_size=5, vocab_size=len(corpus.vocabulary))
     model = CharRNN.initialized(config, np.random.default_rng(0), np.float64)

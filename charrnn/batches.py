@@ -1,0 +1,119 @@
+"""Packed batches of a corpus, to learn from and to be evaluated on.
+
+Which batch comes at which step is a function of the random seed and the step alone, so a run that
+is resumed sees the same data.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from charrnn.corpus import Corpus
+from charrnn.model import Batch
+from charrnn.parameters import Array
+from charrnn.vocabulary import END, Vocabulary
+
+EVALUATION_ROWS = 16_384  # rows of a packed batch in evaluation: bounds its memory
+
+
+class NameFeed:
+    """Training batches of whole names: every name once an epoch, in a new order each time."""
+
+    def __init__(self, corpus: Corpus, batch_size: int, random_seed: int) -> None:
+        vocabulary, names = corpus.vocabulary, corpus.sequences["train"]
+        assert vocabulary.end is not None
+        self._symbols, self._starts, self._lengths = _joined(names, vocabulary)
+        self._random_seed = random_seed
+        self.batch_size = min(batch_size, len(names))
+        self.steps_in_epoch = -(-len(names) // self.batch_size)
+        self._order: tuple[int, Array] = (-1, self._starts)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, counted from 0."""
+        epoch, index = divmod(step, self.steps_in_epoch)
+        if self._order[0] != epoch:
+            rng = np.random.default_rng([self._random_seed, 1, epoch])
+            self._order = (epoch, rng.permutation(len(self._starts)))
+        chosen = self._order[1][index * self.batch_size : (index + 1) * self.batch_size]
+        return packed(self._symbols, self._starts[chosen], self._lengths[chosen])
+
+    def starts_afresh(self, step: int) -> bool:
+        """Whether the state is zero before a step: always, for names."""
+        return True
+
+
+class TextFeed:
+    """Training batches of running text: `batch_size` streams read side by side, `seq_length`
+    characters a step, the state carried on. Each epoch begins at another place.
+    """
+
+    def __init__(self, corpus: Corpus, batch_size: int, seq_length: int, random_seed: int) -> None:
+        self._symbols = corpus.vocabulary.ids_of("".join(corpus.sequences["train"]))
+        self._random_seed = random_seed
+        targets = len(self._symbols) - 1
+        self.seq_length = min(seq_length, targets)
+        self.batch_size = max(1, min(batch_size, targets // self.seq_length))
+        self.steps_in_epoch = targets // (self.batch_size * self.seq_length)
+        self._spare = targets - self.steps_in_epoch * self.batch_size * self.seq_length
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, counted from 0."""
+        epoch, index = divmod(step, self.steps_in_epoch)
+        rng = np.random.default_rng([self._random_seed, 1, epoch])
+        stream = self.steps_in_epoch * self.seq_length
+        first = rng.integers(self._spare + 1) + index * self.seq_length
+        starts = first + stream * np.arange(self.batch_size)
+        places = (starts + np.arange(self.seq_length)[:, None]).ravel()  # time-major
+        sizes = np.full(self.seq_length, self.batch_size)
+        return Batch(self._symbols[places], self._symbols[places + 1], sizes)
+
+    def starts_afresh(self, step: int) -> bool:
+        """Whether the state is zero before a step: where an epoch begins."""
+        return step % self.steps_in_epoch == 0
+
+
+Feed = NameFeed | TextFeed
+
+
+def _joined(names: Sequence[str], vocabulary: Vocabulary) -> tuple[Array, Array, Array]:
+    """Names as one array of ids, an end symbol before, between and behind: (ids, starts, targets).
+
+    starts: where the end symbol before each name stands; targets: its symbols, its end included.
+    """
+    symbols = vocabulary.ids_of(END + END.join(names) + END)
+    lengths = np.array([len(name) + 1 for name in names])
+    return symbols, np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths
+
+
+def packed(symbols: Array, starts: Array, lengths: Array) -> Batch:
+    """A packed batch of the sequences that begin at `starts` and have `lengths` targets each."""
+    order = np.argsort(-lengths, kind="stable")
+    starts, lengths = starts[order], lengths[order]
+    alive = lengths > np.arange(lengths[0])[:, None]  # (T, B)
+    places = (starts + np.arange(lengths[0])[:, None])[alive]  # time-major, without padding
+    return Batch(symbols[places], symbols[places + 1], alive.sum(axis=1))
+
+
+def evaluation_batches(
+    sequences: Sequence[str], vocabulary: Vocabulary
+) -> Iterator[tuple[Batch, bool]]:
+    """Packed batches that cover `sequences` once, each from a zero state.
+
+    Yields a batch, and whether it begins new sequences (else it continues, row by row, the longest
+    of those before it).
+    """
+    if vocabulary.end is not None:
+        symbols, starts, lengths = _joined(sequences, vocabulary)
+    else:
+        symbols = vocabulary.ids_of("".join(sequences))
+        sizes = np.array([len(sequence) for sequence in sequences])
+        starts, lengths = np.concatenate([[0], np.cumsum(sizes)[:-1]]), sizes - 1
+    order = np.argsort(-lengths, kind="stable")
+    for first in range(0, len(order), 256):
+        chosen = order[first : first + 256]
+        span = max(1, EVALUATION_ROWS // len(chosen))
+        for begin in range(0, int(lengths[chosen[0]]), span):
+            left = lengths[chosen] - begin
+            rows = chosen[left > 0]
+            lasting = np.minimum(lengths[rows] - begin, span)
+            yield packed(symbols, starts[rows] + begin, lasting), begin == 0

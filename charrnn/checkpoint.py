@@ -1,0 +1,112 @@
+"""What a run keeps on the disk while it runs: its checkpoint, and a line for each look.
+
+A disk that is full doesn't end a run: the checkpoint before stays, and the next one may succeed.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from charrnn.errors import WeightsError
+from charrnn.files import append_line, read_json_lines, write_atomically
+from charrnn.parameters import Array
+from charrnn.weights import pack_arrays, unpack_arrays
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.jsonl"
+
+
+@dataclass
+class Progress:
+    """Where a run stands: the numbers of a checkpoint."""
+
+    step: int = 0
+    steps: int | None = None
+    seconds: float = 0.0
+    training_loss: float = math.nan
+    best_loss: float = math.inf
+    best_step: int = 0
+    last_loss: float = math.inf
+    looks_without_gain: int = 0
+    rate_factor: float = 1.0
+
+
+class RunFiles:
+    """The checkpoint and the metrics in a folder; None keeps nothing."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def save(self, fingerprint: str, progress: Progress, arrays: Mapping[str, Array]) -> None:
+        """Write a checkpoint. `fingerprint` is what the run that goes on from it must share."""
+        if self.folder is None:
+            return
+        metadata = {"fingerprint": fingerprint, "progress": _encoded(progress)}
+        with _going_on("the checkpoint"):
+            write_atomically(self.folder / CHECKPOINT, pack_arrays(arrays, metadata))
+
+    def load(self, fingerprint: str) -> tuple[Progress, dict[str, Array]] | None:
+        """The checkpoint of a stopped run with this fingerprint. One that can't be gone on from,
+        damaged or of other settings or data, is put aside under another name.
+        """
+        path = self.folder / CHECKPOINT if self.folder else None
+        if path is None or not path.is_file():
+            return None
+        try:
+            arrays, metadata = unpack_arrays(path.read_bytes(), str(path))
+            if metadata["fingerprint"] == fingerprint:
+                return _decoded(metadata["progress"]), arrays
+            why = "it is of other settings, data or libraries"
+        except WeightsError as error:
+            why = str(error)
+        aside = path.with_name(f"previous-{path.name}")
+        path.replace(aside)
+        log.warning("the checkpoint is put aside as %s: %s; beginning anew", aside.name, why)
+        return None
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """Add a line to the metrics."""
+        if self.folder is not None:
+            with _going_on("the metrics"):
+                append_line(self.folder / METRICS, json.dumps(values))
+
+    def drop_records_after(self, step: int) -> None:
+        """Drop the lines that were written after a checkpoint: they will be written again."""
+        if self.folder is None:
+            return
+        path = self.folder / METRICS
+        kept = [record for record in read_json_lines(path) if record.get("step", 0) <= step]
+        with _going_on("the metrics"):
+            write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+
+    def clear(self) -> None:
+        """Remove the checkpoint of a run whose result is kept."""
+        if self.folder is not None:
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+@contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s could not be written (%s); training goes on", what, error.strerror)
+
+
+def _encoded(progress: Progress) -> dict[str, Any]:
+    """JSON has no infinity and no NaN; float.hex keeps every bit of the others too."""
+    return {k: v.hex() if isinstance(v, float) else v for k, v in asdict(progress).items()}
+
+
+def _decoded(values: dict[str, Any]) -> Progress:
+    progress = Progress()
+    for name, value in values.items():
+        setattr(progress, name, float.fromhex(value) if isinstance(value, str) else value)
+    return progress
