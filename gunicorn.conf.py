@@ -10,6 +10,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import logging
 import socket
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,9 @@ def _refuse_unless_free(address: tuple[str, int]) -> None:
 
 def when_ready(server: Any) -> None:
     """Say where the service is, what to try, and which products it computes with."""
+    for listener in server.LISTENERS:  # connections inherit it: none holds a thread for ever
+        wait = struct.pack("@ll", _settings.read_timeout, 0)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
     url = str(server.LISTENERS[0])
     models = server.app.wsgi().extensions["charrnn"]
     server.log.info("charrnn is listening on %s", url)

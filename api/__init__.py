@@ -32,7 +32,7 @@ def create_app(
 
     app = Flask(__name__, static_folder=None)
     app.json = _Json(app)
-    app.url_map.merge_slashes = False  # a path with two slashes is a 404, not a redirect
+    app.url_map.merge_slashes = False  # no redirects: a path is what it says
     app.extensions["charrnn"] = models
     app.after_request(_add_headers)
     errors.register(app)

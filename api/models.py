@@ -46,7 +46,7 @@ class Models:
     def get(self, name: str | None = None, version: str | None = None) -> charrnn.Generator:
         """The generator of a model and version, by default the live one of the default model.
 
-        Raises RequestError 404 where there is none, 500 where its file is damaged.
+        Raises RequestError 404 where there is none, 410 where its file is damaged.
         """
         name = self.default if name is None else name
         self._look_for(name)
@@ -109,7 +109,9 @@ class Models:
             raise RequestError(404, f"{none}; those kept are {kept}") from None
         except WeightsError as error:
             log.error("model %s, version %s: %s", name, version, error)
-            raise RequestError(500, f"version {version} of model {name} is damaged") from None
+            raise RequestError(
+                410, f"version {version} of model {name} is damaged and can't be served"
+            ) from None
 
     def _loaded(self, name: str, full: str) -> charrnn.Generator:
         """The generator of a version by its full name. The caller holds the lock."""

@@ -1,6 +1,7 @@
 """What is served and whether it is well: the routes that list, describe and check."""
 
 import json
+import shlex
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -51,4 +52,4 @@ ENDPOINTS = {
 def example(address: str, model: str) -> str:
     """A command to copy."""
     body = {"seed": "Tyr", "count": 5} if model == PREFERRED else {"count": 5}
-    return f"curl -d '{json.dumps(body)}' {address.rstrip('/')}/generate"
+    return f"curl -d '{json.dumps(body)}' {shlex.quote(address.rstrip('/') + '/generate')}"

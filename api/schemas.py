@@ -29,7 +29,7 @@ from charrnn.errors import FieldProblem
 MOST_DIGITS = 1000  # of a number in a body
 DEEPEST = 8  # levels of lists and objects in a body; a request needs two
 MOST_ITEMS = 256  # of a list or object in a body; thousands of wrong ones take long to describe
-TOO_DEEP = "the body is nested too deeply"
+TOO_DEEP = f"the body must be nested at most {DEEPEST} levels deep"
 EXAMPLE = '{"seed": "Tyr", "count": 5}'
 
 
@@ -165,7 +165,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _integer(digits: str) -> int:
     if len(digits) > MOST_DIGITS:  # Python itself stops at 4,300, with an error about Python
-        raise RequestError(400, f"the body has a number of {len(digits)} digits")
+        rule = f"the body's numbers must have at most {MOST_DIGITS} digits"
+        raise RequestError(400, f"{rule}, got one of {len(digits)}")
     return int(digits)
 
 
@@ -187,7 +188,8 @@ def _refuse_odd(value: Any, levels: int = DEEPEST) -> None:
         if levels == 0:
             raise RequestError(400, TOO_DEEP)
         if len(value) > MOST_ITEMS:
-            raise RequestError(400, f"the body has a list or object of {len(value)} items")
+            rule = f"the body's lists and objects must have at most {MOST_ITEMS} items"
+            raise RequestError(400, f"{rule}, got one of {len(value)}")
         for inner in [*value, *value.values()] if isinstance(value, dict) else value:
             _refuse_odd(inner, levels - 1)
 

@@ -49,6 +49,9 @@ class ServiceSettings(Settings):
     max_body: Int = Field(
         64 * 1024, ge=64, le=16 * 1024 * 1024, description="largest body of a request, bytes"
     )
+    read_timeout: Int = Field(
+        10, ge=1, le=3600, description="longest wait for the next bytes of a request, seconds"
+    )
     workers: Annotated[int, Field(ge=1, le=1024), WHOLE] = Field(
         default_factory=cores, description="worker processes"
     )

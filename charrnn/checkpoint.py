@@ -20,6 +20,7 @@ from charrnn.weights import pack_arrays, unpack_arrays
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
+PUT_ASIDE = f"previous-{CHECKPOINT}"
 METRICS = "metrics.jsonl"
 
 
@@ -53,22 +54,23 @@ class RunFiles:
             write_atomically(self.folder / CHECKPOINT, pack_arrays(arrays, metadata))
 
     def load(self, fingerprint: str) -> tuple[Progress, dict[str, Array]] | None:
-        """The checkpoint of a stopped run with this fingerprint. One that can't be gone on from,
-        damaged or of other settings or data, is put aside under another name.
+        """The checkpoint of a stopped run with this fingerprint, the last one or the one put aside.
+
+        A last one that can't be gone on from, damaged or of other settings or data, is put aside.
         """
-        path = self.folder / CHECKPOINT if self.folder else None
-        if path is None or not path.is_file():
+        if self.folder is None:
             return None
-        try:
-            arrays, metadata = unpack_arrays(path.read_bytes(), str(path))
-            if metadata["fingerprint"] == fingerprint:
-                return _decoded(metadata["progress"]), arrays
-            why = "it is of other settings, data or libraries"
-        except WeightsError as error:
-            why = str(error)
-        aside = path.with_name(f"previous-{path.name}")
-        path.replace(aside)
-        log.warning("the checkpoint is put aside as %s: %s; beginning anew", aside.name, why)
+        last, aside = self.folder / CHECKPOINT, self.folder / PUT_ASIDE
+        for path in (last, aside):
+            if found := _read(path, fingerprint):
+                return found
+        if last.is_file():
+            last.replace(aside)
+            log.warning(
+                "the checkpoint there is damaged, or of other settings, data or libraries: it is "
+                "put aside as %s, and this run begins anew",
+                aside.name,
+            )
         return None
 
     def record(self, values: Mapping[str, Any]) -> None:
@@ -87,9 +89,10 @@ class RunFiles:
             write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
     def clear(self) -> None:
-        """Remove the checkpoint of a run whose result is kept."""
+        """Remove the checkpoints of a model whose new version is kept."""
         if self.folder is not None:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
+            (self.folder / PUT_ASIDE).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -98,6 +101,17 @@ def _going_on(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         log.warning("%s could not be written (%s); training goes on", what, error.strerror)
+
+
+def _read(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Array]] | None:
+    """A checkpoint, if it is whole and has the fingerprint."""
+    try:
+        arrays, metadata = unpack_arrays(path.read_bytes(), str(path))
+    except (OSError, WeightsError):
+        return None
+    if metadata.get("fingerprint") != fingerprint:
+        return None
+    return _decoded(metadata["progress"]), arrays
 
 
 def _encoded(progress: Progress) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from charrnn.config import (
     kind_of_value,
 )
 from charrnn.corpus import SPLITS, split
-from charrnn.errors import CharRNNError, ConfigError, TrainingInterrupted
+from charrnn.errors import CharRNNError, ConfigError, TrainingInterrupted, WeightsError
 from charrnn.evaluation import Loss, evaluate
 from charrnn.generator import Generator, load
 from charrnn.ops import Workspace
@@ -36,6 +36,7 @@ from charrnn.retraining import Outcome, retrain, train
 from charrnn.store import SHORT_VERSION, Store
 from charrnn.training import Listener
 
+STOPPED = 130  # the exit status of a command that Ctrl-C ended
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -47,7 +48,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except TrainingInterrupted as stopped:
             click.echo(str(stopped), err=True)
-            ctx.exit(130)
+            ctx.exit(STOPPED)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            ctx.exit(STOPPED)
         except CharRNNError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
@@ -55,7 +59,12 @@ class Commands(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         except OSError as error:
-            click.echo(f"error: {error.filename or 'the disk'}: {error.strerror}", err=True)
+            where = error.filename or "the disk"
+            click.echo(
+                f"error: {where}: {error.strerror}; make room or mend it and give the same command "
+                "again, or name another folder with --weights",
+                err=True,
+            )
             ctx.exit(1)
 
 
@@ -284,10 +293,26 @@ def models_command(weights: Path | None, as_json: bool) -> None:
     python -m charrnn models
     python -m charrnn models --weights /srv/charrnn/weights
     """
-    store = Store(weights)
-    cards = [load(name, weights=store).card() for name in store.models()]
+    store, cards, broken = Store(weights), [], []
+    for name in store.models():
+        try:
+            cards.append(load(name, weights=store).card())
+        except WeightsError as error:
+            broken.append(error)
+    _list_models(store, cards, as_json=as_json, any_broken=bool(broken))
+    for why in broken:
+        click.echo(f"error: {why}", err=True)
+    if broken:
+        raise click.exceptions.Exit(1)
+
+
+def _list_models(
+    store: Store, cards: list[dict[str, Any]], *, as_json: bool, any_broken: bool
+) -> None:
     if as_json:
         click.echo(json.dumps(cards))
+        return
+    if not cards and any_broken:
         return
     if not cards:
         click.echo(f"no model in {store.root}: python -m charrnn train my-list.txt", err=True)

@@ -16,6 +16,10 @@ from charrnn.errors import ConfigError, FieldProblem
 LARGEST_RANDOM_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 LONGEST_TEXT = 1_000_000
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
+MODEL_NAME_RULE = (
+    "must be 1 to 64 lower-case letters, digits, dots, hyphens and underscores, beginning with a "
+    "letter or digit"
+)
 
 
 def _whole(value: Any) -> Any:
@@ -129,7 +133,9 @@ class TrainConfig(Settings):
     )
     beta1: Float = Field(0.9, ge=0, lt=1, description="Adam: decay of the first moment")
     beta2: Float = Field(0.99, ge=0, lt=1, description="Adam: decay of the second moment")
-    epsilon: Float = Field(1e-8, gt=0, le=1, description="Adam, Adagrad: added to the root")
+    epsilon: Float = Field(
+        1e-8, gt=0, le=1, description="Adam, Adagrad: keeps the division by the root finite"
+    )
     weight_decay: Float = Field(0.0, ge=0, le=10, description="decay of the weights, not biases")
     clip_norm: Float = Field(
         1.0, ge=0, description="largest global norm of the gradient; 0 for no limit"
@@ -242,6 +248,8 @@ def _rule(item: dict[str, Any], model: type[BaseModel], path: list[Any]) -> str:
         return "must not be empty" if least == 1 else f"must have at least {least} {_unit(kind)}"
     if kind == "literal_error":
         return f"must be one of {context['expected']}"
+    if kind == "string_pattern_mismatch" and MODEL_NAME_PATTERN in context["pattern"]:
+        return MODEL_NAME_RULE
     if kind == "value_error":
         return str(context["error"])
     return _RULES.get(kind) or item["msg"][:1].lower() + item["msg"][1:]

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 Kind = Literal["names", "text"]
 FEWEST_NAMES = 3  # one to learn from, one to choose by, one to report on
 SHORTEST_TEXT = 1_000
+LONGEST_NAME = 200  # characters; a longer line of a list is no name, and would rule its training
 SPLITS = ("train", "validation", "test")
 
 
@@ -49,7 +50,7 @@ def read_files(paths: Sequence[Path]) -> Source:
     }
     for path in paths:
         data = _read_bytes(path)
-        digest.update(data)
+        digest.update(data if len(paths) == 1 else f"{len(data)}\0".encode() + data)
         size += len(data)
         text = _decoded(data, path)
         mended["byte order marks"] += text.count("\ufeff")  # within, where files were joined
@@ -124,10 +125,6 @@ class Corpus:
             len(self.sequences[split]) if self.kind == "names" else 0
         )
 
-    def longest(self) -> int:
-        """Characters of the longest name; 0 for running text."""
-        return max(map(len, self.names), default=0)
-
     def summary(self) -> list[str]:
         """What a person is told of the data before training."""
         of = {"names": "names", "text": "blocks of text"}[self.kind]
@@ -156,13 +153,16 @@ def load_corpus(paths: Sequence[Path], config: CorpusConfig) -> Corpus:
 def _names(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpus:
     lines = source.text.removesuffix("\n").split("\n")
     tidy = [" ".join(line.split()) for line in lines]
-    filled = [name for name in tidy if name]
+    filled = [name for name in tidy if 0 < len(name) <= LONGEST_NAME]
     names = list(dict.fromkeys(filled))
     case = case_of(names) if config.case == "auto" else config.case
     read = tuple(dict.fromkeys(matched(name, case) for name in names))
     mended = {
         **source.mended,
-        "blank lines": len(tidy) - len(filled),
+        "blank lines": tidy.count(""),
+        f"lines left out, longer than {LONGEST_NAME} characters": len(tidy)
+        - tidy.count("")
+        - len(filled),
         "lines with stray spaces": sum(a != b != "" for a, b in zip(lines, tidy, strict=True)),
         "duplicates": len(filled) - len(read),
     }
@@ -180,8 +180,9 @@ def _running_text(source: Source, config: CorpusConfig, paths: Sequence[Path]) -
     text = matched(source.text, case)
     if len(text) < SHORTEST_TEXT:
         raise CorpusError(
-            f"{', '.join(map(str, paths))}: needs at least {SHORTEST_TEXT:,} characters of running "
-            f"text, or {FEWEST_NAMES} names, one a line; got {len(text):,} characters"
+            f"{', '.join(map(str, paths))}: taken for running text, which needs at least "
+            f"{SHORTEST_TEXT:,} characters, got {len(text):,}; if its lines are names (at least "
+            f"{FEWEST_NAMES}), say so with --kind names"
         )
     size = block_size(len(text))
     blocks = [text[start : start + size] for start in range(0, len(text), size)]

@@ -96,6 +96,10 @@ def load(
 
     Raises WeightsMissingError, WeightsCorruptError, WeightsFormatError, ConfigError.
     """
+    if not isinstance(model, Path):
+        _check_text("model", model)
+    if version is not None:
+        _check_text("version", version)
     if isinstance(model, Path) or model.endswith(SUFFIX):
         path = Path(model)
         data = read_file(path)
@@ -218,6 +222,8 @@ class Generator:
         _check_text("seed", seed)
         if config is None:
             config = GenerationConfig.checked(settings)
+        elif not isinstance(config, GenerationConfig):
+            raise ConfigError([FieldProblem("config", "must be a GenerationConfig", shown(config))])
         elif settings:
             config = config.changed(**settings)
         seed = self.vocabulary.match(seed)

@@ -59,7 +59,7 @@ class Optimizer(ABC):
         """Update `params` in place.
 
         Args:
-            params, gradient: flat vectors.
+            params, gradient: flat vectors; coupled weight decay is added into the gradient.
             rate: the learning rate.
             count: updates so far, this one included.
         """
@@ -151,7 +151,9 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), where the decay is
+    a multiple of the learning rate, as in PyTorch: p *= 1 - rate * weight_decay.
+    """
 
     decoupled = True
 

@@ -1,6 +1,6 @@
 """From a recipe to a live version: one at a time, and never a worse one for a better one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,15 @@ from filelock import FileLock, Timeout
 
 from charrnn.checkpoint import RunFiles
 from charrnn.corpus import Corpus, load_corpus
-from charrnn.errors import LockedError, PromotionError, UnknownCharacterError, WeightsError
-from charrnn.evaluation import Loss, evaluate
+from charrnn.errors import LockedError, PromotionError, WeightsError
+from charrnn.evaluation import evaluate
 from charrnn.files import sweep, write_atomically
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.recipe import Recipe, read_recipe, write_recipe
 from charrnn.store import SHORT_VERSION, Current, Store
 from charrnn.training import Listener, Run, Trained
+from charrnn.weights import FrozenModel
 
 RUN_FOLDER = "run"
 RECIPE = "recipe.toml"
@@ -55,6 +56,7 @@ def train(
     Raises PromotionError where the name has a live version, LockedError, CorpusError,
     TrainingError, TrainingInterrupted.
     """
+    corpus = load_corpus(recipe.paths(folder), recipe.corpus)
     with _alone(store, recipe.name) as run_folder:
         if recipe.name in store.models():
             raise PromotionError(
@@ -62,7 +64,7 @@ def train(
                 f"({store.live_version(recipe.name)}): train under another --name, or replace it "
                 f"by a better one with `python -m charrnn retrain {recipe.name}`"
             )
-        trained, corpus = _trained(recipe, folder, run_folder, listener, stop)
+        trained = Run(recipe, corpus, run_folder, listener=listener, stop=stop).train()
         version = store.add(recipe.name, trained.data)
         if recipe_path is None:
             recipe_path = store.folder(recipe.name) / RECIPE
@@ -88,26 +90,18 @@ def retrain(
     current = store.current(name)
     path = _recipe_path(current, store)
     recipe = read_recipe(path).changed(name=name)
+    corpus = load_corpus(recipe.paths(path.parent), recipe.corpus)
     with _alone(store, name) as run_folder:
-        trained, corpus = _trained(recipe, path.parent, run_folder, listener, stop)
+        trained = Run(recipe, corpus, run_folder, listener=listener, stop=stop).train()
         version = store.add(name, trained.data)
-        candidate = trained.model.evaluation["validation"]["nats_per_character"]
-        live = _live_loss(store, name, corpus)
-        if live is None:
-            promoted, reason = True, "the version before can't be compared with it"
-        else:
-            promoted = candidate <= live.nats_per_character + TOLERANCE
-            reason = (
-                f"validation loss {candidate:.4f}, {live.nats_per_character:.4f} before "
-                f"(may be worse by {TOLERANCE})"
-            )
+        verdict = _judged(store, name, trained, corpus)
+        promoted, reason = verdict.promote, verdict.reason
         if promoted:
             store.promote(name, version, reason=reason, recipe=current.recipe)
         else:
             store.refuse(name, version, reason=reason)
         RunFiles(run_folder).clear()
-        loss = None if live is None else live.nats_per_character
-        return Outcome(name, version, promoted, reason, trained, loss)
+        return Outcome(name, version, promoted, reason, trained, verdict.live_loss)
 
 
 @contextmanager
@@ -132,31 +126,48 @@ def _alone(store: Store, name: str) -> Iterator[Path]:
         lock.release()
 
 
-def _trained(
-    recipe: Recipe,
-    folder: Path,
-    run_folder: Path,
-    listener: Listener | None,
-    stop: Callable[[], bool],
-) -> tuple[Trained, Corpus]:
-    corpus = load_corpus(recipe.paths(folder), recipe.corpus)
-    run = Run(recipe, corpus, run_folder, listener=listener, stop=stop)
-    return run.train(), corpus
+@dataclass(frozen=True)
+class _Verdict:
+    promote: bool
+    reason: str
+    live_loss: float | None
 
 
-def _live_loss(store: Store, name: str, corpus: Corpus) -> Loss | None:
-    """The live version's loss on today's validation data; None where it can't read it."""
+def _judged(store: Store, name: str, trained: Trained, corpus: Corpus) -> _Verdict:
+    """The candidate against the live version, on today's validation data that both can read."""
     try:
-        frozen, _ = store.load(name)
-        network = CharRNN(frozen.config, frozen.params)
-        sequences = [frozen.vocabulary.match(s) for s in corpus.sequences["validation"]]
-        return evaluate(network, sequences, frozen.vocabulary, Workspace())
-    except (WeightsError, UnknownCharacterError):
-        return None
+        live, _ = store.load(name)
+    except WeightsError:
+        return _Verdict(True, "the version before is missing or damaged", None)
+    ours, theirs = [], []
+    for text in corpus.sequences["validation"]:
+        as_read = _read_by(live, corpus.vocabulary.write(text))
+        if as_read is not None:
+            ours.append(text)
+            theirs.append(as_read)
+    if not ours:
+        return _Verdict(False, "the live version can read nothing of today's held-out data", None)
+    candidate, before = _loss(trained.model, ours), _loss(live, theirs)
+    left_out = len(corpus.sequences["validation"]) - len(ours)
+    note = f", {left_out} left out that the live version can't read" if left_out else ""
+    reason = f"validation loss {candidate:.4f}, {before:.4f} before (margin {TOLERANCE}{note})"
+    return _Verdict(candidate <= before + TOLERANCE, reason, before)
+
+
+def _read_by(model: FrozenModel, written: str) -> str | None:
+    """A text as a model reads it; None where it doesn't know a character, or can't write it so."""
+    text = model.vocabulary.match(written)
+    known = set(text) <= set(model.vocabulary.known_characters)
+    return text if known and model.vocabulary.write(text) == written else None
+
+
+def _loss(model: FrozenModel, sequences: Sequence[str]) -> float:
+    network = CharRNN(model.config, model.params)
+    return evaluate(network, sequences, model.vocabulary, Workspace()).nats_per_character
 
 
 def _recipe_path(current: Current, store: Store) -> Path:
-    path = store.root.parent / current.recipe if current.recipe else None
+    path = store.root.resolve().parent / current.recipe if current.recipe else None
     if path is None or not path.is_file():
         raise PromotionError(
             f"version {current.version[:SHORT_VERSION]} names no recipe that is there "

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from charrnn.config import MODEL_NAME_PATTERN
+from charrnn.config import MODEL_NAME_PATTERN, MODEL_NAME_RULE, shown
 from charrnn.errors import (
     ConfigError,
     FieldProblem,
@@ -65,11 +65,7 @@ class Store:
     def folder(self, name: str) -> Path:
         """A model's folder. Raises ConfigError for a name that can't be one."""
         if not re.fullmatch(MODEL_NAME_PATTERN, name):
-            rule = (
-                "must be 1 to 64 lower-case letters, digits, dots, hyphens and underscores, "
-                "beginning with a letter or digit"
-            )
-            raise ConfigError([FieldProblem("model", rule, repr(name))])
+            raise ConfigError([FieldProblem("model", MODEL_NAME_RULE, shown(name))])
         return self.root / name
 
     def models(self) -> list[str]:
@@ -100,8 +96,9 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             raise WeightsMissingError(self._no_model(name)) from None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            why = f"it has no {error}" if isinstance(error, KeyError) else error
             raise WeightsCorruptError(
-                f"{path}: can't be read as the record of a live version ({error}); promote a "
+                f"{path}: can't be read as the record of a live version ({why}); promote a "
                 "version anew, or restore it from a copy"
             ) from None
 

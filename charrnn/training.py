@@ -9,6 +9,7 @@ holds vectors and a few numbers, and where it is taken changes nothing.
 import hashlib
 import math
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,7 @@ from charrnn.weights import FrozenModel, from_bytes, to_bytes
 
 TRAINING_FORMAT = 1  # changes when the same recipe gives other weights
 CHECKPOINT_SECONDS = 10.0
+FEWEST_STEPS = 300  # of such a run, however small its data: the warm-up is over, and the best kept
 LOOK_SHARE = 0.1  # of the time, for looks at the validation set
 FEWEST_LOOKS, MOST_LOOKS = 5, 50
 DEFAULT_SECONDS = 80.0  # what a run without a budget is planned to take at most
@@ -113,6 +115,7 @@ class Run:
             self.files.drop_records_after(self.progress.step)
             self.listener.started(self)
             self._loop()
+            self._save()  # should the result find no room, the run isn't lost
             return self._finished()
 
     def averaged(self) -> CharRNN:
@@ -275,7 +278,8 @@ class Run:
         """Steps for a run without a budget: enough passes, within the time that steps take here."""
         if self.config.minutes:
             return None
-        wanted = defaults_for(self.corpus).passes * self.feed.steps_in_epoch
+        passes = defaults_for(self.corpus).passes * self.feed.steps_in_epoch
+        wanted = max(passes, FEWEST_STEPS)
         return max(1, min(wanted, int(DEFAULT_SECONDS / self._seconds_for_a_step)))
 
     def estimated_seconds(self) -> float:
@@ -343,4 +347,9 @@ def _feed(corpus: Corpus, config: TrainConfig) -> Feed:
 def _versions() -> dict[str, str]:
     from charrnn import __version__
 
-    return {"charrnn": __version__, "numpy": np.__version__, "blas": blas_kernel()}
+    return {
+        "charrnn": __version__,
+        "numpy": np.__version__,
+        "blas": blas_kernel(),
+        "unicode": unicodedata.unidata_version,
+    }

@@ -263,3 +263,32 @@ def test_a_full_disk_is_one_line(place, monkeypatch):
 )
 def test_durations_are_said_as_people_do(seconds, said):
     assert duration(seconds) == said
+
+
+def test_models_goes_on_past_a_broken_one_and_fails_at_the_end(place):
+    charrnn("train", "my-list.txt", *QUICK)
+    broken = place / "weights" / "broken"
+    broken.mkdir()
+    (broken / "CURRENT.json").write_text("{}")
+    result = charrnn("models")
+    assert result.exit_code == 1
+    assert "my-list" in result.stdout
+    assert "can't be read as the record of a live version (it has no 'version')" in result.stderr
+
+
+def test_ctrl_c_while_sampling_ends_with_130(place):
+    charrnn("train", "story.txt", *QUICK)
+    process = started("sample", "story", "--max-length", "1000000")
+    process.stdout.read(5)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip().endswith("stopped")
+
+
+def test_three_names_and_fifty_learn_more_than_their_letters(place):
+    for count in (3, 20, 50):
+        (place / f"n{count}.txt").write_text(name_list(count))
+        assert charrnn("train", f"n{count}.txt", "--quiet").exit_code == 0
+    figures = json.loads(charrnn("evaluate", "n50", "--json").stdout)["splits"]["train"]
+    assert figures["perplexity"] < 8  # of 17 symbols

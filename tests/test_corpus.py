@@ -134,7 +134,12 @@ def test_files_are_read_as_one_text_in_their_order(tmp_path):
     source = read_files(paths)
     assert source.text == "Allo\nBrachio\n\nCerato\n\nAllo\n"
     assert source.size == sum(map(len, parts))
-    assert source.sha256 == hashlib.sha256(b"".join(parts)).hexdigest()
+    assert read_files(paths[:1]).sha256 == hashlib.sha256(parts[0]).hexdigest()
+    paths[0].write_bytes(parts[0] + parts[1][:1])  # bytes that move between files are a change
+    paths[1].write_bytes(parts[1][1:])
+    assert read_files(paths).sha256 != source.sha256
+    for path, part in zip(paths, parts, strict=True):
+        path.write_bytes(part)
     corpus = load_corpus(paths, CONFIG)
     assert corpus.names == ("allo", "brachio", "cerato")
     assert corpus.mended["duplicates"] == 1
@@ -167,8 +172,11 @@ def test_what_was_read_is_told_in_the_log(tmp_path, caplog):
         ("Allo\nRex".encode("utf-16-be"), "zero byte in line 1"),
         ("Allo\nRex".encode("utf-32"), "must be UTF-8"),
         (b"Allo\nRe\0x\n", "zero byte in line 2"),
-        (b"Allo\n", r"3 names, one a line; got 5 characters"),
-        (b"Allo\nBrachio\n", r"3 names, one a line; got 13 characters"),
+        (
+            b"Allo\n",
+            r"got 5; if its lines are names .at least 3., say so with --kind names",
+        ),
+        (b"Allo\nBrachio\n", r"1,000 characters, got 13; if its lines are names"),
         (b"One word, and some more.\n" * 5, r"at least 1,000 characters"),
     ],
 )
@@ -196,19 +204,20 @@ def test_three_names_are_enough_and_each_side_has_one(tmp_path):
     corpus = builders.corpus_of(tmp_path, THREE)
     assert [len(corpus.sequences[side]) for side in SPLITS] == [1, 1, 1]
     assert corpus.vocabulary.case == "title"
-    assert corpus.longest() == 7
+    assert max(map(len, corpus.names)) == 7
     assert [corpus.characters(side) for side in SPLITS] == [
         len(corpus.sequences[side][0]) + 1 for side in SPLITS
     ]
 
 
-def test_a_huge_line_is_running_text_or_one_name_of_a_list(tmp_path):
+def test_a_huge_line_is_running_text_and_left_out_of_a_list(tmp_path):
     huge = "".join(map(chr, np.random.default_rng(0).integers(97, 123, 300_000)))
     corpus = builders.corpus_of(tmp_path, huge)
     assert corpus.kind == "text"
     assert sum(len(b) for side in SPLITS for b in corpus.sequences[side]) == len(huge) + 1
     corpus = builders.corpus_of(tmp_path, THREE + huge, kind="names")
-    assert corpus.longest() == len(huge)
+    assert len(corpus.names) == 3
+    assert corpus.mended["lines left out, longer than 200 characters"] == 1
 
 
 # --- Names or running text ------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from charrnn.errors import (
     CharRNNError,
+    CorpusError,
     LockedError,
     PromotionError,
     TrainingInterrupted,
@@ -92,19 +93,57 @@ def test_a_worse_version_is_kept_and_not_promoted(place):
 def test_the_live_version_is_judged_on_todays_names(place):
     data, store = place
     first_version(place)
-    (data / "names.txt").write_text(name_list(120) + "\n" + name_list(60).replace("ka", "zu"))
+    (data / "names.txt").write_text(name_list(120) + "\n" + name_list(60).replace("ka", "tumi"))
     outcome = retrain("small", store)
     before = store.history("small")[0]["evaluation"]["validation"]["nats_per_character"]
-    assert outcome.live_loss is None or outcome.live_loss != before
+    assert outcome.live_loss != before
 
 
-def test_a_live_version_that_cannot_read_todays_names_gives_way(place):
+def test_names_that_the_live_version_cannot_read_are_left_out_of_the_comparison(place):
+    data, store = place
+    good = first_version(place, steps=150)
+    added = "\n".join(n + "ß" for n in name_list(60).split("\n"))
+    (data / "names.txt").write_text(f"{name_list(120)}\n{added}")
+    (data / "small.toml").write_text(write_recipe(small_recipe("names", steps=3)))
+    worse = retrain("small", store)
+    assert not worse.promoted
+    assert "left out that the live version can't read" in worse.reason
+    assert store.current("small").version == good.version
+
+
+def test_where_the_live_version_can_read_nothing_the_candidate_is_refused(place):
     data, store = place
     first_version(place)
     (data / "names.txt").write_text("\n".join(n + "ß" for n in name_list(120).split("\n")))
     outcome = retrain("small", store)
-    assert outcome.promoted
-    assert outcome.live_loss is None
+    assert not outcome.promoted
+    assert "can read nothing of today's held-out data" in outcome.reason
+
+
+def test_versions_of_another_rule_for_capitals_are_compared_on_what_both_can_write(place):
+    data, store = place
+    (data / "names.txt").write_text(name_list(120).title())
+    first_version(place, steps=100)
+    (data / "names.txt").write_text(name_list(120).title() + "\nKaMi")
+    outcome = retrain("small", store)
+    assert outcome.trained.model.vocabulary.case == "keep"
+    assert outcome.live_loss is not None
+
+
+def test_a_weights_folder_behind_a_link_is_the_same_folder(place):
+    data, store = place
+    first_version(place)
+    link = data / "link"
+    link.symlink_to(store.root)
+    assert retrain("small", Store(link)).promoted
+
+
+def test_data_that_cannot_be_read_leaves_no_folder_behind(place):
+    data, store = place
+    (data / "names.txt").write_bytes(b"\xff")
+    with pytest.raises(CorpusError):
+        first_version(place)
+    assert not store.root.exists()
 
 
 def test_a_damaged_live_version_gives_way(place):

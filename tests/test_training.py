@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from charrnn import checkpoint, training
-from charrnn.checkpoint import CHECKPOINT, METRICS
+from charrnn.checkpoint import CHECKPOINT, METRICS, PUT_ASIDE
 from charrnn.errors import TrainingError, TrainingInterrupted
 from charrnn.evaluation import evaluate
 from charrnn.model import CharRNN
@@ -222,7 +222,7 @@ def test_a_run_without_a_budget_plans_one_and_says_how_long(tmp_path, monkeypatc
 
     trained = Run(recipe, corpus, listener=Plan()).train()
     passes = defaults_for(corpus).passes * Run(recipe, corpus).feed.steps_in_epoch
-    assert seen[0][0] == trained.progress.step == passes
+    assert passes < training.FEWEST_STEPS == seen[0][0] == trained.progress.step
     assert 0 < seen[0][1] < training.DEFAULT_SECONDS
     monkeypatch.setattr(training, "DEFAULT_SECONDS", 0.05)
     assert Run(recipe, corpus).train().progress.step < trained.progress.step
@@ -253,7 +253,19 @@ def test_a_checkpoint_that_cannot_be_used_is_put_aside(damage, tmp_path):
         before = damage
         (folder / CHECKPOINT).write_bytes(damage)
     assert Run(small_recipe("names"), corpus, folder).train().data == whole.data
-    assert (folder / f"previous-{CHECKPOINT}").read_bytes() == before
+    assert (folder / PUT_ASIDE).read_bytes() == before
+
+
+def test_a_run_that_another_put_aside_is_gone_on_from(tmp_path):
+    corpus, folder = small_corpus("names", tmp_path), tmp_path / "run"
+    whole = Run(small_recipe("names"), corpus).train()
+    for recipe, steps in [(small_recipe("names"), 30), (small_recipe("names", random_seed=5), 9)]:
+        with pytest.raises(TrainingInterrupted):
+            Run(recipe, corpus, folder, stop=stopping_after(steps)).train()
+    run = Run(small_recipe("names"), corpus, folder)
+    assert run._resume()
+    assert run.progress.step == 30
+    assert Run(small_recipe("names"), corpus, folder).train().data == whole.data
 
 
 def test_a_full_disk_does_not_end_a_run(tmp_path, monkeypatch, caplog):

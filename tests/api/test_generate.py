@@ -74,7 +74,7 @@ def test_the_same_random_seed_gives_the_same_bytes(client):
         (b'{"model": "../../etc/passwd"}', 404, "there is no model '../../etc/passwd'; the kno"),
         (b'{"model": ""}', 404, "there is no model ''; the known ones are dinosaurs, elves, prose"),
         (b'{"version": "abcdef"}', 404, "model dinosaurs has no version 'abcdef', or several;"),
-        (b'{"version": "BAD0BAD0"}', 500, "version bad0bad0 of model dinosaurs is damaged"),
+        (b'{"version": "BAD0BAD0"}', 410, "version bad0bad0 of model dinosaurs is damaged"),
         (b'{"seed": "T-r"}', 422, "seed: character '-' (U+002D) at position 1 is unknown to th"),
         (b'{"seed": "T\\u0000"}', 422, "seed: character '\\x00' (U+0000) at position 1 is unk"),
         (b'{"seed": "Tyrannosaurus", "max_length": 3}', 422, "max_length must be at least the s"),
@@ -154,7 +154,7 @@ def test_an_old_version_answers_by_its_prefix(client, weights):
 
 def test_a_damaged_version_is_logged_and_its_path_is_not_shown(client, caplog, weights):
     answer = client.post("/generate", json={"version": DAMAGED})
-    assert answer.status_code == 500
+    assert answer.status_code == 410
     assert weights.root not in answer.text
     assert weights.root in caplog.text
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -160,6 +161,25 @@ def test_clients_at_once_each_get_their_own(server):
     assert {n: json.loads(answer.body)["random_seed"] for n, answer in answers.items()} == {
         n: n for n in range(24)
     }
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"",
+        b"POST /gen",
+        b"POST /generate HTTP/1.1\r\nHost: x\r\n",
+        b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+    ],
+)
+def test_requests_that_stop_half_way_do_not_hold_the_service(beginning, weights):
+    settings = {"CHARRNN_THREADS": "2", "CHARRNN_READ_TIMEOUT": "1"}
+    with running(CHARRNN_WEIGHTS=weights.root, **settings) as server, ExitStack() as connections:
+        server.send(b"GET /healthz HTTP/1.0\r\n\r\n")
+        for _ in range(6):
+            connection = socket.create_connection((server.host, server.port), timeout=PATIENCE)
+            connections.enter_context(connection).sendall(beginning)
+        assert server.send(b"GET /healthz HTTP/1.0\r\n\r\n").status == 200
 
 
 def test_a_worker_that_is_killed_is_replaced(weights):

@@ -21,6 +21,7 @@ def test_every_setting_is_read_from_its_variable():
         "CHARRNN_MAX_LENGTH": "8",
         "CHARRNN_MAX_CHARACTERS": "9",
         "CHARRNN_MAX_BODY": "1000",
+        "CHARRNN_READ_TIMEOUT": "6",
         "CHARRNN_WORKERS": "3",
         "CHARRNN_THREADS": "4",
         "PATH": "/bin",
