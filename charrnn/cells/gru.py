@@ -102,22 +102,22 @@ class GRU(Cell):
             dp_r, dp_z, dp_n = blocks(dp, 3)
             dh_t = dstate[0, :size]
             dh_t += dh[step]
-            np.multiply(dh_t, z, dh_keep)  # the direct way to h_prev
-            np.multiply(da[:, : 2 * H], da[:, : 2 * H], d)  # sigmoid': s - s^2
+            np.multiply(dh_t, z, dh_keep)  # 5: the direct way to h_prev
+            np.multiply(da[:, : 2 * H], da[:, : 2 * H], d)  # 2: sigmoid' = s - s^2
             np.subtract(da[:, : 2 * H], d, d)
-            np.subtract(h_prev[step], n, dp_z)  # dz
+            np.subtract(h_prev[step], n, dp_z)  # 5: dz
             dp_z *= dh_t
             dp_z *= d[:, H:]
-            np.multiply(n, n, n)  # da_n = dh (1 - z) (1 - n^2), in n's place
+            np.multiply(n, n, n)  # 5, 4: da_n = dh (1 - z) (1 - n^2), in n's place
             np.subtract(1, n, n)
             np.subtract(1, z, z)
             n *= z
             n *= dh_t
-            np.multiply(n, r, dp_n)  # dq
-            np.multiply(n, q[step], dp_r)  # dr
-            dp_r *= d[:, :H]
+            np.multiply(n, r, dp_n)  # 4, 3: dq
+            np.multiply(n, q[step], dp_r)  # 4: dr
+            dp_r *= d[:, :H]  # 2
             da[:, : 2 * H] = dp[:, : 2 * H]
-            np.matmul(dp, W_T, dh_t)
+            np.matmul(dp, W_T, dh_t)  # 1
             dh_t += dh_keep
             end -= size
         np.matmul(h_prev.T, dproduct, grads["W"])

