@@ -196,8 +196,9 @@ class Generator:
         text too long or with nothing to score.
         """
         _check_text("text", text)
-        matched, end = self.vocabulary.match(text), self.vocabulary.end
-        ids = self.vocabulary.encode(matched).tolist() + ([] if end is None else [end])
+        end = self.vocabulary.end
+        matched, text_ids = self.vocabulary.read(text)
+        ids = text_ids.tolist() + ([] if end is None else [end])
         if not 1 <= len(ids) <= LONGEST_TEXT:
             rule = f"must have from 1 to {LONGEST_TEXT} symbols"
             raise ConfigError([FieldProblem("text", rule, shown(text))])
@@ -226,8 +227,7 @@ class Generator:
             raise ConfigError([FieldProblem("config", "must be a GenerationConfig", shown(config))])
         elif settings:
             config = config.changed(**settings)
-        seed = self.vocabulary.match(seed)
-        ids = self.vocabulary.encode(seed)
+        seed, ids = self.vocabulary.read(seed)
         if len(seed) > LONGEST_TEXT:
             rule = f"must have at most {LONGEST_TEXT} characters"
             raise ConfigError([FieldProblem("seed", rule, shown(seed))])

@@ -128,6 +128,21 @@ class Vocabulary:
         """`matched`, by this vocabulary's rule."""
         return matched(text, self.case)
 
+    def read(self, text: str) -> tuple[str, Array]:
+        """A text of people as the model reads it, and its ids.
+
+        Raises UnknownCharacterError, which shows the character as it was typed (after NFC).
+        """
+        read = self.match(text)
+        try:
+            return read, self.encode(read)
+        except UnknownCharacterError:
+            known = self.known_characters
+            for position, character in enumerate(unicodedata.normalize("NFC", text)):
+                if not set(self.match(character)) <= set(known):
+                    raise UnknownCharacterError(character, position, known) from None
+            raise
+
     def write(self, text: str) -> str:
         """`written`, by this vocabulary's rule."""
         return written(text, self.case)

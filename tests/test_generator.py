@@ -454,7 +454,7 @@ def test_a_decomposed_seed_equals_the_composed_one():
 
 @pytest.mark.parametrize(
     ("seed", "character", "position"),
-    [("Ty!", "t", 0), ("Re!x", "!", 2), ("Rex\n", "\n", 3), ("Rex\U0001f996", "\U0001f996", 3)],
+    [("Ty!", "T", 0), ("Re!x", "!", 2), ("Rex\n", "\n", 3), ("Rex\U0001f996", "\U0001f996", 3)],
 )
 def test_an_unknown_character_is_shown_with_its_position_and_the_known(seed, character, position):
     g = generator(names_model(("Rexy", "Xerus")))

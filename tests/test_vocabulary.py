@@ -263,3 +263,21 @@ def test_a_text_written_character_by_character_is_the_whole_written_at_once(text
     vocabulary = Vocabulary.of(["ab"], ends=True, case=case)
     pieces = [vocabulary.write_on(text[:n], character) for n, character in enumerate(text)]
     assert "".join(pieces) == vocabulary.write(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "character", "position"),
+    [("TyЖ", "Ж", 2), ("İx", "İ", 0), ("E\u0301!", "!", 1), ("ty\n", "\n", 2), ("☃", "☃", 0)],
+)
+def test_an_unknown_character_is_shown_as_it_was_typed(text, character, position):
+    vocabulary = Vocabulary.of(["tyréix"], ends=True, case="title")
+    with pytest.raises(UnknownCharacterError) as caught:
+        vocabulary.read(text)
+    assert (caught.value.character, caught.value.position) == (character, position)
+
+
+def test_reading_is_matching_and_encoding():
+    vocabulary = Vocabulary.of(["tyré x"], ends=True, case="title")
+    text, ids = vocabulary.read("TyRE\u0301 X")
+    assert text == "tyré x"
+    assert ids.tolist() == vocabulary.encode(text).tolist()
