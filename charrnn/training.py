@@ -11,7 +11,7 @@ import math
 import time
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -147,7 +147,7 @@ class Run:
     def _loop(self) -> None:
         p, started = self.progress, time.monotonic() - self.progress.seconds
         saved = time.monotonic()
-        while self.fraction_done < 1:
+        while not self._is_over():
             if self._stop():
                 self._save()
                 kept = "the same command goes on from there" if self.files.folder else "not kept"
@@ -155,14 +155,16 @@ class Run:
             characters = self._step()
             p.seconds = time.monotonic() - started
             self.listener.stepped(self, characters)
-            over = self.fraction_done >= 1
-            if over or p.step % self.evaluate_every == 0:
+            if self.fraction_done >= 1 or p.step % self.evaluate_every == 0:
                 self._look()
-                if self.config.patience and p.looks_without_gain >= self.config.patience:
-                    break
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save()
                 saved = time.monotonic()
+
+    def _is_over(self) -> bool:
+        patience = self.config.patience
+        out_of_patience = patience is not None and self.progress.looks_without_gain >= patience
+        return self.fraction_done >= 1 or out_of_patience
 
     @np.errstate(over="ignore", invalid="ignore")  # `_check` finds what they would warn of
     def _step(self) -> int:
@@ -261,17 +263,7 @@ class Run:
             ).to_json()
             for split in ("validation", "test")
         }
-        data = to_bytes(
-            FrozenModel(
-                draft.kind,
-                draft.config,
-                best,
-                draft.vocabulary,
-                draft.names,
-                provenance,
-                evaluation,
-            )
-        )
+        data = to_bytes(replace(draft, evaluation=evaluation))
         return Trained(data, from_bytes(data), self.progress)
 
     def _planned_steps(self) -> int | None:

@@ -155,6 +155,18 @@ def test_early_stopping_ends_after_so_many_looks_without_gain(tmp_path):
     assert progress.step == progress.best_step + 3 * 7
 
 
+@pytest.mark.parametrize("limits", [{"patience": 2, "steps": 5_000}, {"steps": 60}])
+def test_a_run_killed_after_its_last_step_learns_nothing_more(limits, tmp_path, monkeypatch):
+    corpus = small_corpus("names", tmp_path)
+    recipe = small_recipe("names", learning_rate=0.05, **limits)
+    whole = Run(recipe, corpus).train()
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_finished", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Run(recipe, corpus, tmp_path / "run").train()
+    assert Run(recipe, corpus, tmp_path / "run").train().data == whole.data
+
+
 def test_the_rate_is_halved_when_the_validation_loss_rises(tmp_path):
     corpus = small_corpus("names", tmp_path)
     losses = []
