@@ -164,7 +164,9 @@ def test_a_run_killed_after_its_last_step_learns_nothing_more(limits, tmp_path, 
         patch.setattr(Run, "_finished", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             Run(recipe, corpus, tmp_path / "run").train()
-    assert Run(recipe, corpus, tmp_path / "run").train().data == whole.data
+    resumed = Run(recipe, corpus, tmp_path / "run").train()
+    assert resumed.progress.step == whole.progress.step
+    assert resumed.data == whole.data
 
 
 def test_the_rate_is_halved_when_the_validation_loss_rises(tmp_path):
