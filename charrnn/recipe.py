@@ -32,6 +32,12 @@ SIZED = frozenset(  # settings whose defaults follow from the data
     {"cell", "hidden_size", "dropout", "batch_size", "learning_rate", "steps"}
 )
 
+OTHER_RULES: dict[str, dict[str, Any]] = {  # what differs where the update rule isn't AdamW
+    "adam": {"weight_decay": 0.0},
+    "sgd": {"weight_decay": 0.0, "learning_rate": 1.0},
+    "adagrad": {"weight_decay": 0.0, "learning_rate": 0.1},
+}
+
 
 class Recipe(Settings):
     """A training, whole. What isn't given follows from the size of the data (`completed`)."""
@@ -51,10 +57,11 @@ class Recipe(Settings):
     def completed(self, corpus: Corpus) -> Self:
         """The recipe with every value written out: what it doesn't say, by the size of the data."""
         suited = defaults_for(corpus)
+        own = OTHER_RULES.get(self.training.optimizer, {})
         return self.changed(
             corpus=self.corpus.changed(kind=corpus.kind, case=corpus.vocabulary.case),
             network=self.network.over(suited.network),
-            training=self.training.over(suited.training),
+            training=self.training.over({**suited.training, **own}),
         )
 
     def to_keep(self, corpus: Corpus) -> Self:

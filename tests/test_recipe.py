@@ -66,6 +66,16 @@ def test_what_a_recipe_says_stays_and_the_rest_follows_from_the_data(tmp_path):
     assert recipe.corpus.kind == "names"
 
 
+@pytest.mark.parametrize(("rule", "rate"), [("adam", 0.02), ("sgd", 1.0), ("adagrad", 0.1)])
+def test_another_update_rule_has_a_rate_of_its_own_and_no_decay(rule, rate, tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    values = {"name": "a", "data": ["names.txt"], "training": {"optimizer": rule}}
+    training = Recipe.checked(values).completed(corpus).training
+    assert (training.learning_rate, training.weight_decay) == (rate, 0)
+    values["training"]["learning_rate"] = 0.5
+    assert Recipe.checked(values).completed(corpus).training.learning_rate == 0.5
+
+
 def test_a_larger_list_gets_a_larger_network(tmp_path):
     sizes = []
     for copies in (1, 30):
