@@ -177,9 +177,8 @@ def test_the_rate_is_halved_when_the_validation_loss_rises(tmp_path):
         def evaluated(self, run, validation):
             losses.append(validation.nats_per_character)
 
-    recipe = small_recipe(
-        "names", optimizer="sgd", learning_rate=10.0, schedule="constant", halve_on_rise=True
-    )
+    jumpy = {"learning_rate": 10.0, "warmup_steps": 0, "averaging": 0.0, "evaluate_every": 3}
+    recipe = small_recipe("names", optimizer="sgd", halve_on_rise=True, **jumpy)
     run = Run(recipe, corpus, listener=Looks())
     run.train()
     rises = sum(b > a for a, b in pairwise(losses))
