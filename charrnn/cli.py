@@ -152,9 +152,9 @@ def train_command(
     python -m charrnn train novel.txt --minutes 10 --hidden-size 512
     """
     is_recipe = source.suffix == RECIPE_SUFFIX
-    recipe = read_recipe(source) if is_recipe else recipe_for(source)
-    recipe = _with_options(recipe, name, options)
-    changed = is_recipe and recipe != read_recipe(source)
+    written = read_recipe(source) if is_recipe else recipe_for(source)
+    recipe = _with_options(written, name, options)
+    changed = is_recipe and recipe != written
     with _reporting(quiet) as listener, _stoppable() as stop:
         outcome = train(
             _absolute(recipe, source.parent) if changed else recipe,
@@ -299,24 +299,19 @@ def models_command(weights: Path | None, as_json: bool) -> None:
             cards.append(load(name, weights=store).card())
         except WeightsError as error:
             broken.append(error)
-    _list_models(store, cards, as_json=as_json, any_broken=bool(broken))
+    if as_json:
+        click.echo(json.dumps(cards))
+    elif cards:
+        _list_models(cards)
+    elif not broken:
+        click.echo(f"no model in {store.root}: python -m charrnn train my-list.txt", err=True)
     for why in broken:
         click.echo(f"error: {why}", err=True)
     if broken:
         raise click.exceptions.Exit(1)
 
 
-def _list_models(
-    store: Store, cards: list[dict[str, Any]], *, as_json: bool, any_broken: bool
-) -> None:
-    if as_json:
-        click.echo(json.dumps(cards))
-        return
-    if not cards and any_broken:
-        return
-    if not cards:
-        click.echo(f"no model in {store.root}: python -m charrnn train my-list.txt", err=True)
-        return
+def _list_models(cards: list[dict[str, Any]]) -> None:
     head = ("model", "version", "learned from", "network", "parameters", "test nats/char")
     rows = [
         (
