@@ -131,7 +131,7 @@ def _load(name: str, store: charrnn.Store, version: str | None = None) -> charrn
     Raises WeightsError.
     """
     generator = charrnn.load(name, version=version, weights=store)
-    if not charrnn.rows_are_exact(generator.model):
+    if not charrnn.rows_are_exact(generator.compiled):
         log.warning(
             "model %s: matrix products of %s round a row by what shares its batch, so a "
             "random_seed may give another text under load",

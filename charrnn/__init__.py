@@ -5,12 +5,13 @@ into one file, and generate more.
     charrnn.load("dinosaurs").generate("Tyr", count=5)
 """
 
+from charrnn.compiled import rows_are_exact
 from charrnn.config import GenerationConfig
-from charrnn.decoding import rows_are_exact
 from charrnn.errors import CharRNNError
-from charrnn.generator import Generator, Piece, Sample, Samples, Score, load
+from charrnn.generator import Generator, Piece, Samples, Score, load
 from charrnn.store import Store
 from charrnn.threads import blas_kernel, blas_threads
+from charrnn.writing import Sample
 
 __version__ = "0.1.0"
 

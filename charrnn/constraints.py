@@ -5,8 +5,6 @@ A constraint holds no state of its own; the decoder carries `q` for each sequenc
 
 from typing import Any, Protocol
 
-import numpy as np
-
 from charrnn.parameters import Array
 
 
@@ -21,21 +19,3 @@ class Constraint(Protocol):
 
     def advance(self, q: Any, id_: int) -> Any:
         """The state after a symbol."""
-
-
-class MinLength:
-    """Forbids the end symbol until enough symbols are drawn; it never loops, it only forbids."""
-
-    def __init__(self, symbols: int, end: int, vocab_size: int) -> None:
-        self._symbols = symbols
-        self._all_but_end = np.ones(vocab_size, bool)
-        self._all_but_end[end] = False
-
-    def start(self) -> int:
-        return 0
-
-    def allowed(self, q: int) -> Array | None:
-        return self._all_but_end if q < self._symbols else None
-
-    def advance(self, q: int, id_: int) -> int:
-        return q + 1

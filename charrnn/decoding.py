@@ -1,8 +1,9 @@
-"""The one decoding loop: many sequences, one step at a time, joining and leaving between steps.
+"""The one decoding loop: many sequences, stepped together, joining and leaving between runs.
 
 Each sequence has its own settings, random numbers and constraint. Its result depends, bit for bit,
-on these and its prompt alone: not on what shares the batch, nor on its slot. The products are made
-row by row (`ops.matmul_rows`), the rest is elementwise or along a row.
+on these, on where it starts and on the batch's width alone: not on what shares the batch, nor on
+its slot (`charrnn.compiled` says why). What is drawn in a run is kept, with its logits, until the
+run is over; the log-probabilities are then worked out all at once.
 """
 
 from dataclasses import dataclass, field
@@ -10,52 +11,67 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from charrnn.compiled import CompiledModel, Lanes, Position
 from charrnn.config import GenerationConfig
 from charrnn.constraints import Constraint
-from charrnn.model import CharRNN
 from charrnn.ops import log_softmax
 from charrnn.parameters import Array
-from charrnn.sampling import gumbel_noise, top_symbols
+from charrnn.sampling import scaled_noise, top_symbols
 
 FinishReason = Literal["end", "length", "stop", "time"]
-NOISE_STEPS = 32  # steps of noise drawn at a time for a sequence, fewer for a large vocabulary:
-NOISE_NUMBERS = 1 << 14  # its memory grows with neither
+FIRST_STEPS = 16  # of noise, for a sequence that has just joined: many are short
+MOST_STEPS = 64  # of a run, and of noise later on; fewer for a large vocabulary:
+NOISE_NUMBERS = 1 << 14  # memory grows with neither the text nor the vocabulary
 
 
-class Drawn(NamedTuple):
-    """One drawn symbol: its log-probability is natural, at temperature 1, unconstrained."""
+class Stretch(NamedTuple):
+    """What a sequence drew in a run. The log-probabilities are natural, at temperature 1, and
+    unconstrained. With a finish reason, the sequence has left."""
 
     slot: int
-    id: int
-    logprob: float
+    ids: list[int]
+    logprobs: list[float]
     finish_reason: FinishReason | None
 
 
 @dataclass
 class _Sequence:
     slot: int
-    prompt: list[int]  # what is still to be read, the last first
     config: GenerationConfig
     rng: np.random.Generator
     left: int  # symbols that may still be drawn
+    fewest: int  # symbols still to be drawn before the end symbol may be
     constraint: Constraint | None
     q: Any
-    noise: Array = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    drawn: int = 0
+    place: int  # the next row of its noise; at the end of the rows, more is drawn
+    drawn: bool = False  # anything yet
+    limited: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self.limited = bool(self.constraint) or config.top_k is not None or config.top_p is not None
 
 
 class DecodeBatch:
-    """Up to `slots` sequences of one model, stepped together. Belongs to one thread."""
+    """Up to `slots` sequences of one model, stepped together. Belongs to one thread at a time."""
 
-    def __init__(self, model: CharRNN, slots: int, end: int | None = None) -> None:
-        """`end` is the symbol that ends a sequence; None for one that never does."""
-        self.model = model
-        self.end = end
-        self._state = model.init_state(slots)  # (L, S, slots, H); the rows of `_live` are in use
-        self._ids = np.zeros(slots, np.int64)
-        self._noise_steps = max(1, min(NOISE_STEPS, NOISE_NUMBERS // model.config.vocab_size))
+    def __init__(
+        self, model: CompiledModel, slots: int, *, end: int | None = None, width: int = 1
+    ) -> None:
+        """`end` is the symbol that ends a sequence; None for one that never does. `width`: see
+        `charrnn.compiled`."""
+        vocab, dtype = model.config.vocab_size, model.table.dtype
+        self.model, self.end = model, end
+        self.most_steps = max(1, min(MOST_STEPS, NOISE_NUMBERS // vocab))
+        self._lanes = Lanes(model, slots, width)
+        self._live: list[_Sequence] = []  # in the order of their lanes
         self._free = list(range(slots))[::-1]
-        self._live: list[_Sequence] = []  # in the order of their rows
+        self._ids = np.zeros(slots, np.intp)  # the symbol that each lane reads next
+        self._noise = np.zeros((slots, self.most_steps, vocab), dtype)  # of each lane
+        self._scores = np.zeros((slots, vocab), dtype)
+        # What a run drew, by step and slot.
+        self._drawn = np.zeros((self.most_steps, slots), np.intp)
+        self._logits = np.zeros((self.most_steps, slots, vocab), dtype)
 
     @property
     def live(self) -> int:
@@ -69,165 +85,237 @@ class DecodeBatch:
 
     def admit(
         self,
-        prompt_ids: Array,
+        position: Position,
         config: GenerationConfig,
         rng: np.random.Generator,
         *,
         limit: int,
-        state: Array | None = None,
+        fewest: int = 0,
         constraint: Constraint | None = None,
     ) -> int:
-        """Let a sequence join; it draws its first symbol in the step that reads its prompt's last.
+        """Let a sequence join; it draws its first symbol in the next step.
 
         Args:
-            prompt_ids: (n,) integers, n at least 1: what is read before anything is drawn.
-            config: temperature, top_k and top_p count here; lengths are `limit` and `constraint`.
+            position: what it reads first, and its state before that (`CompiledModel.read`).
+            config: temperature, top_k and top_p count here; lengths are `limit` and `fewest`.
             rng: this sequence's own; nothing else may draw from it.
             limit: symbols to draw at most, at least 1.
-            state: (L, S, H), the state before the prompt; None for zeros.
+            fewest: symbols to draw before the end symbol may come.
             constraint: which symbols may be drawn.
 
         Returns:
             The slot, which names the sequence until it finishes or is cancelled.
         """
-        assert len(prompt_ids) >= 1
         assert limit >= 1
-        row = len(self._live)
-        prompt = np.asarray(prompt_ids)[::-1].tolist()
         q = constraint.start() if constraint else None
-        slot = self._free.pop()
-        self._ids[row] = prompt.pop()
-        self._state[:, :, row] = 0 if state is None else state
-        self._live.append(_Sequence(slot, prompt, config, rng, limit, constraint, q))
-        return slot
+        fewest = fewest if self.end is not None else 0
+        return self._join(
+            _Sequence(self._free.pop(), config, rng, limit, fewest, constraint, q, self.most_steps),
+            position,
+        )
 
-    def step(self, n: int = 1) -> list[Drawn]:
+    def step(self, n: int = 1) -> list[Stretch]:
         """Advance every sequence by `n` symbols; those that finish leave. Returns what was drawn,
-        in the order of the steps. A symbol read from a prompt isn't drawn.
+        one stretch for each sequence in the order of slots; fewer symbols where the end came, and
+        no more than `most_steps`.
         """
-        drawn: list[Drawn] = []
-        for _ in range(n):
-            if not self._live:
-                break
-            drawn += self._step()
-        return drawn
+        run = _Run(self, min(n, self.most_steps))
+        while run.step < run.steps and self._live:
+            self._refill()
+            ready = min(self.most_steps - sequence.place for sequence in self._live)
+            limit = min(sequence.left for sequence in self._live)
+            steps = min(run.steps - run.step, ready, limit)
+            made = (
+                self._advance_alone(run, steps) if self._is_plain() else self._advance(run, steps)
+            )
+            for sequence in self._live:
+                sequence.left -= made
+                sequence.place += made
+                sequence.fewest = max(0, sequence.fewest - made)
+                sequence.drawn = True
+            run.step += made
+            self._finish(run)
+        return run.stretches()
 
     def state(self, slot: int) -> Array:
         """A copy of a sequence's state, (L, S, H), after all that it has read."""
-        return self._state[:, :, self._row(slot)].copy()
+        return self.position(slot).state
+
+    def position(self, slot: int) -> Position:
+        """Where a sequence stands: another may be admitted from there."""
+        lane = self._lane(slot)
+        return self._lanes.position(lane, int(self._ids[lane]))
 
     def fork(self, slot: int, rng: np.random.Generator) -> int:
         """A second sequence that goes on from where this one is, with random numbers of its own."""
-        row, copy = self._row(slot), len(self._live)
-        origin = self._live[row]
-        new_slot = self._free.pop()
-        self._ids[copy] = self._ids[row]
-        self._state[:, :, copy] = self._state[:, :, row]
-        self._live.append(
-            _Sequence(
-                new_slot,
-                list(origin.prompt),
-                origin.config,
-                rng,
-                origin.left,
-                origin.constraint,
-                origin.q,
-            )
+        origin = self._live[self._lane(slot)]
+        copy = _Sequence(
+            self._free.pop(),
+            origin.config,
+            rng,
+            origin.left,
+            origin.fewest,
+            origin.constraint,
+            origin.q,
+            self.most_steps,
         )
-        return new_slot
+        return self._join(copy, self.position(slot))
 
     def cancel(self, slot: int) -> None:
         """Let a sequence leave; its slot is free at once."""
-        self._remove(self._row(slot))
+        self._remove(self._lane(slot))
+        self._free.append(slot)
 
-    def _row(self, slot: int) -> int:
-        for row, sequence in enumerate(self._live):
+    def clear(self) -> None:
+        """Let all of them leave."""
+        self._free += [sequence.slot for sequence in self._live]
+        self._live.clear()
+
+    def _join(self, sequence: _Sequence, position: Position) -> int:
+        lane = len(self._live)
+        self._lanes.put(lane, position)
+        self._ids[lane] = position.id
+        self._live.append(sequence)
+        return sequence.slot
+
+    def _lane(self, slot: int) -> int:
+        for lane, sequence in enumerate(self._live):
             if sequence.slot == slot:
-                return row
+                return lane
         raise KeyError(f"slot {slot} is not in use")
 
-    def _remove(self, row: int) -> None:
-        """The last row takes the place of the one that leaves."""
-        last = len(self._live) - 1
-        self._free.append(self._live[row].slot)
-        if row != last:
-            self._ids[row] = self._ids[last]
-            self._state[:, :, row] = self._state[:, :, last]
-            self._live[row] = self._live[last]
-        self._live.pop()
+    def _remove(self, lane: int) -> None:
+        """The last lane takes the place of the one that leaves. Its slot stays taken."""
+        last = self._live.pop()
+        if lane != len(self._live):
+            self._live[lane] = last
+            source = len(self._live)
+            self._lanes.move(source, lane)
+            self._ids[lane] = self._ids[source]
+            self._noise[lane, last.place :] = self._noise[source, last.place :]
 
-    def _step(self) -> list[Drawn]:
-        n = len(self._live)
-        logits, self._state[:, :, :n] = self.model.step(self._ids[:n], self._state[:, :, :n])
-        drawing = []
-        for row, sequence in enumerate(self._live):
-            if sequence.prompt:
-                self._ids[row] = sequence.prompt.pop()
+    def _refill(self) -> None:
+        """Draw noise for every sequence that has none left, and forbid ends that are too early."""
+        empty = [n for n, one in enumerate(self._live) if one.place == self.most_steps]
+        if not empty:
+            return
+        first = not any(self._live[lane].drawn for lane in empty)
+        steps = min(FIRST_STEPS, self.most_steps) if first else self.most_steps
+        place = self.most_steps - steps
+        sequences = [self._live[lane] for lane in empty]
+        self._noise[empty, place:] = scaled_noise(
+            [one.rng for one in sequences],
+            [one.config.temperature for one in sequences],
+            steps,
+            self.model.out_bias,
+        )
+        for lane, sequence in zip(empty, sequences, strict=True):
+            sequence.place = place
+            if sequence.fewest:
+                self._noise[lane, place : place + sequence.fewest, self.end] = -np.inf
+
+    def _is_plain(self) -> bool:
+        return len(self._live) == 1 == self._lanes.width and not self._live[0].limited
+
+    def _advance_alone(self, run: "_Run", steps: int) -> int:
+        """`_advance` for one sequence without limits: the same bits, in fewer calls."""
+        sequence, bound, end = self._live[0], self._lanes.bound(1), self.end
+        below, top, multiply, logits = bound
+        add, scores = np.add, self._scores[0]
+        argmax, id_, ids = scores.argmax, int(self._ids[0]), []
+        noise = self._noise[0, sequence.place : sequence.place + steps]
+        kept = self._logits[run.step : run.step + steps, sequence.slot]
+        for noise_row, row in zip(noise, kept, strict=True):
+            top(below(id_))
+            multiply()
+            row[:] = logits
+            add(logits, noise_row, scores)
+            id_ = int(argmax())
+            ids.append(id_)
+            if id_ == end:
+                break
+        self._drawn[run.step : run.step + len(ids), sequence.slot] = ids
+        self._ids[0] = id_
+        return len(ids)
+
+    def _advance(self, run: "_Run", steps: int) -> int:
+        """Up to `steps` steps of all lanes, until one of them ends. Returns how many."""
+        live = self._live
+        count, lanes = len(live), np.arange(len(live))
+        slots = np.array([sequence.slot for sequence in live])
+        places = np.array([sequence.place for sequence in live])
+        bound = self._lanes.bound(count)
+        ids, scores = self._ids[:count], self._scores[:count]
+        limited = [lane for lane, sequence in enumerate(live) if sequence.limited]
+        for step in range(steps):
+            logits = bound.read(ids)
+            self._logits[run.step + step, slots] = logits
+            np.add(logits, self._noise[lanes, places + step], scores)
+            if limited:
+                self._limit(limited, logits)
+            scores.argmax(1, ids)
+            self._drawn[run.step + step, slots] = ids
+            if limited:
+                self._follow(limited, ids)
+            if self.end is not None and (ids == self.end).any():
+                return step + 1
+        return steps
+
+    def _limit(self, lanes: list[int], logits: Array) -> None:
+        """Leave out of the scores what constraints, top_k and top_p forbid."""
+        logits = logits[lanes] + self.model.out_bias
+        scores = self._scores[lanes]
+        logits[scores == -np.inf] = -np.inf  # the end symbol, too early
+        for row, lane in enumerate(lanes):
+            sequence = self._live[lane]
+            allowed = sequence.constraint.allowed(sequence.q) if sequence.constraint else None
+            if allowed is not None:
+                logits[row, ~allowed] = -np.inf
+        scores[~top_symbols(logits, [self._live[lane].config for lane in lanes])] = -np.inf
+        self._scores[lanes] = scores
+
+    def _follow(self, lanes: list[int], ids: Array) -> None:
+        for lane in lanes:
+            sequence = self._live[lane]
+            if sequence.constraint:
+                sequence.q = sequence.constraint.advance(sequence.q, int(ids[lane]))
+
+    def _finish(self, run: "_Run") -> None:
+        """Let those leave that have drawn their end, or all that they may."""
+        for lane in reversed(range(len(self._live))):
+            sequence = self._live[lane]
+            if self._ids[lane] == self.end:
+                run.leave(sequence, "end")
+            elif sequence.left == 0:
+                run.leave(sequence, "length")
             else:
-                drawing.append(row)
-        if not drawing:
-            return []
-        logits = logits[drawing]  # (D, V)
-        scores = np.stack([self._scores(row, logits[k]) for k, row in enumerate(drawing)])
-        chosen = scores.argmax(axis=1)  # (D,)
-        logprobs = log_softmax(logits)[np.arange(len(drawing)), chosen]  # (D,)
-        self._ids[drawing] = chosen
-        drawn = [
-            self._advance(row, id_, logprob)
-            for row, id_, logprob in zip(drawing, chosen.tolist(), logprobs.tolist(), strict=True)
+                continue
+            self._remove(lane)
+
+
+class _Run:
+    """One call of `DecodeBatch.step`: how far it is, and who has left since it began."""
+
+    def __init__(self, batch: DecodeBatch, steps: int) -> None:
+        self.batch, self.steps, self.step = batch, steps, 0
+        self.left: list[tuple[_Sequence, int, FinishReason | None]] = []
+
+    def leave(self, sequence: _Sequence, reason: FinishReason) -> None:
+        self.left.append((sequence, self.step, reason))
+
+    def stretches(self) -> list[Stretch]:
+        """What each sequence drew. Slots of those that left are free from now on."""
+        batch, steps = self.batch, self.step
+        everyone = self.left + [(sequence, steps, None) for sequence in batch._live]
+        everyone.sort(key=lambda each: each[0].slot)
+        batch._free += [sequence.slot for sequence, _, _ in self.left]
+        slots = [sequence.slot for sequence, _, _ in everyone]
+        drawn = batch._drawn[:steps, slots]  # (T, B)
+        logits = batch._logits[:steps, slots] + batch.model.out_bias  # (T, B, V)
+        logprobs = np.take_along_axis(log_softmax(logits), drawn[:, :, None], axis=2)[:, :, 0]
+        return [
+            Stretch(one.slot, ids[:end], logprob[:end], reason)
+            for (one, end, reason), ids, logprob in zip(
+                everyone, drawn.T.tolist(), logprobs.T.tolist(), strict=True
+            )
         ]
-        for row, one in zip(reversed(drawing), reversed(drawn), strict=True):
-            if one.finish_reason:
-                self._remove(row)
-        return drawn
-
-    def _scores(self, row: int, logits: Array) -> Array:
-        """What the argmax is taken of, (V,): the logits with this sequence's noise and limits."""
-        sequence = self._live[row]
-        config, place = sequence.config, sequence.drawn % self._noise_steps
-        if place == 0:
-            sequence.noise = gumbel_noise(sequence.rng, self._noise_steps, len(logits))
-        noise = sequence.noise[place]
-        allowed = sequence.constraint.allowed(sequence.q) if sequence.constraint else None
-        if allowed is not None:
-            logits = np.where(allowed, logits, -np.inf)
-        scores = logits + logits.dtype.type(config.temperature) * noise
-        if config.top_k is not None or config.top_p is not None:
-            top = top_symbols(logits, config.temperature, config.top_k, config.top_p)
-            scores = np.where(top, scores, -np.inf)
-        return scores
-
-    def _advance(self, row: int, id_: int, logprob: float) -> Drawn:
-        sequence = self._live[row]
-        sequence.drawn += 1
-        sequence.left -= 1
-        if sequence.constraint:
-            sequence.q = sequence.constraint.advance(sequence.q, id_)
-        reason: FinishReason | None = None
-        if id_ == self.end:
-            reason = "end"
-        elif sequence.left == 0:
-            reason = "length"
-        return Drawn(sequence.slot, id_, logprob, reason)
-
-
-def rows_are_exact(model: CharRNN, steps: int = 4) -> bool:
-    """Whether this machine's products keep the promise: a sequence alone, and in every slot of a
-    busy batch, has the same states and logits to the last bit.
-    """
-    rng = np.random.default_rng(0)
-    ids = rng.integers(0, model.config.vocab_size, steps)
-    for size in (2, 5, 8, 13) if model.config.hidden_size <= 512 else (2,):
-        others = rng.integers(0, model.config.vocab_size, (steps, size))
-        for slot in range(size):
-            alone, busy = model.init_state(1), model.init_state(size)
-            for t in range(steps):
-                others[t, slot] = ids[t]
-                logits, alone = model.step(ids[t : t + 1], alone)
-                busy_logits, busy = model.step(others[t], busy)
-                if not (
-                    np.array_equal(busy_logits[slot], logits[0])
-                    and np.array_equal(busy[:, :, slot], alone[:, :, 0])
-                ):
-                    return False
-    return True

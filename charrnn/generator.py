@@ -7,41 +7,27 @@ for sample in generator.generate("Tyr", count=5):
 
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from charrnn.compiled import CompiledModel
 from charrnn.config import LONGEST_TEXT, GenerationConfig, shown
-from charrnn.constraints import MinLength
-from charrnn.decoding import DecodeBatch, Drawn, FinishReason
+from charrnn.decoding import MOST_STEPS
 from charrnn.errors import ConfigError, FieldProblem
 from charrnn.model import CharRNN, count_parameters
 from charrnn.ops import log_softmax
 from charrnn.store import SHORT_VERSION, SUFFIX, Store
 from charrnn.threads import blas_threads
 from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
+from charrnn.writing import Request, Sample, Writer
 
-SLOTS = 64  # sequences stepped together
+IDLE_WRITERS = 4  # kept for the next requests
 TEXT_LENGTH = 500  # default max_length of running text, characters
 MOST_NATS = 700.0  # a symbol: its perplexity is still a finite number
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One text. `logprob` is natural, at temperature 1 and unconstrained, of what was drawn: the
-    seed excluded, the end symbol (or the stop string) included. `novel`: nowhere in the list that
-    the model learned from and was tested on; None for running text.
-    """
-
-    text: str
-    logprob: float
-    finish_reason: FinishReason
-    novel: bool | None
 
 
 class Samples(list[Sample]):
@@ -123,6 +109,12 @@ class Generator:
         self.frozen = frozen
         self.vocabulary = frozen.vocabulary
         self.model = CharRNN(frozen.config, frozen.params)
+        self._idle: list[Writer] = []
+
+    @cached_property
+    def compiled(self) -> CompiledModel:
+        """The network in the form that generation runs."""
+        return CompiledModel(self.model)
 
     @property
     def known_characters(self) -> str:
@@ -167,19 +159,14 @@ class Generator:
         Raises ConfigError and UnknownCharacterError. The same random_seed gives the same texts;
         sample i doesn't change with count.
         """
-        request = self._request(seed, config, settings)
-        samples: dict[int, Sample] = {}
-        with blas_threads(1):
-            for piece in self._pieces(request):
-                if piece.sample:
-                    samples[piece.index] = piece.sample
-        in_order = [samples[index] for index in range(request.config.count)]
-        return Samples(
-            in_order,
-            seed=self.vocabulary.write(request.seed),
-            random_seed=request.random_seed,
-            requested=request.config.count,
-        )
+        return self._generate([self._request(seed, config, settings)])[0]
+
+    def generate_many(self, requests: Sequence[tuple[str, GenerationConfig]]) -> list[Samples]:
+        """Many calls of `generate` at once, each a seed and its settings: the same texts, sooner.
+
+        Raises as `generate` does.
+        """
+        return self._generate([self._request(seed, config, {}) for seed, config in requests])
 
     def stream(
         self, seed: str = "", *, config: GenerationConfig | None = None, **settings: Any
@@ -189,7 +176,7 @@ class Generator:
         The pieces of an index add up to its text. What may be the beginning of a stop string is
         held back until it is clear. Arguments and errors as in `generate`, raised at the call.
         """
-        return self._pieces(self._request(seed, config, settings))
+        return self._stream(self._request(seed, config, settings))
 
     def score(self, text: str) -> Score:
         """How likely the model finds a text. Raises UnknownCharacterError, and ConfigError for a
@@ -202,12 +189,11 @@ class Generator:
         if not 1 <= len(ids) <= LONGEST_TEXT:
             rule = f"must have from 1 to {LONGEST_TEXT} symbols"
             raise ConfigError([FieldProblem("text", rule, shown(text))])
-        state, symbols = self.model.init_state(1), []
+        symbols, before = [], [self.vocabulary.start, *ids[:-1]]
         with blas_threads(1):
-            for before, id_ in zip([self.vocabulary.start, *ids], ids, strict=False):
-                logits, state = self.model.step(np.array([before]), state)
-                logprob = float(log_softmax(logits)[0, id_])
-                likeliest = self.vocabulary.symbols[int(logits[0].argmax())]
+            for id_, logits in zip(ids, self.compiled.logits(before), strict=True):
+                logprob = float(log_softmax(logits)[id_])
+                likeliest = self.vocabulary.symbols[int(logits.argmax())]
                 symbols.append(SymbolScore(self.vocabulary.symbols[id_], logprob, likeliest))
         total = math.fsum(symbol.logprob for symbol in symbols)
         perplexity = math.exp(min(-total / len(symbols), MOST_NATS))
@@ -219,7 +205,7 @@ class Generator:
 
     def _request(
         self, seed: str, config: GenerationConfig | None, settings: dict[str, Any]
-    ) -> "_Request":
+    ) -> Request:
         _check_text("seed", seed)
         if config is None:
             config = GenerationConfig.checked(settings)
@@ -235,8 +221,8 @@ class Generator:
         drawn_or_given = config.random_seed
         random_seed = secrets.randbits(32) if drawn_or_given is None else drawn_or_given
         stop = tuple(self.vocabulary.match(text) for text in config.stop)
-        prompt = np.concatenate([[self.vocabulary.start], ids])
-        return _Request(seed, prompt, config, max_length, random_seed, stop)
+        prompt = [self.vocabulary.start, *ids.tolist()]
+        return Request(seed, prompt, config, max_length, random_seed, stop)
 
     def _max_length(self, seed_length: int, config: GenerationConfig) -> int:
         """The longest text that is asked for. Raises ConfigError where the seed is longer."""
@@ -249,125 +235,41 @@ class Generator:
             raise ConfigError([FieldProblem("max_length", rule, str(max_length))])
         return max_length
 
-    def _pieces(self, request: "_Request") -> Iterator[Piece]:
-        """The one loop behind `generate` and `stream`: admit while slots are free, step, emit."""
-        count, left = request.config.count, request.max_length - len(request.seed)
-        if left < 1:
-            for index in range(count):
-                yield Piece(index, self.vocabulary.write(request.seed), self._whole_seed(request))
-            return
-        batch = DecodeBatch(self.model, min(count, SLOTS), self.vocabulary.end)
-        texts: dict[int, _Text] = {}
-        waiting = iter(range(count))
-        while True:
-            for index in islice(waiting, batch.free):
-                text = _Text(index, self, request)
-                texts[self._admit(batch, request, index, left)] = text
-                if request.seed:
-                    yield text.opening()
-            if not batch.live:
-                return
-            with blas_threads(1):
-                drawn = batch.step()
-            for one in drawn:
-                piece = texts[one.slot].drawn(one)
-                if piece is None:
-                    continue
-                if piece.sample:
-                    del texts[one.slot]
-                    if one.finish_reason is None:
-                        batch.cancel(one.slot)
-                yield piece
-
-    def _admit(self, batch: DecodeBatch, request: "_Request", index: int, left: int) -> int:
-        rng = np.random.default_rng(np.random.SeedSequence([request.random_seed, index, 0]))
-        fewest = max(request.config.min_length, 1) - len(request.seed)
-        constraint = None
-        if fewest > 0 and self.vocabulary.end is not None:  # no name is empty
-            constraint = MinLength(fewest, self.vocabulary.end, len(self.vocabulary))
-        return batch.admit(request.prompt, request.config, rng, limit=left, constraint=constraint)
-
-    def _whole_seed(self, request: "_Request") -> Sample:
-        """The sample where the seed leaves no room to draw."""
-        return self.sample(request.seed, 0.0, "length")
-
-    def sample(self, text: str, logprob: float, reason: FinishReason) -> Sample:
-        """A sample from a text as the model writes it."""
-        novel = text not in self._names if self.frozen.kind == "names" else None
-        return Sample(self.vocabulary.write(text), logprob, reason, novel)
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A checked call: the seed as the model reads it, and all that the loop needs."""
-
-    seed: str
-    prompt: np.ndarray[Any, Any]
-    config: GenerationConfig
-    max_length: int
-    random_seed: int
-    stop: tuple[str, ...]
-
-
-class _Text:
-    """One text as it is drawn: its pieces, what is held back for a stop string, and its end."""
-
-    def __init__(self, index: int, generator: Generator, request: _Request) -> None:
-        self.index = index
-        self.generator = generator
-        self.request = request
-        self.parts = [request.seed]
-        self.tail = ""  # drawn, and not emitted yet: it may be the beginning of a stop string
-        self.length = len(request.seed)
-        self.logprob = 0.0
-
-    def opening(self) -> Piece:
-        """The first piece: the seed."""
-        return Piece(self.index, self.generator.vocabulary.write(self.request.seed), None)
-
-    def drawn(self, one: Drawn) -> Piece | None:
-        """The piece that a drawn symbol sets free, if any."""
-        self.logprob += one.logprob
-        if one.finish_reason == "end":
-            return self._last(self.tail, "end")
-        self.tail += self.generator.vocabulary.symbols[one.id]
-        self.length += 1
-        stop = self._stop()
-        if stop:
-            return self._last(self.tail.removesuffix(stop), "stop")
-        if one.finish_reason:
-            return self._last(self.tail, one.finish_reason)
-        clear = len(self.tail) - self._held_back()
-        if not clear:
-            return None
-        piece, self.tail = self.tail[:clear], self.tail[clear:]
-        return self._piece(piece, None)
-
-    def _stop(self) -> str | None:
-        """The longest stop string that the text now ends with, where it leaves enough text."""
-        found = [
-            stop
-            for stop in self.request.stop
-            if self.tail.endswith(stop)
-            and self.length - len(stop) >= self.request.config.min_length
+    def _generate(self, requests: list[Request]) -> list[Samples]:
+        samples: list[list[Any]] = [[None] * request.config.count for request in requests]
+        with self._writer() as writer, blas_threads(1):
+            for news in writer.write(requests, MOST_STEPS):
+                if news.sample:
+                    samples[news.request][news.sample_index] = news.sample
+        return [
+            Samples(
+                made,
+                seed=self.vocabulary.write(request.seed),
+                random_seed=request.random_seed,
+                requested=request.config.count,
+            )
+            for made, request in zip(samples, requests, strict=True)
         ]
-        return max(found, key=len, default=None)
 
-    def _held_back(self) -> int:
-        """How many of the last characters may be the beginning of a stop string."""
-        longest = max(map(len, self.request.stop), default=1) - 1
-        for size in range(min(longest, len(self.tail)), 0, -1):
-            if any(stop.startswith(self.tail[-size:]) for stop in self.request.stop):
-                return size
-        return 0
+    def _stream(self, request: Request) -> Iterator[Piece]:
+        with self._writer() as writer:
+            written = writer.write([request], 1)
+            while True:
+                with blas_threads(1):
+                    news = next(written, None)
+                if news is None:
+                    break
+                characters = self.vocabulary.write_on(news.before, news.characters)
+                yield Piece(news.sample_index, characters, news.sample)
 
-    def _piece(self, piece: str, sample: Sample | None) -> Piece:
-        before = self.parts[-1]
-        text = self.generator.vocabulary.write_on(before, piece)
-        if piece:
-            self.parts.append(piece)
-        return Piece(self.index, text, sample)
-
-    def _last(self, piece: str, reason: FinishReason) -> Piece:
-        text = "".join([*self.parts, piece])
-        return self._piece(piece, self.generator.sample(text, self.logprob, reason))
+    @contextmanager
+    def _writer(self) -> Iterator[Writer]:
+        """A writer of one's own: an idle one, or a new one."""
+        try:
+            writer = self._idle.pop()
+        except IndexError:
+            names = self._names if self.frozen.kind == "names" else None
+            writer = Writer(self.compiled, self.vocabulary, names)
+        yield writer  # one that is left early isn't used again
+        if len(self._idle) < IDLE_WRITERS:
+            self._idle.append(writer)

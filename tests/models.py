@@ -9,8 +9,8 @@ from itertools import count
 import numpy as np
 
 from charrnn.cells import CELLS
+from charrnn.compiled import CompiledModel
 from charrnn.config import GenerationConfig, ModelConfig
-from charrnn.constraints import MinLength
 from charrnn.decoding import DecodeBatch
 from charrnn.generator import Generator
 from charrnn.model import CharRNN
@@ -94,16 +94,20 @@ def running(characters="abc", **network_settings):
     return generator(text_model(characters, **network_settings))
 
 
-class Recorder:
-    """A model that keeps the logits of its last step."""
+class Never:
+    """A constraint: a symbol that never comes within so many draws, counted in the state."""
 
-    def __init__(self, model):
-        self.model, self.config, self.init_state = model, model.config, model.init_state
-        self.logits = None
+    def __init__(self, symbol, vocab, draws=10**9):
+        self.draws, self.others = draws, np.arange(vocab) != symbol
 
-    def step(self, ids, state):
-        self.logits, state = self.model.step(ids, state)
-        return self.logits, state
+    def start(self):
+        return 0
+
+    def allowed(self, q):
+        return self.others if q < self.draws else None
+
+    def advance(self, q, id_):
+        return q + 1
 
 
 @dataclass
@@ -115,6 +119,7 @@ class Life:
     seed: int
     limit: int
     fewest: int
+    constrained: bool
     state: np.ndarray | None
     parent: "Life | None" = None
     born_after: int = 0  # steps of the parent before the fork
@@ -123,12 +128,12 @@ class Life:
     def admit(self, batch):
         vocab = batch.model.config.vocab_size
         return batch.admit(
-            self.prompt,
+            batch.model.read(self.prompt.tolist(), self.state),
             self.config,
             np.random.default_rng(self.seed),
             limit=self.limit,
-            state=self.state,
-            constraint=MinLength(self.fewest, 0, vocab) if self.fewest else None,
+            fewest=self.fewest,
+            constraint=Never(vocab - 1, vocab, 4) if self.constrained else None,
         )
 
 
@@ -142,29 +147,29 @@ def random_life(rng, model, seed):
     )
     state = None
     if rng.random() < 0.3:
-        shape = model.init_state(1)[:, :, 0].shape
+        shape = model.start(0).state.shape
         state = rng.uniform(-1, 1, shape).astype(np.float32)
     prompt = rng.integers(0, vocab, rng.integers(1, 6))
-    return Life(prompt, config, seed, int(rng.integers(1, 15)), int(rng.integers(0, 4)), state)
+    limit, fewest = int(rng.integers(1, 15)), int(rng.integers(0, 4))
+    constrained = bool(vocab > 2 and rng.random() < 0.3)  # something must be left beside the end
+    return Life(prompt, config, seed, limit, fewest, constrained, state)
 
 
 def observe(batch, lives):
-    """One step; each live sequence's logits, state before, and draw go into its trace."""
-    rows = {slot: batch._row(slot) for slot in lives}
+    """One step; each live sequence's state before, logits, and draw go into its trace."""
     before = {slot: batch.state(slot).tobytes() for slot in lives}
-    drawn = {one.slot: one for one in batch.step()}
-    for slot, life in list(lives.items()):
-        one = drawn.get(slot)
-        bits = batch.model.logits[rows[slot]].tobytes()
-        life.trace.append((before[slot], bits, one and (one.id, one.logprob, one.finish_reason)))
-        if one and one.finish_reason:
-            del lives[slot]
+    for stretch in batch.step():
+        life = lives[stretch.slot]
+        logits = batch._logits[0, stretch.slot].tobytes()
+        life.trace.append((before[stretch.slot], logits, stretch[1:]))
+        if stretch.finish_reason:
+            del lives[stretch.slot]
 
 
-def busy_lives(model, *, slots, ticks, seed):
+def busy_lives(model, *, slots, ticks, seed, width=1):
     """Sequences that join, leave, are cancelled and forked at random; every life, with its bits."""
     rng, seeds = np.random.default_rng(seed), count(seed * 1000)
-    batch = DecodeBatch(Recorder(model), slots, end=0)
+    batch = DecodeBatch(model, slots, end=0, width=width)
     lives, everyone = {}, []
     for _ in range(ticks):
         if lives and batch.free and rng.random() < 0.4:
@@ -187,12 +192,12 @@ def busy_lives(model, *, slots, ticks, seed):
     return everyone
 
 
-def alone(model, life):
+def alone(model, life, width=1):
     """The same life in a batch of its own, for as many steps."""
     line = [life]  # with its ancestors, the oldest first
     while line[0].parent:
         line.insert(0, line[0].parent)
-    batch = DecodeBatch(Recorder(model), 1 if len(line) == 1 else 2, end=0)
+    batch = DecodeBatch(model, 1 if len(line) == 1 else 2, end=0, width=width)
     slot = line[0].admit(batch)
     for copy in line[1:]:
         batch.step(copy.born_after)
@@ -206,13 +211,14 @@ def alone(model, life):
     return again
 
 
-def differing_lives(model, *, slots=8, ticks=30, seed=0):
+def differing_lives(network, *, slots=8, ticks=30, seed=0, width=1):
     """How many sequences of a busy batch differ in any bit from themselves alone, and of how many.
 
     Bits: the state before each step, the logits, and what was drawn.
     """
-    everyone = busy_lives(model, slots=slots, ticks=ticks, seed=seed)
-    differing = sum(alone(model, life).trace != life.trace for life in everyone)
+    model = CompiledModel(network)
+    everyone = busy_lives(model, slots=slots, ticks=ticks, seed=seed, width=width)
+    differing = sum(alone(model, life, width).trace != life.trace for life in everyone)
     return differing, len(everyone)
 
 

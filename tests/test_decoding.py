@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn.cells import CELLS
+from charrnn.compiled import CompiledModel
 from charrnn.config import GenerationConfig
-from charrnn.constraints import MinLength
-from charrnn.decoding import NOISE_STEPS, DecodeBatch, rows_are_exact
-from charrnn.model import CharRNN
+from charrnn.decoding import FIRST_STEPS, MOST_STEPS, DecodeBatch
 from charrnn.sampling import gumbel_noise, top_symbols
 from tests.models import (
-    Recorder,
+    Never,
     busy_lives,
     constant_network,
     differing_lives,
@@ -34,15 +34,40 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def run(batch, steps=10_000):
-    """Everything that is drawn until no sequence is left, by slot."""
+class Drawn(NamedTuple):
+    id: int
+    logprob: float
+    finish_reason: str | None
+
+
+def symbols(stretches):
+    """What is in stretches, symbol by symbol, by slot."""
     drawn = {}
-    for _ in range(steps):
+    for stretch in stretches:
+        last = len(stretch.ids) - 1
+        for n, (id_, logprob) in enumerate(zip(stretch.ids, stretch.logprobs, strict=True)):
+            reason = stretch.finish_reason if n == last else None
+            drawn.setdefault(stretch.slot, []).append(Drawn(id_, logprob, reason))
+    return drawn
+
+
+def run(batch, turns=10_000, steps=1):
+    """Everything that is drawn until no sequence is left, by slot."""
+    stretches = []
+    for _ in range(turns):
         if not batch.live:
-            return drawn
-        for one in batch.step():
-            drawn.setdefault(one.slot, []).append(one)
+            return symbols(stretches)
+        stretches += batch.step(steps)
     raise AssertionError("it goes on for ever")
+
+
+def batch_of(network, slots, end=None, width=1):
+    return DecodeBatch(CompiledModel(network), slots, end=end, width=width)
+
+
+def admit(batch, prompt, config=PLAIN, seed=0, *, state=None, **settings):
+    position = batch.model.read(list(prompt), state)
+    return batch.admit(position, config, rng(seed), **settings)
 
 
 def only(batch):
@@ -65,76 +90,68 @@ def test_a_sequence_alone_equals_itself_in_a_busy_batch_bit_for_bit(cell, layers
     for hidden in HIDDEN:
         for vocab in VOCABULARIES:
             model = network(cell, hidden=hidden, layers=layers, vocab=vocab)
-            differing, lives = differing_lives(model, seed=hidden * vocab)
-            assert lives > 15
-            assert not differing, (hidden, vocab)
+            for width in {1, CompiledModel(model).block_width}:
+                differing, lives = differing_lives(model, seed=hidden * vocab, width=width)
+                assert lives > 15
+                assert not differing, (hidden, vocab, width)
 
 
 def test_the_busy_schedule_has_forks_of_forks_cancellations_ends_and_lengths():
     everyone = [
         life
         for hidden in HIDDEN
-        for life in busy_lives(network(hidden=hidden, vocab=27), slots=8, ticks=30, seed=hidden)
+        for life in busy_lives(
+            CompiledModel(network(hidden=hidden, vocab=27)), slots=8, ticks=30, seed=hidden
+        )
     ]
     assert any(life.parent and life.parent.parent for life in everyone)
-    assert any(life.state is not None and life.fewest for life in everyone)
-    last = [life.trace[-1][2] for life in everyone if life.trace]
-    assert {one and one[2] for one in last} == {None, "end", "length"}
+    assert any(life.state is not None and life.fewest and life.constrained for life in everyone)
+    last = [life.trace[-1][2][-1] for life in everyone if life.trace]
+    assert set(last) == {None, "end", "length"}
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_busy_schedule_finds_a_product_whose_rows_depend_on_each_other(cell, monkeypatch):
+@pytest.mark.parametrize("width", [1, 8])
+def test_the_busy_schedule_finds_a_product_whose_rows_depend_on_each_other(
+    cell, width, monkeypatch
+):
     sabotage(monkeypatch)
-    assert differing_lives(network(cell, hidden=128, vocab=27))[0]
+    assert differing_lives(network(cell, hidden=128, vocab=27), width=width)[0]
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("hidden", [7, 130])
 def test_every_slot_of_every_batch_size_has_the_same_bits(cell, hidden):
-    model = network(cell, hidden=hidden, layers=2, vocab=27)
+    model = CompiledModel(network(cell, hidden=hidden, layers=2, vocab=27))
     prompt, others = [3, 1, 4, 1, 5], rng(1).integers(0, 27, (17, 5))
-    expected = None
-    for size in range(1, 18):
-        for slot in range(size):
-            batch = DecodeBatch(Recorder(model), 17)
-            slots = [
-                batch.admit(np.array(prompt) if k == slot else others[k], PLAIN, rng(k), limit=9)
-                for k in range(size)
-            ]
-            batch.step(5)
-            state, logits = batch.state(slots[slot]), batch.model.logits[slot]
-            if expected is None:
-                expected = state, logits
-            assert np.array_equal(state, expected[0])
-            assert np.array_equal(logits, expected[1])
-
-
-def test_rows_are_exact_here():
-    for cell in CELLS:
-        assert rows_are_exact(network(cell, hidden=128, layers=2, vocab=27))
+    for width in {1, model.block_width}:
+        expected = None
+        for size in range(1, 18):
+            for slot in range(size):
+                batch = DecodeBatch(model, 17, width=width)
+                slots = [
+                    admit(batch, prompt if k == slot else others[k], seed=99, limit=9)
+                    for k in range(size)
+                ]
+                batch.step(5)
+                bits = batch.state(slots[slot]), batch._logits[:5, slots[slot]].copy()
+                expected = expected or bits
+                assert all(np.array_equal(*pair) for pair in zip(bits, expected, strict=True))
 
 
 def sabotage(monkeypatch):
-    for module in ("model", "cells.rnn", "cells.lstm", "cells.gru"):
-        monkeypatch.setattr(f"charrnn.{module}.matmul_rows", lambda x, weights: x @ weights)
+    """Every product depends a little on how many rows it has, and a row on its place."""
 
+    def multiplication(self, h, matrix, output):
+        def multiply():
+            rows = np.atleast_2d(h)
+            product = rows @ matrix
+            product[1::2] += np.float32(1e-6) * len(rows)
+            output[...] = product.reshape(output.shape)
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_rows_that_depend_on_the_batch_are_noticed(cell, monkeypatch):
-    sabotage(monkeypatch)
-    assert not rows_are_exact(network(cell, hidden=128, vocab=27))
+        return multiply
 
-
-def test_one_slot_that_differs_in_one_state_is_noticed():
-    class Off(CharRNN):
-        def step(self, ids, state):
-            logits, state = super().step(ids, state)
-            if len(ids) == 13:
-                state[-1, -1, 12, -1] = np.nextafter(state[-1, -1, 12, -1], np.float32(9))
-            return logits, state
-
-    model = network("lstm", hidden=16, layers=2)
-    assert not rows_are_exact(Off(model.config, model.params))
+    monkeypatch.setattr("charrnn.compiled.Lanes._multiplication", multiplication)
 
 
 # In other processes, on other kernels of the BLAS library
@@ -150,7 +167,7 @@ NEEDED = {
 CHILD = """
 import hashlib, json
 import numpy as np
-from charrnn.decoding import rows_are_exact
+from charrnn.compiled import CompiledModel, rows_are_exact
 from charrnn.threads import blas_kernel
 from tests.models import differing_lives, network, titled
 
@@ -158,19 +175,15 @@ digest, differing = hashlib.sha256(), 0
 for cell in ("rnn", "lstm", "gru"):
     for hidden, layers, vocab in ((1, 2, 2), (7, 3, 27), (128, 1, 300), (130, 2, 65)):
         model = network(cell, hidden=hidden, layers=layers, vocab=vocab)
-        differing += differing_lives(model, ticks=8, seed=hidden)[0]
-exact = rows_are_exact(network(hidden=128, vocab=27), steps=2)
-model = network("lstm", hidden=512, layers=2, vocab=65)  # large enough for threads to share a row
-state = rows = model.init_state(5)
-for _ in range(2):
-    logits, state = model.step(np.arange(5), state)
-    alone = [model.step(np.arange(k, k + 1), rows[:, :, k : k + 1]) for k in range(5)]
-    rows = np.concatenate([row for _, row in alone], axis=2)
-    exact &= np.array_equal(np.concatenate([row for row, _ in alone]), logits)
-    exact &= np.array_equal(rows, state)
-    digest.update(logits.tobytes() + state.tobytes())
+        for width in {1, CompiledModel(model).block_width}:
+            differing += differing_lives(model, ticks=8, seed=hidden, width=width)[0]
+exact = rows_are_exact(CompiledModel(network(hidden=128, vocab=27)), steps=2)
+# Large enough for several threads to share a row, and for a matrix to be multiplied in pieces.
+large = CompiledModel(network("lstm", hidden=512, layers=2, vocab=65))
+exact &= rows_are_exact(large, steps=2)
+digest.update(large.read([1, 2, 3]).state.tobytes())
 for hidden, layers in ((7, 1), (130, 2)):
-    made = titled(hidden=hidden, layers=layers).generate("R", count=3, random_seed=3)
+    made = titled(hidden=hidden, layers=layers).generate("R", count=9, random_seed=3)
     digest.update(repr(list(made)).encode())
 print(json.dumps([blas_kernel(), differing, exact, digest.hexdigest()]))
 """
@@ -226,39 +239,21 @@ def test_bits_do_not_depend_on_the_batch_without_numpys_wide_vectors():
 # Prompts, states, forks
 
 
-@pytest.mark.parametrize(("cell", "layers"), every_cell((1, 2)))
-def test_the_state_after_a_prefix_does_not_depend_on_how_it_was_split(cell, layers):
-    model, prefix = network(cell, hidden=7, layers=layers, vocab=9), [1, 2, 3, 4, 5, 6, 7]
-    whole = DecodeBatch(model, 1)
-    slot = whole.admit(np.array(prefix), PLAIN, rng(), limit=99)
-    whole.step(len(prefix))
-    for cut in range(1, len(prefix)):
-        first = DecodeBatch(model, 1)
-        early = first.admit(np.array(prefix[:cut]), PLAIN, rng(), limit=99)
-        first.step(cut)
-        late = DecodeBatch(model, 1)
-        again = late.admit(np.array(prefix[cut:]), PLAIN, rng(), limit=99, state=first.state(early))
-        drawn = late.step(len(prefix) - cut)
-        assert np.array_equal(late.state(again), whole.state(slot))
-        assert len(drawn) == 1  # nothing is drawn before the prompt's last symbol is read
-
-
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_drawn_prefix_leaves_the_state_of_the_same_prefix_as_a_prompt(cell):
-    model = network(cell, hidden=7, layers=2, vocab=9)
-    drawing = DecodeBatch(model, 1)
-    slot = drawing.admit(np.array([1]), PLAIN, rng(5), limit=99)
-    ids = [one.id for one in drawing.step(12)]
-    reading = DecodeBatch(model, 1)
-    again = reading.admit(np.array([1, *ids[:-1]]), PLAIN, rng(9), limit=99)
-    reading.step(12)
-    assert np.array_equal(drawing.state(slot), reading.state(again))
+    model = CompiledModel(network(cell, hidden=7, layers=2, vocab=9))
+    batch = DecodeBatch(model, 1)
+    slot = admit(batch, [1], seed=5, limit=99)
+    ids = [one.id for one in symbols(batch.step(12))[slot]]
+    read = model.read([1, *ids])
+    assert np.array_equal(batch.state(slot), read.state)
+    assert batch.position(slot).id == read.id == ids[-1]
 
 
 def test_a_given_state_is_copied_in_and_a_state_copied_out():
-    model = network("gru", vocab=4)
-    batch, given_state = DecodeBatch(model, 2), np.full((1, 1, 8), 0.5, np.float32)
-    slot = batch.admit(np.array([1]), PLAIN, rng(), limit=9, state=given_state)
+    batch = batch_of(network("gru", vocab=4), 2)
+    given_state = np.full((1, 1, 8), 0.5, np.float32)
+    slot = admit(batch, [1], limit=9, state=given_state)
     given_state[...] = np.nan
     assert (batch.state(slot) == 0.5).all()
     batch.state(slot)[...] = np.nan
@@ -266,25 +261,27 @@ def test_a_given_state_is_copied_in_and_a_state_copied_out():
     assert np.isfinite(batch.state(slot)).all()
 
 
-def test_a_slot_that_was_used_begins_with_a_fresh_state():
-    model = network("lstm", vocab=4)
-    batch = DecodeBatch(model, 1)
-    first = batch.admit(np.array([1, 2]), PLAIN, rng(3), limit=5)
-    run(batch)
-    again = batch.admit(np.array([1, 2]), PLAIN, rng(3), limit=5)
+@pytest.mark.parametrize("width", [1, 8])
+def test_a_slot_that_was_used_begins_with_a_fresh_state(width):
+    batch = batch_of(network("lstm", vocab=4), 1, width=width)
+    first = admit(batch, [1, 2], seed=3, limit=5)
+    before, drawn = batch.state(first), run(batch)
+    again = admit(batch, [1, 2], seed=3, limit=5)
     assert again == first
-    assert not batch.state(again).any()
+    assert np.array_equal(batch.state(again), before)
+    assert run(batch) == drawn
 
 
-@pytest.mark.parametrize("read", [1, 3, 6, 40])
-def test_forks_with_equal_random_numbers_go_on_alike_and_leave_their_origin_alone(read):
-    """Forked while the prompt is read, and after; 40 is in a second block of noise."""
-    model = network("gru", hidden=7, vocab=9)
+@pytest.mark.parametrize("made", [0, 3, 20, 64, 90])
+@pytest.mark.parametrize("width", [1, 8])
+def test_forks_with_equal_random_numbers_go_on_alike_and_leave_their_origin_alone(made, width):
+    """Forked within, between and behind the first blocks of noise."""
 
     def admitted():
-        batch = DecodeBatch(model, 4)
-        slot = batch.admit(np.array([1, 2, 3, 4]), PLAIN, rng(0), limit=60)
-        batch.step(read)
+        batch = batch_of(network("gru", hidden=7, vocab=9), 4, width=width)
+        slot = admit(batch, [1, 2, 3, 4], limit=120)
+        for _ in range(made):
+            batch.step()
         return batch, slot
 
     alone_batch, alone_slot = admitted()
@@ -294,20 +291,25 @@ def test_forks_with_equal_random_numbers_go_on_alike_and_leave_their_origin_alon
     other = batch.fork(slot, rng(8))
     assert np.array_equal(batch.state(twins[0]), batch.state(slot))
     drawn = run(batch)
-    assert [one[1:] for one in drawn[slot]] == [one[1:] for one in alone]
-    assert [one[1:] for one in drawn[twins[0]]] == [one[1:] for one in drawn[twins[1]]]
+    assert drawn[slot] == alone
+    assert drawn[twins[0]] == drawn[twins[1]]
     assert [one.id for one in drawn[twins[0]]] != [one.id for one in drawn[other]]
     assert {len(drawn[k]) for k in (*twins, other)} == {len(alone)}
 
 
-def test_a_fork_goes_on_with_its_constraint_where_it_was():
-    model = network(vocab=4, end=0, end_logit=50)
-    batch = DecodeBatch(model, 2, end=0)
-    slot = batch.admit(np.array([1]), PLAIN, rng(), limit=50, constraint=MinLength(10, 0, 4))
+def test_a_fork_goes_on_with_its_minimum_length_and_its_constraint_where_they_were():
+    batch = batch_of(constant_network([90.0, 40, 0, 0]), 4, end=0)
+    slots = [
+        admit(batch, [1], limit=50, fewest=10),
+        admit(batch, [1], limit=50, fewest=20, constraint=Never(1, 4, 10)),
+    ]
     batch.step(4)
-    fork = batch.fork(slot, rng(1))
+    forks = [batch.fork(slot, rng(1)) for slot in slots]
     drawn = run(batch)
-    assert len(drawn[slot]) == len(drawn[fork]) == 11 - 4
+    for slot in (slots[0], forks[0]):
+        assert len(drawn[slot]) == 11 - 4
+    for slot in (slots[1], forks[1]):
+        assert [one.id == 1 for one in drawn[slot]] == [False] * 6 + [True] * 10 + [False]
     assert {one[-1].finish_reason for one in drawn.values()} == {"end"}
 
 
@@ -315,33 +317,29 @@ def test_a_fork_goes_on_with_its_constraint_where_it_was():
 
 
 def test_a_cancelled_slot_is_free_at_once():
-    batch = DecodeBatch(network(), 2)
-    first = batch.admit(np.array([1]), PLAIN, rng(), limit=9)
-    second = batch.admit(np.array([1]), PLAIN, rng(), limit=9)
+    batch = batch_of(network(), 2)
+    first, second = (admit(batch, [1], limit=9) for _ in range(2))
     assert (batch.live, batch.free) == (2, 0)
     batch.cancel(first)
     assert (batch.live, batch.free) == (1, 1)
-    assert batch.admit(np.array([2]), PLAIN, rng(), limit=9) == first
+    assert admit(batch, [2], limit=9) == first
     batch.cancel(second)
     assert {one.slot for one in batch.step()} == {first}
 
 
 def test_a_slot_that_is_not_in_use_is_an_error():
-    batch = DecodeBatch(network(), 2)
-    slot = batch.admit(np.array([1]), PLAIN, rng(), limit=1)
+    batch = batch_of(network(), 2)
+    slot = admit(batch, [1], limit=1)
     batch.step()
-    for use in (batch.state, batch.cancel, lambda s: batch.fork(s, rng())):
+    for use in (batch.state, batch.cancel, batch.position, lambda s: batch.fork(s, rng())):
         with pytest.raises(KeyError, match="not in use"):
             use(slot)
 
 
 def test_a_full_batch_admits_nobody_and_is_none_the_worse():
-    batch = DecodeBatch(network(), 1)
-    slot = batch.admit(np.array([1]), PLAIN, rng(), limit=3)
-    for intrude in (
-        lambda: batch.admit(np.array([2]), PLAIN, rng(), limit=3),
-        lambda: batch.fork(slot, rng()),
-    ):
+    batch = batch_of(network(), 1)
+    slot = admit(batch, [1], limit=3)
+    for intrude in (lambda: admit(batch, [2], limit=3), lambda: batch.fork(slot, rng())):
         with pytest.raises(IndexError):
             intrude()
     assert (batch.live, batch.free) == (1, 0)
@@ -349,61 +347,72 @@ def test_a_full_batch_admits_nobody_and_is_none_the_worse():
 
 
 def test_an_empty_batch_steps_to_nothing():
-    assert DecodeBatch(network(), 3).step(5) == []
+    assert batch_of(network(), 3).step(5) == []
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 7), min_size=1, max_size=8), st.integers(0, 100))
-def test_n_steps_at_once_equal_n_steps(groups, seed):
-    model = network("gru", hidden=7, vocab=5)
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    st.integers(0, 100),
+    st.sampled_from([1, 8]),
+)
+def test_n_steps_at_once_equal_n_steps(groups, seed, width):
+    model = CompiledModel(network("gru", hidden=7, vocab=5))
 
-    def filled():
-        batch = DecodeBatch(model, 4, end=0)
+    def drawn(turns):
+        batch = DecodeBatch(model, 4, end=0, width=width)
         for k in range(4):
-            prompt = np.arange(1, 2 + k % 3)
-            batch.admit(prompt, PLAIN, rng([seed, k]), limit=4 + 3 * k)
-        return batch
+            config = GenerationConfig(top_k=3) if k == 2 else PLAIN
+            admit(batch, range(1, 2 + k % 3), config, [seed, k], limit=4 + 30 * k, fewest=k)
+        return symbols([stretch for n in turns for stretch in batch.step(n)])
 
-    at_once, one_by_one = filled(), filled()
-    assert at_once.step(sum(groups)) == [d for _ in range(sum(groups)) for d in one_by_one.step()]
-    in_groups = filled()
-    drawn = [one for n in groups for one in in_groups.step(n)]
-    again = filled()
-    assert drawn == again.step(sum(groups))
+    one_by_one = drawn([1] * sum(groups))
+    assert drawn(groups) == one_by_one
+    at_once = drawn([sum(groups)])  # up to `most_steps`
+    assert at_once == {slot: ids[:MOST_STEPS] for slot, ids in one_by_one.items()}
 
 
-@pytest.mark.parametrize("limit", [1, 2, 31, 32, 33])
-def test_a_limit_ends_a_sequence_as_length(limit):
-    batch = DecodeBatch(network(), 1)
-    batch.admit(np.array([1, 2, 3]), PLAIN, rng(), limit=limit)
-    drawn = only(batch)
+def test_stretches_come_in_the_order_of_slots():
+    batch = batch_of(network(vocab=27), 6, end=0)
+    for k in range(6):
+        admit(batch, [1], seed=k, limit=3 + 5 * (k % 3))
+    assert [stretch.slot for stretch in batch.step(9)] == list(range(6))
+    assert batch.free == 6 - batch.live
+
+
+@pytest.mark.parametrize("limit", [1, 2, FIRST_STEPS, FIRST_STEPS + 1, MOST_STEPS + 1, 300])
+@pytest.mark.parametrize("steps", [1, MOST_STEPS])
+def test_a_limit_ends_a_sequence_as_length(limit, steps):
+    batch = batch_of(network(), 1)
+    slot = admit(batch, [1, 2, 3], limit=limit)
+    drawn = run(batch, steps=steps)[slot]
     assert [one.finish_reason for one in drawn] == [None] * (limit - 1) + ["length"]
     assert batch.free == 1
 
 
 def test_the_end_symbol_ends_a_sequence_as_end_even_at_its_limit():
-    batch = DecodeBatch(constant_network([60.0, 0, 0]), 1, end=0)
-    batch.admit(np.array([1]), PLAIN, rng(), limit=1)
-    assert only(batch)[0].finish_reason == "end"
+    batch = batch_of(constant_network([60.0, 0, 0]), 1, end=0)
+    admit(batch, [1], limit=1)
+    assert run(batch)[0][0].finish_reason == "end"
 
 
 def test_without_an_end_symbol_nothing_but_the_limit_ends_a_sequence():
-    batch = DecodeBatch(constant_network([60.0, 0, 0]), 1)
-    batch.admit(np.array([1]), PLAIN, rng(), limit=50)
-    assert [one.id for one in only(batch)] == [0] * 50
+    batch = batch_of(constant_network([60.0, 0, 0]), 1)
+    admit(batch, [1], limit=50, fewest=20)
+    assert [one.id for one in run(batch)[0]] == [0] * 50
 
 
 @pytest.mark.parametrize("temperature", [0, 1e-300, 1, 10])
 @pytest.mark.parametrize("limits", [{}, {"top_k": 1}, {"top_p": 1e-9}])
-def test_a_minimum_length_never_loops_where_the_end_is_all_but_certain(temperature, limits):
+@pytest.mark.parametrize("fewest", [5, FIRST_STEPS, 100])
+def test_a_minimum_length_never_loops_where_the_end_is_all_but_certain(temperature, limits, fewest):
     config = GenerationConfig(temperature=temperature, **limits)
     for logit in (40, 1e30, 3e38):  # the end's probability is 1 in float32
-        batch = DecodeBatch(constant_network([logit, 0, -1, -2]), 1, end=0)
-        constraint = MinLength(5, 0, 4)
-        batch.admit(np.array([1]), config, rng(), limit=50, constraint=constraint)
-        drawn = only(batch)
-        assert [one.finish_reason for one in drawn] == [None] * 5 + ["end"]
-        assert all(one.id for one in drawn[:5])
+        batch = batch_of(constant_network([logit, 0, -1, -2]), 1, end=0)
+        admit(batch, [1], config, limit=150, fewest=fewest)
+        drawn = run(batch, steps=7)[0]
+        assert [one.finish_reason for one in drawn] == [None] * fewest + ["end"]
+        assert all(one.id for one in drawn[:fewest])
         assert np.isfinite([one.logprob for one in drawn]).all()
 
 
@@ -412,70 +421,71 @@ def test_a_minimum_length_never_loops_where_the_end_is_all_but_certain(temperatu
 
 @pytest.mark.parametrize("temperature", [0, 1e-40, 0.3, 1, 3])
 @pytest.mark.parametrize("limits", [{}, {"top_k": 3}, {"top_p": 0.7}, {"top_k": 4, "top_p": 0.5}])
-@pytest.mark.parametrize("forbidden", [False, True])
+@pytest.mark.parametrize("forbidden", ["nothing", "the end", "a symbol"])
+@pytest.mark.parametrize("slots", [1, 2])
 def test_what_is_drawn_is_the_argmax_that_test_sampling_holds_to_the_softmax(
-    temperature, limits, forbidden
+    temperature, limits, forbidden, slots
 ):
     logits = np.array([1.5, 0.3, -0.7, 1.1, -2.0, 0.9], np.float32)
-    config, steps = GenerationConfig(temperature=temperature, **limits), 3 * NOISE_STEPS + 5
-    batch = DecodeBatch(constant_network(logits), 1)
-    constraint = MinLength(10**6, 0, 6) if forbidden else None
-    batch.admit(np.array([2]), config, rng(11), limit=steps, constraint=constraint)
+    config, steps = GenerationConfig(temperature=temperature, **limits), 3 * MOST_STEPS + 5
+    batch = batch_of(constant_network(logits), slots, end=0 if forbidden == "the end" else None)
+    for k in range(slots):
+        constraint = Never(3, 6) if forbidden == "a symbol" else None
+        fewest = steps if forbidden == "the end" else 0
+        admit(batch, [2], config, 11 + k, limit=steps, fewest=fewest, constraint=constraint)
     left = logits.copy()
-    if forbidden:
-        left[0] = -np.inf
-    allowed = top_symbols(left, temperature, limits.get("top_k"), limits.get("top_p"))
-    noise = gumbel_noise(rng(11), steps, 6)
-    scores = np.where(allowed, left + np.float32(temperature) * noise, -np.inf)
-    assert [one.id for one in only(batch)] == scores.argmax(axis=1).tolist()
+    left[{"nothing": [], "the end": [0], "a symbol": [3]}[forbidden]] = -np.inf
+    allowed = top_symbols(left[None], [config])[0]
+    for slot, drawn in run(batch).items():
+        noise = gumbel_noise(rng(11 + slot), steps, 6)
+        scores = np.where(allowed, left + np.float32(temperature) * noise, -np.inf)
+        assert [one.id for one in drawn] == scores.argmax(axis=1).tolist()
 
 
 @pytest.mark.parametrize(
     "limits",
     [{}, {"temperature": 0}, {"temperature": 3.0, "top_k": 3}, {"temperature": 0.3, "top_p": 0.5}],
 )
-@pytest.mark.parametrize("cell", CELLS)
-def test_logprobs_are_those_of_temperature_1_unconstrained(cell, limits):
-    model = network(cell, hidden=64, vocab=27)
-    batch = DecodeBatch(Recorder(model), 3, end=0)
+@pytest.mark.parametrize(("cell", "layers"), every_cell((1, 2)))
+@pytest.mark.parametrize("width", [1, 8])
+def test_logprobs_are_the_plain_networks_at_temperature_1_unconstrained(
+    cell, layers, limits, width
+):
+    plain = network(cell, hidden=64, vocab=27, layers=layers)
+    batch = batch_of(plain, 3, end=0, width=width)
     for k in range(3):
-        constraint = MinLength(20, 0, 27)
-        prompt = np.array([1, 2])
-        batch.admit(prompt, GenerationConfig(**limits), rng(k), limit=25, constraint=constraint)
-    compared = 0
-    while batch.live:
-        rows = {sequence.slot: row for row, sequence in enumerate(batch._live)}
-        for one in batch.step():
-            expected = log_softmax_of(batch.model.logits[rows[one.slot]])[one.id]
-            assert abs(one.logprob - expected) < 1e-5
-            compared += 1
-    assert compared >= 60
+        admit(batch, [1, 2], GenerationConfig(**limits), k, limit=25 + k, fewest=20)
+    for drawn in run(batch, steps=6).values():
+        assert len(drawn) >= 20
+        state = plain.init_state(1)
+        _, state = plain.step(np.array([1]), state)
+        for before, one in zip([2, *(one.id for one in drawn)], drawn, strict=False):
+            logits, state = plain.step(np.array([before]), state)
+            assert abs(one.logprob - log_softmax_of(logits[0])[one.id]) < 2e-5
 
 
-def test_the_noise_of_a_sequence_does_not_grow_with_its_length():
-    batch = DecodeBatch(network(vocab=5), 1)
-    batch.admit(np.array([1]), PLAIN, rng(), limit=10**6)
+def test_what_a_batch_holds_does_not_grow_with_the_length_of_a_text():
+    batch = batch_of(network(vocab=5), 1)
+    admit(batch, [1], limit=10**6)
+
+    def held():
+        arrays = [value for value in vars(batch).values() if isinstance(value, np.ndarray)]
+        return sum(array.nbytes for array in arrays)
+
+    before = held()
     for _ in range(40):
-        batch.step(NOISE_STEPS // 2)
-        assert batch._live[0].noise.shape == (NOISE_STEPS, 5)
+        batch.step(MOST_STEPS)
+        assert held() == before
 
 
-def test_admitting_reads_nothing_of_what_the_caller_still_holds():
-    batch = DecodeBatch(network(vocab=5), 1)
-    prompt = np.array([1, 2, 3])
-    slot = batch.admit(prompt, PLAIN, rng(), limit=9)
-    prompt[:] = 99
-    batch.step(3)
-    assert np.isfinite(batch.state(slot)).all()
-
-
-def test_a_large_vocabulary_draws_its_noise_in_fewer_steps_with_the_same_result():
+@pytest.mark.parametrize("width", [1, 8])
+def test_a_large_vocabulary_draws_its_noise_in_fewer_steps_with_the_same_result(width):
     draws = []
     for numbers in (1 << 14, 1):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("charrnn.decoding.NOISE_NUMBERS", numbers)
-            batch = DecodeBatch(network(vocab=27), 1)
-        batch.admit(np.array([1]), PLAIN, rng(3), limit=70)
-        draws.append(only(batch))
-    assert batch._noise_steps == 1
+            batch = batch_of(network(vocab=27), 1, width=width)
+        admit(batch, [1], seed=3, limit=170)
+        draws.append(run(batch, steps=9))
+    assert batch.most_steps == 1
     assert draws[0] == draws[1]

@@ -18,11 +18,13 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import charrnn
 from charrnn import threads
+from charrnn.compiled import Lanes
 from charrnn.config import LONGEST_TEXT, GenerationConfig
 from charrnn.errors import ConfigError, UnknownCharacterError
-from charrnn.generator import SLOTS, TEXT_LENGTH
+from charrnn.generator import TEXT_LENGTH
 from charrnn.vocabulary import Vocabulary
 from charrnn.weights import to_bytes
+from charrnn.writing import SLOTS, Writer
 from tests.models import (
     KEPT_NAMES,
     TITLE_NAMES,
@@ -84,7 +86,7 @@ def test_a_sample_does_not_change_with_the_number_of_slots(monkeypatch):
     g = titled()
     expected = g.generate(count=50, random_seed=1)
     for slots in (1, 7, 50, 1000):
-        monkeypatch.setattr("charrnn.generator.SLOTS", slots)
+        monkeypatch.setattr("charrnn.writing.SLOTS", slots)
         assert g.generate(count=50, random_seed=1) == expected
 
 
@@ -222,8 +224,13 @@ def test_errors_of_a_stream_are_raised_at_the_call():
 
 def test_a_stream_draws_no_further_than_it_is_read(monkeypatch):
     g, steps = running(), []
-    whole = g.model.step
-    monkeypatch.setattr(g.model, "step", lambda *a: steps.append(1) or whole(*a))
+    whole = Lanes._multiplication
+
+    def multiplication(self, *arrays):
+        multiply = whole(self, *arrays)
+        return lambda: steps.append(1) or multiply()
+
+    monkeypatch.setattr(Lanes, "_multiplication", multiplication)
     pieces = g.stream(max_length=LONGEST_TEXT, random_seed=0)
     assert not steps
     for read in (1, 2, 3):
@@ -288,12 +295,16 @@ def foretold(monkeypatch, g, text, *, after=0):
     """Make the model sure of this text, symbol by symbol, after so many steps."""
     symbols = iter([0] * after + g.vocabulary.encode(text).tolist())
 
-    def step(ids, state):
-        logits = np.full((len(ids), len(g.vocabulary)), -50, np.float32)
-        logits[:, next(symbols)] = 50
-        return logits, state
+    def multiplication(self, h, matrix, output):
+        logits = output[..., self.model.table.shape[1] :]
 
-    monkeypatch.setattr(g.model, "step", step)
+        def multiply():
+            logits[...] = -500
+            logits[..., next(symbols)] = 500
+
+        return multiply
+
+    monkeypatch.setattr(Lanes, "_multiplication", multiplication)
 
 
 @pytest.mark.parametrize(
@@ -666,17 +677,22 @@ def test_a_stream_that_is_closed_early_leaves_nothing_behind(kind, read, two_thr
 @pytest.mark.parametrize("where", ["generate", "stream", "score"])
 def test_an_exception_in_the_middle_leaves_nothing_behind(where, two_threads, monkeypatch):
     g, calls = titled(), []
-    whole = g.model.step
+    whole = Lanes._multiplication
 
-    def step(ids, state):
-        calls.append(1)
-        if len(calls) == 3:
-            assert set(blas_counts()) <= {1}
-            raise MemoryError
-        return whole(ids, state)
+    def multiplication(self, *arrays):
+        multiply = whole(self, *arrays)
 
-    expected = g.generate(count=4, random_seed=0)
-    monkeypatch.setattr(g.model, "step", step)
+        def counted():
+            calls.append(1)
+            if len(calls) == 3:
+                assert set(blas_counts()) <= {1}
+                raise MemoryError
+            multiply()
+
+        return counted
+
+    expected = titled().generate(count=4, random_seed=0)
+    monkeypatch.setattr(Lanes, "_multiplication", multiplication)
     use = {
         "generate": lambda: g.generate(count=4, random_seed=0),
         "stream": lambda: list(g.stream(count=4, random_seed=0)),
@@ -695,3 +711,13 @@ def test_a_large_vocabulary_generates_and_scores():
     g = generator(frozen("text", vocabulary))
     sample = g.generate(max_length=9, random_seed=0)[0]
     assert sample.logprob == pytest.approx(g.score(sample.text).logprob, abs=1e-9)
+
+
+def test_a_samples_random_numbers_are_a_jump_of_the_requests_stream():
+    """So the streams of two samples never overlap: numpy's own way to make them."""
+    g = running()
+    for index in (0, 1, 7, 10**6):
+        writer = Writer(g.compiled, g.vocabulary, None)
+        mine = writer._rng(np.random.PCG64(123).state, index)
+        numpys = np.random.Generator(np.random.PCG64(123).jumped(index))
+        assert mine.bit_generator.state == numpys.bit_generator.state

@@ -12,11 +12,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from charrnn.sampling import gumbel_noise, top_symbols
+from charrnn.config import GenerationConfig
+from charrnn.sampling import gumbel_noise, scaled_noise
+from charrnn.sampling import top_symbols as top_symbols_of_rows
 
 DRAWS = 200_000
 LOGITS = np.array([2.0, 1.2, 1.2, 0.1, -0.5, -1.3, -3.0, -4.0], np.float32)
 LIMITS = [(None, None), (3, None), (1, None), (None, 0.6), (None, 0.95), (5, 0.8)]
+
+
+def top_symbols(logits, temperature, top_k, top_p):
+    config = GenerationConfig.model_construct(temperature=temperature, top_k=top_k, top_p=top_p)
+    return top_symbols_of_rows(logits[None], [config])[0]
 
 
 def scores(logits, temperature, noise):
@@ -124,7 +131,7 @@ def test_noise_is_minus_the_logarithm_of_standard_exponentials():
     exponentials = np.random.default_rng(3).standard_exponential((50, 7))
     noise = gumbel_noise(np.random.default_rng(3), 50, 7)
     assert noise.dtype == np.float32
-    assert np.array_equal(noise, (-np.log(exponentials)).astype(np.float32))
+    assert np.abs(noise - -np.log(exponentials)).max() < 2e-6
 
 
 class Given:
@@ -181,6 +188,30 @@ def test_rows_of_noise_do_not_depend_on_how_they_are_split_into_calls(cuts):
     whole = gumbel_noise(np.random.default_rng(2), 32, 13)
     rng = np.random.default_rng(2)
     assert np.array_equal(np.concatenate([gumbel_noise(rng, n, 13) for n in cuts]), whole)
+
+
+def test_each_sequence_has_the_noise_of_its_own_numbers_temperature_and_bias():
+    bias = np.array([1, -2, 0.5], np.float32)
+    rngs = [np.random.default_rng(k) for k in range(3)]
+    noise = scaled_noise(rngs, [1, 0, 2.5], 6, bias)
+    for k, temperature in enumerate((1, 0, 2.5)):
+        alone = np.float32(temperature) * gumbel_noise(np.random.default_rng(k), 6, 3) + bias
+        assert np.array_equal(noise[k], alone)
+
+
+def test_rows_have_their_own_limits_whatever_the_others_have():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (40, 9)).astype(np.float32)
+    logits[rng.random((40, 9)) < 0.2] = -np.inf
+    logits[:, 4] = 0
+    limits = [LIMITS[k] for k in rng.integers(0, len(LIMITS), 40)]
+    configs = [
+        GenerationConfig(temperature=float(t), top_k=k, top_p=p)
+        for t, (k, p) in zip(rng.choice([0, 0.5, 1, 4], 40), limits, strict=True)
+    ]
+    together = top_symbols_of_rows(logits, configs)
+    for row, config, allowed in zip(logits, configs, together, strict=True):
+        assert np.array_equal(top_symbols_of_rows(row[None], [config])[0], allowed)
 
 
 # The edges

@@ -8,7 +8,8 @@ and row j of a step continues row j of the step before: sequences are sorted by 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -104,6 +105,72 @@ class Cell(ABC):
         Returns:
             da_x (N, G*H), and the gradient by the initial state (S, B, H).
         """
+
+    # The compiled form, for generation: see `charrnn.compiled`.
+
+    stored_scale: ClassVar[float] = 1.0
+    """The output times this power of two is what the compiled form stores, and multiplies by W."""
+    buffer_parts: ClassVar[int]
+    """Parts of H numbers that the compiled form keeps for each sequence."""
+    stored_parts: ClassVar[tuple[int, ...]]
+    """Which of these hold the parts of the state."""
+
+    @abstractmethod
+    def fold(self, params: Mapping[str, Array]) -> dict[str, Array]:
+        """A layer's parameters with all constants of the compiled form folded in.
+
+        Scales are powers of two, so nothing is rounded. Columns stand in the order of the compiled
+        form; the rows of W expect the stored output.
+        """
+
+    @abstractmethod
+    def bind(
+        self, folded: Mapping[str, Array], parts: Array, product: Array
+    ) -> Callable[[Array], None]:
+        """A step over fixed arrays: equals `forward`, but for rounding.
+
+        Args:
+            folded: from `fold`.
+            parts: (buffer_parts, ..., H); its `stored_parts` are the state, updated by each step.
+            product: (G, ..., H), the recurrent product of the state, with the folded W.
+
+        Returns:
+            The step. It takes the input's share, (G, ..., H).
+        """
+
+
+def weighted_sum(weights: tuple[float, float], pair: Array, out: Array) -> Callable[[], Any]:
+    """A function that leaves weights[0] pair[0] + weights[1] pair[1] in `out`, bound to them.
+
+    With weights 1 and 1/2 nothing but the sum is rounded, so both ways give the same bits; without
+    lanes a product is one call where the plain way takes two.
+
+    Args:
+        weights: (1/2, 1/2) or (1, 1/2).
+        pair: (2, ..., H).
+        out: (..., H).
+    """
+    if pair.ndim == 2:
+        return partial(np.array(weights, pair.dtype).dot, pair, out)
+    half = np.array(0.5, pair.dtype)
+    x, y = pair
+
+    def both_halved() -> None:
+        np.add(x, y, out)
+        np.multiply(out, half, out)
+
+    def second_halved() -> None:
+        np.multiply(y, half, y)
+        np.add(x, y, out)
+
+    return both_halved if weights[0] == 0.5 else second_halved
+
+
+def scaled_columns(array: Array, scales: tuple[float, ...], order: tuple[int, ...]) -> Array:
+    """Column block k of the result is block order[k] of `array`, times scales[k]."""
+    parts = np.split(array, len(scales), axis=-1)
+    scaled = [parts[k] * array.dtype.type(scale) for k, scale in zip(order, scales, strict=True)]
+    return np.concatenate(scaled, axis=-1)
 
 
 def previous_rows(h: Array, sizes: Array, initial: Array, out: Array) -> None:

@@ -9,11 +9,11 @@ reset gate outside the product, with a bias b_h of its own inside the gate, as i
 (cudnnRNNMode_t, CUDNN_GRU) and PyTorch's nn.GRU. Cho et al. reset h_prev before the product.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from charrnn.cells.base import Cache, Cell, previous_rows
+from charrnn.cells.base import Cache, Cell, previous_rows, scaled_columns, weighted_sum
 from charrnn.ops import Array, Workspace, blocks, matmul_rows, sigmoid, sigmoid_inplace
 
 
@@ -123,3 +123,43 @@ class GRU(Cell):
         np.matmul(h_prev.T, dproduct, grads["W"])
         np.sum(dproduct[:, 2 * H :], axis=0, out=grads["b_h"])
         return gates, dstate
+
+    buffer_parts = 6  # r, z, n, h_prev - n, q, h
+    stored_parts = (5,)
+
+    def fold(self, params: Mapping[str, Array]) -> dict[str, Array]:
+        """sigmoid(x) = (1 + tanh(x / 2)) / 2: the halves inside the tanh, and the outer half of r,
+        move into the weights; that of z is left to the step. With t = tanh of r's half and
+        q = (W_n h_prev + b_h) / 2, the candidate's a_n + r * 2 q is (a_n + q) + t * q.
+        """
+        order, half, H = (0, 1, 2), params["W"].dtype.type(0.5), len(params["W"])
+        folded = {
+            "U": scaled_columns(params["U"], (0.5, 0.5, 1.0), order),
+            "W": params["W"] * half,
+            "b": scaled_columns(params["b"], (0.5, 0.5, 1.0), order),
+            "b_h": params["b_h"] * half,
+        }
+        folded["b"][2 * H :] += folded["b_h"]
+        return folded
+
+    def bind(
+        self, folded: Mapping[str, Array], parts: Array, product: Array
+    ) -> Callable[[Array], None]:
+        add, multiply, subtract, tanh = np.add, np.multiply, np.subtract, np.tanh
+        one, b_h, product_n = np.ones((), parts.dtype), folded["b_h"], product[2]
+        rzn, rz, (r, z, n, change, q, h) = parts[:3], parts[:2], parts
+        sum_into_h = weighted_sum((1.0, 0.5), parts[2:4], h)
+
+        def step(a_x: Array) -> None:
+            add(product, a_x, rzn)
+            tanh(rz, rz)
+            add(product_n, b_h, q)
+            multiply(r, q, q)
+            add(n, q, n)
+            tanh(n, n)
+            subtract(h, n, change)
+            add(z, one, z)  # 1 + tanh(x / 2): twice the sigmoid
+            multiply(z, change, change)
+            sum_into_h()  # n + z (h_prev - n)
+
+        return step

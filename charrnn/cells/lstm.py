@@ -9,11 +9,11 @@ in this form Greff et al. 2017, "LSTM: A Search Space Odyssey", section 2, witho
 The forget gate's bias begins at 1 (Jozefowicz, Zaremba & Sutskever 2015).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from charrnn.cells.base import Cache, Cell, previous_rows
+from charrnn.cells.base import Cache, Cell, previous_rows, scaled_columns, weighted_sum
 from charrnn.ops import Array, Workspace, blocks, matmul_rows, sigmoid, sigmoid_inplace
 
 
@@ -122,3 +122,36 @@ class LSTM(Cell):
         previous_rows(h, sizes, initial[0], h_prev)
         np.matmul(h_prev.T, gates, grads["W"])
         return gates, dstate
+
+    stored_scale = 2.0
+    buffer_parts = 9  # o, i, f, g, c, i * g, f * c, tanh c, h
+    stored_parts = (8, 4)
+
+    def fold(self, params: Mapping[str, Array]) -> dict[str, Array]:
+        """sigmoid(x) = (1 + tanh(x / 2)) / 2: the gates' halves move into the weights, so that one
+        tanh does for all four; what is left of o's halving is in the stored output, 2 h.
+        """
+        halves, order = (0.5, 0.5, 0.5, 1.0), (2, 0, 1, 3)  # o, i, f, g
+        folded = {name: scaled_columns(array, halves, order) for name, array in params.items()}
+        folded["W"] *= folded["W"].dtype.type(1 / self.stored_scale)
+        return folded
+
+    def bind(
+        self, folded: Mapping[str, Array], parts: Array, product: Array
+    ) -> Callable[[Array], None]:
+        add, multiply, tanh = np.add, np.multiply, np.tanh
+        one = np.ones((), parts.dtype)
+        gates, oif, i_f, g_c, products = parts[:4], parts[:3], parts[1:3], parts[3:5], parts[5:7]
+        o, c, tanh_c, h = (parts[k] for k in (0, 4, 7, 8))
+        sum_into_c = weighted_sum((0.5, 0.5), products, c)
+
+        def step(a_x: Array) -> None:
+            add(product, a_x, gates)
+            tanh(gates, gates)
+            add(oif, one, oif)  # 1 + tanh(x / 2): twice the sigmoids
+            multiply(i_f, g_c, products)
+            sum_into_c()
+            tanh(c, tanh_c)
+            multiply(o, tanh_c, h)  # 2 h
+
+        return step

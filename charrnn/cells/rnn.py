@@ -4,7 +4,7 @@ Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", eq. 10.8-10.9; wit
 Karpathy's minimal character RNN. The product U x_t + b arrives as `a_x`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -71,3 +71,20 @@ class RNN(Cell):
         previous_rows(h, sizes, initial, h_prev)
         np.matmul(h_prev.T, da, grads["W"])
         return da, dstate
+
+    buffer_parts = 1
+    stored_parts = (0,)
+
+    def fold(self, params: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(params)
+
+    def bind(
+        self, folded: Mapping[str, Array], parts: Array, product: Array
+    ) -> Callable[[Array], None]:
+        add, tanh = np.add, np.tanh
+
+        def step(a_x: Array) -> None:
+            add(product, a_x, parts)
+            tanh(parts, parts)  # h
+
+        return step

@@ -1,0 +1,314 @@
+"""The network in the form that generation runs: the same equations as `CharRNN.step`, with all that
+can be worked out beforehand worked out.
+
+- The first layer's x U + b is a table of rows, one for each symbol.
+- A layer's output is multiplied once a step: [W | U of the layer above] or, at the top, [W | V],
+  side by side. The left part waits for the layer's next step.
+- Each cell folds its constants into the weights (`Cell.fold`).
+
+Sequences stand in lanes. What a lane holds is a function of its own symbols and of the `width` of
+the products, bit for bit, whatever the other lanes hold: with width 1 each row is multiplied alone,
+with a larger one `width` rows are multiplied together, always as many. A product of another number
+of rows may differ in its last bits, and so may some rows of one product: `block_width` finds out.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from charrnn.model import CharRNN
+from charrnn.parameters import Array
+
+ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
+BLOCK_WIDTHS = (16, 8)  # rows multiplied together, where that is exact: the wider the faster
+CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: stays in the cache
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a sequence stands: its next symbol to read, and the state before it.
+
+    state: (L, S, H). waiting: the recurrent products (G*H,) of that state, a layer each.
+    """
+
+    id: int
+    state: Array
+    waiting: tuple[Array, ...]
+
+
+class CompiledLayer(NamedTuple):
+    """One layer: its folded parameters, and the matrix that its output is multiplied by."""
+
+    folded: dict[str, Array]
+    matrix: Array  # (H, G*H + what follows)
+
+
+class CompiledModel:
+    """The frozen network, ready to generate. Holds no state: threads may share it."""
+
+    def __init__(self, model: CharRNN) -> None:
+        self.config = model.config
+        self.cell = model.cell
+        layers = [
+            model.cell.fold(model.params.layer(f"layers.{n}."))
+            for n in range(self.config.num_layers)
+        ]
+        self.table = layers[0]["U"] + layers[0]["b"]  # (V, G*H)
+        self.out_bias = model.params["out.c"]  # (V,)
+        stored = self.table.dtype.type(1 / model.cell.stored_scale)
+        following = [layer["U"] * stored for layer in layers[1:]]
+        following.append(model.params["out.V"] * stored)
+        self.layers = [
+            CompiledLayer(layer, _side_by_side(layer["W"], above))
+            for layer, above in zip(layers, following, strict=True)
+        ]
+        self.gates = len(model.cell.gates)
+
+    def start(self, id_: int, state: Array | None = None) -> Position:
+        """The position before symbol `id_`, in `state` (L, S, H), or zeros."""
+        config, width = self.config, self.gates * self.config.hidden_size
+        if state is None:
+            shape = (config.num_layers, len(self.cell.parts), config.hidden_size)
+            zero = np.zeros(width, self.table.dtype)
+            return Position(id_, np.zeros(shape, self.table.dtype), (zero,) * config.num_layers)
+        scale = self.table.dtype.type(self.cell.stored_scale)
+        waiting = tuple(
+            (h * scale).dot(layer.matrix)[:width]
+            for h, layer in zip(state[:, 0], self.layers, strict=True)
+        )
+        return Position(id_, np.array(state, self.table.dtype), waiting)
+
+    def read(self, ids: Sequence[int], state: Array | None = None) -> Position:
+        """The position before the last of `ids`, after all those before it."""
+        position = self.start(ids[0], state)
+        if len(ids) == 1:
+            return position
+        lanes = Lanes(self, 1)
+        lanes.put(0, position)
+        for before in ids[:-1]:
+            lanes.bound(1).read(np.array([before]))
+        return lanes.position(0, ids[-1])
+
+    def logits(self, ids: Sequence[int]) -> Iterator[Array]:
+        """The logits (V,) after each of `ids`, read from the zero state."""
+        lanes = Lanes(self, 1)
+        for id_ in ids:
+            yield lanes.bound(1).read(np.array([id_]))[0] + self.out_bias
+
+    @cached_property
+    def rows(self) -> list[Array]:
+        """The rows of the table, (G, H) each."""
+        return [by_gate(row, self.gates) for row in self.table]
+
+    @cached_property
+    def block_width(self) -> int:
+        """How many rows a product may take together so that a row's bits don't depend on its place
+        among them; 1 where none of the widths that are tried has that.
+        """
+        rng = np.random.default_rng(0)
+        row = rng.standard_normal(self.config.hidden_size).astype(self.table.dtype)
+        for width in BLOCK_WIDTHS:
+            rows = np.repeat(row[None], width, axis=0)
+            products = [rows @ layer.matrix for layer in self.layers]
+            if all((product == product[0]).all() for product in products):
+                return width
+        return 1
+
+
+def _side_by_side(left: Array, right: Array) -> Array:
+    """[left | right | zeros up to a multiple of `ALIGNED` columns]."""
+    filling = -(left.shape[1] + right.shape[1]) % ALIGNED
+    return np.concatenate([left, right, np.zeros((len(left), filling), left.dtype)], axis=1)
+
+
+class Bound(NamedTuple):
+    """The operations of a step over some lanes, bound to their arrays.
+
+    `below(ids)` runs the layers under the top one, and returns the top one's input share; `top`
+    runs that one; `multiply` then leaves the logits in place.
+    """
+
+    below: Callable[[Any], Array]
+    top: Callable[[Array], None]
+    multiply: Callable[[], Any]
+    logits: Array  # without the output bias, (B, V); (V,) for one lane alone
+
+    def read(self, ids: Array) -> Array:
+        """Read a symbol in each of the first lanes, (B,) integers. Returns their logits without the
+        output bias, (B, V), valid until the next step.
+        """
+        if self.logits.ndim == 1:
+            self.top(self.below(int(ids[0])))
+            self.multiply()
+            return self.logits[None]
+        self.top(self.below(ids))
+        self.multiply()
+        return self.logits[: len(ids)]
+
+
+class Lanes:
+    """Up to `capacity` sequences of one model, in lanes from 0, stepped together.
+
+    A layer's arrays stand part by part, (P, capacity, H): a slice of parts over the first lanes is
+    a few long runs of memory.
+    """
+
+    def __init__(self, model: CompiledModel, capacity: int, width: int = 1) -> None:
+        capacity = -(-capacity // width) * width
+        cell, dtype, H = model.cell, model.table.dtype, model.config.hidden_size
+        self.model, self.width = model, width
+        self._parts = [np.zeros((cell.buffer_parts, capacity, H), dtype) for _ in model.layers]
+        self._products = [
+            np.zeros((capacity, layer.matrix.shape[1]), dtype) for layer in model.layers
+        ]
+        self._rows = np.zeros((capacity, model.table.shape[1]), dtype)  # of the table
+        self._biased = [np.zeros((capacity, model.table.shape[1]), dtype) for _ in model.layers[1:]]
+        self._bound: dict[int, Bound] = {}
+
+    def put(self, lane: int, position: Position) -> None:
+        """Let a lane hold a position; its symbol is the caller's to keep."""
+        cell, width = self.model.cell, self.model.table.shape[1]
+        for n, (parts, product) in enumerate(zip(self._parts, self._products, strict=True)):
+            for part, state in zip(cell.stored_parts, position.state[n], strict=True):
+                parts[part, lane] = state
+            parts[cell.stored_parts[0], lane] *= cell.stored_scale
+            product[lane, :width] = position.waiting[n]
+
+    def position(self, lane: int, id_: int) -> Position:
+        """A copy of where a lane stands, before reading `id_`."""
+        cell, width = self.model.cell, self.model.table.shape[1]
+        state = np.stack([parts[list(cell.stored_parts), lane] for parts in self._parts])
+        state[:, 0] /= cell.stored_scale
+        waiting = tuple(product[lane, :width].copy() for product in self._products)
+        return Position(id_, state, waiting)
+
+    def move(self, source: int, target: int) -> None:
+        """Copy what a lane holds into another."""
+        width = self.model.table.shape[1]
+        for parts, product in zip(self._parts, self._products, strict=True):
+            for part in self.model.cell.stored_parts:
+                parts[part, target] = parts[part, source]
+            product[target, :width] = product[source, :width]
+
+    def bound(self, count: int) -> Bound:
+        """The step over the first `count` lanes, and a few more where that spares rebinding; with
+        one lane alone, over arrays without a lane axis.
+        """
+        count = self._rounded(count)
+        if count not in self._bound:
+            self._bound[count] = self._bind(count)
+        return self._bound[count]
+
+    def _rounded(self, count: int) -> int:
+        """Up to a multiple of the width, or of an eighth of the next power of two."""
+        unit = max(self.width, (1 << (count - 1).bit_length()) // 8)
+        return min(-(-count // unit) * unit, len(self._rows))
+
+    def _bind(self, count: int) -> Bound:
+        model, cell = self.model, self.model.cell
+        lanes: Any = 0 if count == 1 else slice(count)
+        width, lookup = model.table.shape[1], self._lookup(lanes)
+        above = [*(layer.folded["b"] for layer in model.layers[1:]), model.out_bias]
+        layers = []
+        for layer, parts, product, bias in zip(
+            model.layers, self._parts, self._products, above, strict=True
+        ):
+            output, h = product[lanes], parts[cell.stored_parts[0], lanes]
+            waiting = by_gate(output[..., :width], model.gates)
+            following = output[..., width : width + len(bias)]
+            step = cell.bind(layer.folded, parts[:, lanes], waiting)
+            layers.append((step, self._multiplication(h, layer.matrix, output), following, bias))
+        *lower, (top, multiply, logits, _) = layers
+        below = [
+            (step, product, partial(np.add, following, bias, biased), by_gate(biased, model.gates))
+            for (step, product, following, bias), biased in zip(
+                lower, [array[lanes] for array in self._biased], strict=True
+            )
+        ]
+        return Bound(partial(_below, lookup, below) if below else lookup, top, multiply, logits)
+
+    def _lookup(self, lanes: Any) -> Callable[[Any], Array]:
+        """From ids to rows of the table, gate by gate."""
+        table, G = self.model.table, self.model.gates
+        if lanes == 0:
+            return self.model.rows.__getitem__
+        rows = self._rows[lanes]
+        gates_first = by_gate(rows, G)
+
+        def lookup(ids: Array) -> Array:
+            np.take(table, ids, 0, rows[: len(ids)], "clip")
+            return gates_first
+
+        return lookup
+
+    def _multiplication(self, h: Array, matrix: Array, output: Array) -> Callable[[], Any]:
+        if h.ndim == 1:
+            return partial(h.dot, matrix, output)
+        groups = len(h) // self.width
+        grouped = h.reshape(groups, self.width, -1)
+        outputs = output.reshape(groups, self.width, -1)
+        if self.width > 1 or matrix.nbytes <= 2 * CACHE_BYTES:
+            return partial(np.matmul, grouped, matrix, outputs)
+        columns = max(16, CACHE_BYTES // (matrix.itemsize * len(matrix)) // 16 * 16)
+        pieces = [
+            (matrix[:, start : start + columns], outputs[:, :, start : start + columns])
+            for start in range(0, matrix.shape[1], columns)
+        ]
+
+        def multiply() -> None:
+            for piece, out in pieces:
+                np.matmul(grouped, piece, out)
+
+        return multiply
+
+
+def _below(lookup: Callable[[Any], Array], layers: list[tuple[Any, ...]], ids: Any) -> Array:
+    """The layers under the top one. Returns the top one's input share."""
+    up = lookup(ids)
+    for step, multiply, add, following in layers:
+        step(up)
+        multiply()
+        add()
+        up = following
+    return up
+
+
+def by_gate(x: Array, gates: int) -> Array:
+    """The blocks of x's last axis, first: (B, G*H) -> (G, B, H), and (G*H,) -> (G, H). A view."""
+    if x.ndim == 1:
+        return x.reshape(gates, -1)
+    return x.reshape(len(x), gates, -1).transpose(1, 0, 2)
+
+
+def rows_are_exact(model: CompiledModel, steps: int = 4) -> bool:
+    """Whether this machine's products keep the promise: for both widths, a sequence alone, and in
+    every lane among others, has the same states and logits to the last bit.
+    """
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, model.config.vocab_size, (steps, 1))
+    for width in {1, model.block_width}:
+        expected = _trace(model, ids, width)[0]
+        for size in (2, 5, 8, 13) if model.config.hidden_size <= 512 else (2,):
+            others = rng.integers(0, model.config.vocab_size, (steps, size))
+            for lane in range(size):
+                others[:, lane] = ids[:, 0]
+                if _trace(model, others, width)[lane] != expected:
+                    return False
+    return True
+
+
+def _trace(model: CompiledModel, ids: Array, width: int) -> list[bytes]:
+    """Every bit of each lane's logits and states after each step of `ids` (T, B)."""
+    B = ids.shape[1]
+    lanes = Lanes(model, B, width)
+    bound = lanes.bound(B)
+    traces = [b""] * B
+    for row in ids:
+        logits = bound.read(row)
+        for lane in range(B):
+            state = lanes.position(lane, 0).state
+            traces[lane] += logits[lane].tobytes() + state.tobytes()
+    return traces
