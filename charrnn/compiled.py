@@ -172,9 +172,10 @@ class Lanes:
         """Let a lane hold a position; its symbol is the caller's to keep."""
         cell, width = self.model.cell, self.model.table.shape[1]
         for n, (parts, product) in enumerate(zip(self._parts, self._products, strict=True)):
-            for part, state in zip(cell.stored_parts, position.state[n], strict=True):
+            h, *others = position.state[n]
+            np.multiply(h, cell.stored_scale, parts[cell.stored_parts[0], lane])
+            for part, state in zip(cell.stored_parts[1:], others, strict=True):
                 parts[part, lane] = state
-            parts[cell.stored_parts[0], lane] *= cell.stored_scale
             product[lane, :width] = position.waiting[n]
 
     def position(self, lane: int, id_: int) -> Position:

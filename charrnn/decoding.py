@@ -6,7 +6,7 @@ its slot (`charrnn.compiled` says why). What is drawn in a run is kept, with its
 run is over; the log-probabilities are then worked out all at once.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -39,13 +39,8 @@ class _Sequence:
     slot: int
     config: GenerationConfig
     rng: np.random.Generator
-    left: int  # symbols that may still be drawn
-    fewest: int  # symbols still to be drawn before the end symbol may be
     constraint: Constraint | None
     q: Any
-    place: int  # the next row of its noise; at the end of the rows, more is drawn
-    drawn: bool = False  # anything yet
-    limited: bool = field(init=False)
 
     def __post_init__(self) -> None:
         config = self.config
@@ -66,11 +61,13 @@ class DecodeBatch:
         self._lanes = Lanes(model, slots, width)
         self._live: list[_Sequence] = []  # in the order of their lanes
         self._free = list(range(slots))[::-1]
-        self._ids = np.zeros(slots, np.intp)  # the symbol that each lane reads next
-        self._noise = np.zeros((slots, self.most_steps, vocab), dtype)  # of each lane
+        # By lane: the symbol that is read next, how many were drawn, how many may be, how many must
+        # be before the end, and the next row of the noise (at the end of the rows, more is drawn).
+        self._ids, self._made, self._limits, self._fewest, self._places = np.zeros((5, slots), int)
+        self._noise = np.zeros((slots, self.most_steps, vocab), dtype)
         self._scores = np.zeros((slots, vocab), dtype)
         # What a run drew, by step and slot.
-        self._drawn = np.zeros((self.most_steps, slots), np.intp)
+        self._drawn = np.zeros((self.most_steps, slots), int)
         self._logits = np.zeros((self.most_steps, slots, vocab), dtype)
 
     @property
@@ -108,31 +105,28 @@ class DecodeBatch:
         """
         assert limit >= 1
         q = constraint.start() if constraint else None
-        fewest = fewest if self.end is not None else 0
-        return self._join(
-            _Sequence(self._free.pop(), config, rng, limit, fewest, constraint, q, self.most_steps),
-            position,
-        )
+        sequence = _Sequence(self._free.pop(), config, rng, constraint, q)
+        return self._join(sequence, position, 0, limit, fewest if self.end is not None else 0)
 
     def step(self, n: int = 1) -> list[Stretch]:
         """Advance every sequence by `n` symbols; those that finish leave. Returns what was drawn,
         one stretch for each sequence in the order of slots; fewer symbols where the end came, and
         no more than `most_steps`.
         """
+        if not self._live:
+            return []
         run = _Run(self, min(n, self.most_steps))
         while run.step < run.steps and self._live:
+            lanes = slice(len(self._live))
             self._refill()
-            ready = min(self.most_steps - sequence.place for sequence in self._live)
-            limit = min(sequence.left for sequence in self._live)
-            steps = min(run.steps - run.step, ready, limit)
+            room = self.most_steps - int(self._places[lanes].max())
+            room = min(room, int((self._limits[lanes] - self._made[lanes]).min()))
+            steps = min(run.steps - run.step, room)
             made = (
                 self._advance_alone(run, steps) if self._is_plain() else self._advance(run, steps)
             )
-            for sequence in self._live:
-                sequence.left -= made
-                sequence.place += made
-                sequence.fewest = max(0, sequence.fewest - made)
-                sequence.drawn = True
+            self._made[lanes] += made
+            self._places[lanes] += made
             run.step += made
             self._finish(run)
         return run.stretches()
@@ -148,33 +142,24 @@ class DecodeBatch:
 
     def fork(self, slot: int, rng: np.random.Generator) -> int:
         """A second sequence that goes on from where this one is, with random numbers of its own."""
-        origin = self._live[self._lane(slot)]
-        copy = _Sequence(
-            self._free.pop(),
-            origin.config,
-            rng,
-            origin.left,
-            origin.fewest,
-            origin.constraint,
-            origin.q,
-            self.most_steps,
-        )
-        return self._join(copy, self.position(slot))
+        lane = self._lane(slot)
+        origin = self._live[lane]
+        copy = _Sequence(self._free.pop(), origin.config, rng, origin.constraint, origin.q)
+        made, limit, fewest = self._made[lane], self._limits[lane], self._fewest[lane]
+        return self._join(copy, self.position(slot), made, limit, fewest)
 
     def cancel(self, slot: int) -> None:
         """Let a sequence leave; its slot is free at once."""
         self._remove(self._lane(slot))
         self._free.append(slot)
 
-    def clear(self) -> None:
-        """Let all of them leave."""
-        self._free += [sequence.slot for sequence in self._live]
-        self._live.clear()
-
-    def _join(self, sequence: _Sequence, position: Position) -> int:
+    def _join(
+        self, sequence: _Sequence, position: Position, made: int, limit: int, fewest: int
+    ) -> int:
         lane = len(self._live)
         self._lanes.put(lane, position)
-        self._ids[lane] = position.id
+        self._ids[lane], self._made[lane], self._limits[lane] = position.id, made, limit
+        self._fewest[lane], self._places[lane] = fewest, self.most_steps
         self._live.append(sequence)
         return sequence.slot
 
@@ -191,73 +176,76 @@ class DecodeBatch:
             self._live[lane] = last
             source = len(self._live)
             self._lanes.move(source, lane)
-            self._ids[lane] = self._ids[source]
-            self._noise[lane, last.place :] = self._noise[source, last.place :]
+            for numbers in (self._ids, self._made, self._limits, self._fewest, self._places):
+                numbers[lane] = numbers[source]
+            place = self._places[lane]
+            self._noise[lane, place:] = self._noise[source, place:]
 
     def _refill(self) -> None:
         """Draw noise for every sequence that has none left, and forbid ends that are too early."""
-        empty = [n for n, one in enumerate(self._live) if one.place == self.most_steps]
-        if not empty:
+        empty = np.flatnonzero(self._places[: len(self._live)] == self.most_steps)
+        if not len(empty):
             return
-        first = not any(self._live[lane].drawn for lane in empty)
-        steps = min(FIRST_STEPS, self.most_steps) if first else self.most_steps
+        fresh = not self._made[empty].any()
+        steps = min(FIRST_STEPS, self.most_steps) if fresh else self.most_steps
         place = self.most_steps - steps
         sequences = [self._live[lane] for lane in empty]
-        self._noise[empty, place:] = scaled_noise(
+        noise = scaled_noise(
             [one.rng for one in sequences],
             [one.config.temperature for one in sequences],
             steps,
             self.model.out_bias,
         )
-        for lane, sequence in zip(empty, sequences, strict=True):
-            sequence.place = place
-            if sequence.fewest:
-                self._noise[lane, place : place + sequence.fewest, self.end] = -np.inf
+        early = self._fewest[empty, None] > self._made[empty, None] + np.arange(steps)
+        if early.any():
+            noise[early, self.end] = -np.inf
+        self._noise[empty, place:] = noise
+        self._places[empty] = place
 
     def _is_plain(self) -> bool:
         return len(self._live) == 1 == self._lanes.width and not self._live[0].limited
 
     def _advance_alone(self, run: "_Run", steps: int) -> int:
         """`_advance` for one sequence without limits: the same bits, in fewer calls."""
-        sequence, bound, end = self._live[0], self._lanes.bound(1), self.end
-        below, top, multiply, logits = bound
+        slot, end, place = self._live[0].slot, self.end, self._places[0]
+        below, top, multiply, logits = self._lanes.bound(1)
         add, scores = np.add, self._scores[0]
         argmax, id_, ids = scores.argmax, int(self._ids[0]), []
-        noise = self._noise[0, sequence.place : sequence.place + steps]
-        kept = self._logits[run.step : run.step + steps, sequence.slot]
-        for noise_row, row in zip(noise, kept, strict=True):
+        kept = self._logits[run.step : run.step + steps, slot]
+        for noise, row in zip(self._noise[0, place : place + steps], kept, strict=True):
             top(below(id_))
             multiply()
             row[:] = logits
-            add(logits, noise_row, scores)
+            add(logits, noise, scores)
             id_ = int(argmax())
             ids.append(id_)
             if id_ == end:
                 break
-        self._drawn[run.step : run.step + len(ids), sequence.slot] = ids
+        self._drawn[run.step : run.step + len(ids), slot] = ids
         self._ids[0] = id_
         return len(ids)
 
     def _advance(self, run: "_Run", steps: int) -> int:
         """Up to `steps` steps of all lanes, until one of them ends. Returns how many."""
-        live = self._live
-        count, lanes = len(live), np.arange(len(live))
+        live, lanes = self._live, np.arange(len(self._live))
+        count = len(live)
         slots = np.array([sequence.slot for sequence in live])
-        places = np.array([sequence.place for sequence in live])
-        bound = self._lanes.bound(count)
-        ids, scores = self._ids[:count], self._scores[:count]
         limited = [lane for lane, sequence in enumerate(live) if sequence.limited]
+        bound, places = self._lanes.bound(count), self._places[:count].copy()
+        ids, scores, noise = self._ids[:count], self._scores[:count], self._noise[:count]
+        in_step = bool((places == places[0]).all())
         for step in range(steps):
             logits = bound.read(ids)
             self._logits[run.step + step, slots] = logits
-            np.add(logits, self._noise[lanes, places + step], scores)
+            place = places[0] + step
+            np.add(logits, noise[:, place] if in_step else noise[lanes, places + step], scores)
             if limited:
                 self._limit(limited, logits)
             scores.argmax(1, ids)
             self._drawn[run.step + step, slots] = ids
             if limited:
                 self._follow(limited, ids)
-            if self.end is not None and (ids == self.end).any():
+            if self.end is not None and np.count_nonzero(ids == self.end):
                 return step + 1
         return steps
 
@@ -282,14 +270,13 @@ class DecodeBatch:
 
     def _finish(self, run: "_Run") -> None:
         """Let those leave that have drawn their end, or all that they may."""
-        for lane in reversed(range(len(self._live))):
-            sequence = self._live[lane]
-            if self._ids[lane] == self.end:
-                run.leave(sequence, "end")
-            elif sequence.left == 0:
-                run.leave(sequence, "length")
-            else:
-                continue
+        count = len(self._live)
+        over = self._made[:count] == self._limits[:count]
+        if self.end is not None:
+            over |= self._ids[:count] == self.end
+        for lane in np.flatnonzero(over)[::-1]:
+            ended = self._ids[lane] == self.end
+            run.left.append((self._live[lane], run.step, "end" if ended else "length"))
             self._remove(lane)
 
 
@@ -300,9 +287,6 @@ class _Run:
         self.batch, self.steps, self.step = batch, steps, 0
         self.left: list[tuple[_Sequence, int, FinishReason | None]] = []
 
-    def leave(self, sequence: _Sequence, reason: FinishReason) -> None:
-        self.left.append((sequence, self.step, reason))
-
     def stretches(self) -> list[Stretch]:
         """What each sequence drew. Slots of those that left are free from now on."""
         batch, steps = self.batch, self.step
@@ -311,8 +295,9 @@ class _Run:
         batch._free += [sequence.slot for sequence, _, _ in self.left]
         slots = [sequence.slot for sequence, _, _ in everyone]
         drawn = batch._drawn[:steps, slots]  # (T, B)
-        logits = batch._logits[:steps, slots] + batch.model.out_bias  # (T, B, V)
-        logprobs = np.take_along_axis(log_softmax(logits), drawn[:, :, None], axis=2)[:, :, 0]
+        logits = batch._logits[:steps, slots].reshape(drawn.size, -1) + batch.model.out_bias
+        chosen = log_softmax(logits)[np.arange(drawn.size), drawn.ravel()]  # (T*B,)
+        logprobs = chosen.reshape(drawn.shape)
         return [
             Stretch(one.slot, ids[:end], logprob[:end], reason)
             for (one, end, reason), ids, logprob in zip(
