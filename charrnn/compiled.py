@@ -6,10 +6,10 @@ can be worked out beforehand worked out.
   side by side. The left part waits for the layer's next step.
 - Each cell folds its constants into the weights (`Cell.fold`).
 
-Sequences stand in lanes. What a lane holds is a function of its own symbols and of the `width` of
-the products, bit for bit, whatever the other lanes hold: with width 1 each row is multiplied alone,
-with a larger one `width` rows are multiplied together, always as many. A product of another number
-of rows may differ in its last bits, and so may some rows of one product: `block_width` finds out.
+Sequences stand in lanes. What a lane holds is a function of its own symbols and of the way that
+rows are multiplied, bit for bit, whatever the other lanes hold. A product of another number of rows
+may differ in its last bits, and so may a row at another place of it. So rows are multiplied alone,
+or in blocks of a form that `CompiledModel.block` has tried.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,8 @@ from charrnn.model import CharRNN
 from charrnn.parameters import Array
 
 ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
-BLOCK_WIDTHS = (16, 8)  # rows multiplied together, where that is exact: the wider the faster
+BLOCK_WIDTH = 8  # rows of a block
+MOST_ROWS = 64  # of one product of several blocks
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: stays in the cache
 
 
@@ -104,18 +105,30 @@ class CompiledModel:
         return [by_gate(row, self.gates) for row in self.table]
 
     @cached_property
-    def block_width(self) -> int:
-        """How many rows a product may take together so that a row's bits don't depend on its place
-        among them; 1 where none of the widths that are tried has that.
+    def block(self) -> "Block":
+        """How to multiply several rows at once on this machine so that a row's bits depend neither
+        on its place nor on the number of rows: by trying all numbers and places.
         """
         rng = np.random.default_rng(0)
         row = rng.standard_normal(self.config.hidden_size).astype(self.table.dtype)
-        for width in BLOCK_WIDTHS:
-            rows = np.repeat(row[None], width, axis=0)
-            products = [rows @ layer.matrix for layer in self.layers]
-            if all((product == product[0]).all() for product in products):
-                return width
-        return 1
+        rows = np.repeat(row[None], MOST_ROWS, axis=0)
+        expected = [(rows[:BLOCK_WIDTH] @ layer.matrix)[0] for layer in self.layers]
+        for count in range(BLOCK_WIDTH, MOST_ROWS + 1, BLOCK_WIDTH):
+            for layer, product in zip(self.layers, expected, strict=True):
+                if not (rows[:count] @ layer.matrix == product).all():
+                    return Block(BLOCK_WIDTH, joined=False) if count > BLOCK_WIDTH else BY_ROW
+        return Block(BLOCK_WIDTH, joined=True)
+
+
+class Block(NamedTuple):
+    """A way to multiply rows: so many of them together, always as many; or, joined, any multiple
+    of that."""
+
+    width: int
+    joined: bool
+
+
+BY_ROW = Block(1, joined=False)
 
 
 def _side_by_side(left: Array, right: Array) -> Array:
@@ -156,10 +169,10 @@ class Lanes:
     a few long runs of memory.
     """
 
-    def __init__(self, model: CompiledModel, capacity: int, width: int = 1) -> None:
-        capacity = -(-capacity // width) * width
+    def __init__(self, model: CompiledModel, capacity: int, block: Block = BY_ROW) -> None:
+        capacity = -(-capacity // block.width) * block.width
         cell, dtype, H = model.cell, model.table.dtype, model.config.hidden_size
-        self.model, self.width = model, width
+        self.model, self.block = model, block
         self._parts = [np.zeros((cell.buffer_parts, capacity, H), dtype) for _ in model.layers]
         self._products = [
             np.zeros((capacity, layer.matrix.shape[1]), dtype) for layer in model.layers
@@ -205,7 +218,7 @@ class Lanes:
 
     def _rounded(self, count: int) -> int:
         """Up to a multiple of the width, or of an eighth of the next power of two."""
-        unit = max(self.width, (1 << (count - 1).bit_length()) // 8)
+        unit = max(self.block.width, (1 << (count - 1).bit_length()) // 8)
         return min(-(-count // unit) * unit, len(self._rows))
 
     def _bind(self, count: int) -> Bound:
@@ -248,20 +261,27 @@ class Lanes:
     def _multiplication(self, h: Array, matrix: Array, output: Array) -> Callable[[], Any]:
         if h.ndim == 1:
             return partial(h.dot, matrix, output)
-        groups = len(h) // self.width
-        grouped = h.reshape(groups, self.width, -1)
-        outputs = output.reshape(groups, self.width, -1)
-        if self.width > 1 or matrix.nbytes <= 2 * CACHE_BYTES:
-            return partial(np.matmul, grouped, matrix, outputs)
-        columns = max(16, CACHE_BYTES // (matrix.itemsize * len(matrix)) // 16 * 16)
-        pieces = [
-            (matrix[:, start : start + columns], outputs[:, :, start : start + columns])
-            for start in range(0, matrix.shape[1], columns)
-        ]
+        if self.block.joined:
+            pieces = [
+                (h[start : start + MOST_ROWS], matrix, output[start : start + MOST_ROWS])
+                for start in range(0, len(h), MOST_ROWS)
+            ]
+        else:
+            grouped = h.reshape(-1, self.block.width, h.shape[1])
+            outputs = output.reshape(-1, self.block.width, output.shape[1])
+            columns = matrix.shape[1]
+            if self.block.width == 1 and matrix.nbytes > 2 * CACHE_BYTES:
+                columns = max(ALIGNED, CACHE_BYTES // matrix[:, 0].nbytes // ALIGNED * ALIGNED)
+            pieces = [
+                (grouped, matrix[:, start : start + columns], outputs[..., start : start + columns])
+                for start in range(0, matrix.shape[1], columns)
+            ]
+        if len(pieces) == 1:
+            return partial(np.matmul, *pieces[0])
 
         def multiply() -> None:
-            for piece, out in pieces:
-                np.matmul(grouped, piece, out)
+            for rows, columns, out in pieces:
+                np.matmul(rows, columns, out)
 
         return multiply
 
@@ -285,26 +305,26 @@ def by_gate(x: Array, gates: int) -> Array:
 
 
 def rows_are_exact(model: CompiledModel, steps: int = 4) -> bool:
-    """Whether this machine's products keep the promise: for both widths, a sequence alone, and in
+    """Whether this machine's products keep the promise: in both forms, a sequence alone, and in
     every lane among others, has the same states and logits to the last bit.
     """
     rng = np.random.default_rng(0)
     ids = rng.integers(0, model.config.vocab_size, (steps, 1))
-    for width in {1, model.block_width}:
-        expected = _trace(model, ids, width)[0]
+    for block in {BY_ROW, model.block}:
+        expected = _trace(model, ids, block)[0]
         for size in (2, 5, 8, 13) if model.config.hidden_size <= 512 else (2,):
             others = rng.integers(0, model.config.vocab_size, (steps, size))
             for lane in range(size):
                 others[:, lane] = ids[:, 0]
-                if _trace(model, others, width)[lane] != expected:
+                if _trace(model, others, block)[lane] != expected:
                     return False
     return True
 
 
-def _trace(model: CompiledModel, ids: Array, width: int) -> list[bytes]:
+def _trace(model: CompiledModel, ids: Array, block: Block) -> list[bytes]:
     """Every bit of each lane's logits and states after each step of `ids` (T, B)."""
     B = ids.shape[1]
-    lanes = Lanes(model, B, width)
+    lanes = Lanes(model, B, block)
     bound = lanes.bound(B)
     traces = [b""] * B
     for row in ids:

@@ -1,9 +1,9 @@
 """The one decoding loop: many sequences, stepped together, joining and leaving between runs.
 
 Each sequence has its own settings, random numbers and constraint. Its result depends, bit for bit,
-on these, on where it starts and on the batch's width alone: not on what shares the batch, nor on
-its slot (`charrnn.compiled` says why). What is drawn in a run is kept, with its logits, until the
-run is over; the log-probabilities are then worked out all at once.
+on these, on where it starts and on how the batch multiplies its rows: not on what shares the batch,
+nor on its slot (`charrnn.compiled` says why). What is drawn in a run is kept, with its logits,
+until the run is over; the log-probabilities are then worked out all at once.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from charrnn.compiled import CompiledModel, Lanes, Position
+from charrnn.compiled import BY_ROW, Block, CompiledModel, Lanes, Position
 from charrnn.config import GenerationConfig
 from charrnn.constraints import Constraint
 from charrnn.ops import log_softmax
@@ -51,14 +51,20 @@ class DecodeBatch:
     """Up to `slots` sequences of one model, stepped together. Belongs to one thread at a time."""
 
     def __init__(
-        self, model: CompiledModel, slots: int, *, end: int | None = None, width: int = 1
+        self,
+        model: CompiledModel,
+        slots: int,
+        *,
+        end: int | None = None,
+        block: Block = BY_ROW,
     ) -> None:
-        """`end` is the symbol that ends a sequence; None for one that never does. `width`: see
-        `charrnn.compiled`."""
+        """`end` is the symbol that ends a sequence; None for one that never does. `block`: how rows
+        are multiplied, alone or as `model.block` says.
+        """
         vocab, dtype = model.config.vocab_size, model.table.dtype
         self.model, self.end = model, end
         self.most_steps = max(1, min(MOST_STEPS, NOISE_NUMBERS // vocab))
-        self._lanes = Lanes(model, slots, width)
+        self._lanes = Lanes(model, slots, block)
         self._live: list[_Sequence] = []  # in the order of their lanes
         self._free = list(range(slots))[::-1]
         # By lane: the symbol that is read next, how many were drawn, how many may be, how many must
@@ -203,7 +209,7 @@ class DecodeBatch:
         self._places[empty] = place
 
     def _is_plain(self) -> bool:
-        return len(self._live) == 1 == self._lanes.width and not self._live[0].limited
+        return len(self._live) == 1 == self._lanes.block.width and not self._live[0].limited
 
     def _advance_alone(self, run: "_Run", steps: int) -> int:
         """`_advance` for one sequence without limits: the same bits, in fewer calls."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from charrnn.compiled import CompiledModel, Position
+from charrnn.compiled import BY_ROW, CompiledModel, Position
 from charrnn.config import GenerationConfig
 from charrnn.decoding import DecodeBatch, FinishReason, Stretch
 from charrnn.vocabulary import Vocabulary
@@ -123,11 +123,12 @@ class Writer:
         return Sample(self.vocabulary.write(text), logprob, reason, novel)
 
     def _many(self) -> DecodeBatch:
-        if self._model.block_width == 1:
+        """The batch of those that share products; where none are exact here, that of the others."""
+        if self._model.block == BY_ROW:
             return self._alone
         if self._together is None:
-            width = self._model.block_width
-            self._together = DecodeBatch(self._model, SLOTS, end=self.vocabulary.end, width=width)
+            end, block = self.vocabulary.end, self._model.block
+            self._together = DecodeBatch(self._model, SLOTS, end=end, block=block)
         return self._together
 
     def _position(self, request: Request) -> Position | None:

@@ -9,7 +9,7 @@ from itertools import count
 import numpy as np
 
 from charrnn.cells import CELLS
-from charrnn.compiled import CompiledModel
+from charrnn.compiled import BY_ROW, CompiledModel
 from charrnn.config import GenerationConfig, ModelConfig
 from charrnn.decoding import DecodeBatch
 from charrnn.generator import Generator
@@ -166,10 +166,10 @@ def observe(batch, lives):
             del lives[stretch.slot]
 
 
-def busy_lives(model, *, slots, ticks, seed, width=1):
+def busy_lives(model, *, slots, ticks, seed, block=BY_ROW):
     """Sequences that join, leave, are cancelled and forked at random; every life, with its bits."""
     rng, seeds = np.random.default_rng(seed), count(seed * 1000)
-    batch = DecodeBatch(model, slots, end=0, width=width)
+    batch = DecodeBatch(model, slots, end=0, block=block)
     lives, everyone = {}, []
     for _ in range(ticks):
         if lives and batch.free and rng.random() < 0.4:
@@ -192,12 +192,12 @@ def busy_lives(model, *, slots, ticks, seed, width=1):
     return everyone
 
 
-def alone(model, life, width=1):
+def alone(model, life, block=BY_ROW):
     """The same life in a batch of its own, for as many steps."""
     line = [life]  # with its ancestors, the oldest first
     while line[0].parent:
         line.insert(0, line[0].parent)
-    batch = DecodeBatch(model, 1 if len(line) == 1 else 2, end=0, width=width)
+    batch = DecodeBatch(model, 1 if len(line) == 1 else 2, end=0, block=block)
     slot = line[0].admit(batch)
     for copy in line[1:]:
         batch.step(copy.born_after)
@@ -211,14 +211,14 @@ def alone(model, life, width=1):
     return again
 
 
-def differing_lives(network, *, slots=8, ticks=30, seed=0, width=1):
+def differing_lives(network, *, slots=8, ticks=30, seed=0, block=BY_ROW):
     """How many sequences of a busy batch differ in any bit from themselves alone, and of how many.
 
     Bits: the state before each step, the logits, and what was drawn.
     """
     model = CompiledModel(network)
-    everyone = busy_lives(model, slots=slots, ticks=ticks, seed=seed, width=width)
-    differing = sum(alone(model, life, width).trace != life.trace for life in everyone)
+    everyone = busy_lives(model, slots=slots, ticks=ticks, seed=seed, block=block)
+    differing = sum(alone(model, life, block).trace != life.trace for life in everyone)
     return differing, len(everyone)
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from charrnn.cells import CELLS
-from charrnn.compiled import BLOCK_WIDTHS, CompiledModel, Lanes, rows_are_exact
+from charrnn.compiled import BY_ROW, MOST_ROWS, Block, CompiledModel, Lanes, rows_are_exact
 from charrnn.model import CharRNN
 from tests.models import every_cell, network
+
+BLOCKS = [BY_ROW, Block(8, joined=False), Block(8, joined=True)]
 
 
 def plain_in_float64(model):
@@ -14,15 +16,15 @@ def plain_in_float64(model):
 
 
 @pytest.mark.parametrize(("cell", "layers"), every_cell())
-@pytest.mark.parametrize("width", [1, 8])
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("lanes", [1, 3, 11])
-def test_a_step_equals_the_plain_networks(cell, layers, width, lanes):
+def test_a_step_equals_the_plain_networks(cell, layers, block, lanes):
     """In float64, where what is left is rounding: the two forms write the same equations."""
     model = plain_in_float64(network(cell, hidden=13, layers=layers, vocab=9))
     rng = np.random.default_rng(0)
     state = rng.uniform(-1, 1, model.init_state(lanes).shape)
     compiled = CompiledModel(model)
-    together = Lanes(compiled, lanes, width)
+    together = Lanes(compiled, lanes, block)
     for lane in range(lanes):
         together.put(lane, compiled.start(0, state[:, :, lane]))
     for _ in range(12):
@@ -74,19 +76,53 @@ def test_rows_are_exact_here(cell, layers):
         )
 
 
-def test_the_width_of_a_product_is_one_at_which_every_row_is_alike():
-    for cell in CELLS:
-        model = CompiledModel(network(cell, hidden=128, vocab=27))
-        assert model.block_width in (*BLOCK_WIDTHS, 1)
-        assert rows_are_exact(model)
+def placed(at, rows_are_alike):
+    """Products of which some rows differ: `rows_are_alike(rows, place)` says which don't."""
+
+    class Matrix(np.ndarray):
+        def __rmatmul__(self, rows):
+            product = np.asarray(rows) @ np.asarray(self)
+            for place in range(len(rows)):
+                product[place] += 0 if rows_are_alike(len(rows), place) else 1
+            return product
+
+        __array_priority__ = 100
+        __array_ufunc__ = None
+
+    return at.view(Matrix)
 
 
-def test_a_width_at_which_rows_differ_is_not_taken(monkeypatch):
-    model = CompiledModel(network(hidden=128, vocab=27))
-    monkeypatch.setattr(
-        "charrnn.compiled.np.repeat", lambda row, n, axis: np.arange(n)[:, None] * row
+@pytest.mark.parametrize(
+    ("rows_are_alike", "block"),
+    [
+        (lambda rows, place: True, Block(8, joined=True)),
+        (lambda rows, place: rows < 64, Block(8, joined=False)),
+        (lambda rows, place: (rows, place) != (24, 17), Block(8, joined=False)),
+        (lambda rows, place: place != 5, BY_ROW),
+    ],
+)
+def test_rows_are_multiplied_in_a_form_that_leaves_all_of_them_alike(rows_are_alike, block):
+    model = CompiledModel(network(hidden=128, vocab=27, layers=2))
+    model.layers[1] = model.layers[1]._replace(
+        matrix=placed(model.layers[1].matrix, rows_are_alike)
     )
-    assert model.block_width == 1
+    model.layers[0] = model.layers[0]._replace(
+        matrix=placed(model.layers[0].matrix, lambda rows, place: True)
+    )
+    model.layers[0].matrix[...] = 0
+    model.layers[1].matrix[...] = 0
+    assert model.block == block
+
+
+def test_more_lanes_than_were_tried_are_multiplied_in_several_products():
+    model = CompiledModel(network(hidden=64, vocab=9))
+    many = Lanes(model, 3 * MOST_ROWS, Block(8, joined=True))
+    few = Lanes(model, MOST_ROWS, Block(8, joined=True))
+    ids = np.random.default_rng(0).integers(0, 9, (5, 3 * MOST_ROWS))
+    for row in ids:
+        logits = many.bound(3 * MOST_ROWS).read(row)
+        expected = few.bound(MOST_ROWS).read(row[:MOST_ROWS])
+    assert np.array_equal(logits[:MOST_ROWS], expected)
 
 
 @pytest.mark.parametrize(("part", "lane"), [(0, 12), (-1, 3)])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn.cells import CELLS
-from charrnn.compiled import CompiledModel
+from charrnn.compiled import BY_ROW, Block, CompiledModel
 from charrnn.config import GenerationConfig
 from charrnn.decoding import FIRST_STEPS, MOST_STEPS, DecodeBatch
 from charrnn.sampling import gumbel_noise, top_symbols
@@ -28,6 +28,7 @@ from tests.models import (
 
 HIDDEN, VOCABULARIES = (1, 7, 64, 128, 130), (2, 27, 65, 300)
 PLAIN = GenerationConfig()
+BLOCKS = [BY_ROW, Block(8, joined=False), Block(8, joined=True)]
 
 
 def rng(seed=0):
@@ -61,8 +62,8 @@ def run(batch, turns=10_000, steps=1):
     raise AssertionError("it goes on for ever")
 
 
-def batch_of(network, slots, end=None, width=1):
-    return DecodeBatch(CompiledModel(network), slots, end=end, width=width)
+def batch_of(network, slots, end=None, block=BY_ROW):
+    return DecodeBatch(CompiledModel(network), slots, end=end, block=block)
 
 
 def admit(batch, prompt, config=PLAIN, seed=0, *, state=None, **settings):
@@ -90,10 +91,10 @@ def test_a_sequence_alone_equals_itself_in_a_busy_batch_bit_for_bit(cell, layers
     for hidden in HIDDEN:
         for vocab in VOCABULARIES:
             model = network(cell, hidden=hidden, layers=layers, vocab=vocab)
-            for width in {1, CompiledModel(model).block_width}:
-                differing, lives = differing_lives(model, seed=hidden * vocab, width=width)
+            for block in {BY_ROW, CompiledModel(model).block}:
+                differing, lives = differing_lives(model, seed=hidden * vocab, block=block)
                 assert lives > 15
-                assert not differing, (hidden, vocab, width)
+                assert not differing, (hidden, vocab, block)
 
 
 def test_the_busy_schedule_has_forks_of_forks_cancellations_ends_and_lengths():
@@ -111,12 +112,12 @@ def test_the_busy_schedule_has_forks_of_forks_cancellations_ends_and_lengths():
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("width", [1, 8])
+@pytest.mark.parametrize("block", BLOCKS)
 def test_the_busy_schedule_finds_a_product_whose_rows_depend_on_each_other(
-    cell, width, monkeypatch
+    cell, block, monkeypatch
 ):
     sabotage(monkeypatch)
-    assert differing_lives(network(cell, hidden=128, vocab=27), width=width)[0]
+    assert differing_lives(network(cell, hidden=128, vocab=27), block=block)[0]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -124,11 +125,11 @@ def test_the_busy_schedule_finds_a_product_whose_rows_depend_on_each_other(
 def test_every_slot_of_every_batch_size_has_the_same_bits(cell, hidden):
     model = CompiledModel(network(cell, hidden=hidden, layers=2, vocab=27))
     prompt, others = [3, 1, 4, 1, 5], rng(1).integers(0, 27, (17, 5))
-    for width in {1, model.block_width}:
+    for block in {BY_ROW, model.block}:
         expected = None
         for size in range(1, 18):
             for slot in range(size):
-                batch = DecodeBatch(model, 17, width=width)
+                batch = DecodeBatch(model, 17, block=block)
                 slots = [
                     admit(batch, prompt if k == slot else others[k], seed=99, limit=9)
                     for k in range(size)
@@ -167,7 +168,7 @@ NEEDED = {
 CHILD = """
 import hashlib, json
 import numpy as np
-from charrnn.compiled import CompiledModel, rows_are_exact
+from charrnn.compiled import BY_ROW, CompiledModel, rows_are_exact
 from charrnn.threads import blas_kernel
 from tests.models import differing_lives, network, titled
 
@@ -175,8 +176,8 @@ digest, differing = hashlib.sha256(), 0
 for cell in ("rnn", "lstm", "gru"):
     for hidden, layers, vocab in ((1, 2, 2), (7, 3, 27), (128, 1, 300), (130, 2, 65)):
         model = network(cell, hidden=hidden, layers=layers, vocab=vocab)
-        for width in {1, CompiledModel(model).block_width}:
-            differing += differing_lives(model, ticks=8, seed=hidden, width=width)[0]
+        for block in {BY_ROW, CompiledModel(model).block}:
+            differing += differing_lives(model, ticks=8, seed=hidden, block=block)[0]
 exact = rows_are_exact(CompiledModel(network(hidden=128, vocab=27)), steps=2)
 # Large enough for several threads to share a row, and for a matrix to be multiplied in pieces.
 large = CompiledModel(network("lstm", hidden=512, layers=2, vocab=65))
@@ -261,9 +262,9 @@ def test_a_given_state_is_copied_in_and_a_state_copied_out():
     assert np.isfinite(batch.state(slot)).all()
 
 
-@pytest.mark.parametrize("width", [1, 8])
-def test_a_slot_that_was_used_begins_with_a_fresh_state(width):
-    batch = batch_of(network("lstm", vocab=4), 1, width=width)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_slot_that_was_used_begins_with_a_fresh_state(block):
+    batch = batch_of(network("lstm", vocab=4), 1, block=block)
     first = admit(batch, [1, 2], seed=3, limit=5)
     before, drawn = batch.state(first), run(batch)
     again = admit(batch, [1, 2], seed=3, limit=5)
@@ -273,12 +274,12 @@ def test_a_slot_that_was_used_begins_with_a_fresh_state(width):
 
 
 @pytest.mark.parametrize("made", [0, 3, 20, 64, 90])
-@pytest.mark.parametrize("width", [1, 8])
-def test_forks_with_equal_random_numbers_go_on_alike_and_leave_their_origin_alone(made, width):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_forks_with_equal_random_numbers_go_on_alike_and_leave_their_origin_alone(made, block):
     """Forked within, between and behind the first blocks of noise."""
 
     def admitted():
-        batch = batch_of(network("gru", hidden=7, vocab=9), 4, width=width)
+        batch = batch_of(network("gru", hidden=7, vocab=9), 4, block=block)
         slot = admit(batch, [1, 2, 3, 4], limit=120)
         for _ in range(made):
             batch.step()
@@ -354,13 +355,13 @@ def test_an_empty_batch_steps_to_nothing():
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=8),
     st.integers(0, 100),
-    st.sampled_from([1, 8]),
+    st.sampled_from(BLOCKS),
 )
-def test_n_steps_at_once_equal_n_steps(groups, seed, width):
+def test_n_steps_at_once_equal_n_steps(groups, seed, block):
     model = CompiledModel(network("gru", hidden=7, vocab=5))
 
     def drawn(turns):
-        batch = DecodeBatch(model, 4, end=0, width=width)
+        batch = DecodeBatch(model, 4, end=0, block=block)
         for k in range(4):
             config = GenerationConfig(top_k=3) if k == 2 else PLAIN
             admit(batch, range(1, 2 + k % 3), config, [seed, k], limit=4 + 30 * k, fewest=k)
@@ -447,12 +448,12 @@ def test_what_is_drawn_is_the_argmax_that_test_sampling_holds_to_the_softmax(
     [{}, {"temperature": 0}, {"temperature": 3.0, "top_k": 3}, {"temperature": 0.3, "top_p": 0.5}],
 )
 @pytest.mark.parametrize(("cell", "layers"), every_cell((1, 2)))
-@pytest.mark.parametrize("width", [1, 8])
+@pytest.mark.parametrize("block", BLOCKS)
 def test_logprobs_are_the_plain_networks_at_temperature_1_unconstrained(
-    cell, layers, limits, width
+    cell, layers, limits, block
 ):
     plain = network(cell, hidden=64, vocab=27, layers=layers)
-    batch = batch_of(plain, 3, end=0, width=width)
+    batch = batch_of(plain, 3, end=0, block=block)
     for k in range(3):
         admit(batch, [1, 2], GenerationConfig(**limits), k, limit=25 + k, fewest=20)
     for drawn in run(batch, steps=6).values():
@@ -478,13 +479,13 @@ def test_what_a_batch_holds_does_not_grow_with_the_length_of_a_text():
         assert held() == before
 
 
-@pytest.mark.parametrize("width", [1, 8])
-def test_a_large_vocabulary_draws_its_noise_in_fewer_steps_with_the_same_result(width):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_large_vocabulary_draws_its_noise_in_fewer_steps_with_the_same_result(block):
     draws = []
     for numbers in (1 << 14, 1):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("charrnn.decoding.NOISE_NUMBERS", numbers)
-            batch = batch_of(network(vocab=27), 1, width=width)
+            batch = batch_of(network(vocab=27), 1, block=block)
         admit(batch, [1], seed=3, limit=170)
         draws.append(run(batch, steps=9))
     assert batch.most_steps == 1
