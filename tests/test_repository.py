@@ -27,7 +27,7 @@ SERVICE = [*sorted((ROOT / "api").rglob("*.py")), ROOT / "gunicorn.conf.py", ROO
 # everything raises; `__main__` is the doorstep of `cli`.
 FLOORS = (
     {"errors"},
-    {"config", "files", "graph", "ops", "parameters", "threads"},
+    {"config", "files", "graph", "memory", "ops", "parameters", "threads"},
     {"cells", "vocabulary"},
     {"corpus", "model"},
     {"batches", "constraints", "optimizers", "recipe", "sampling", "weights"},
@@ -47,7 +47,7 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "tomli_w"}
 NOT_TO_GENERATE |= {"tomllib", "tqdm"}
 TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
-TRAINERS |= {"progress", "recipe", "retraining", "training"}
+TRAINERS |= {"memory", "progress", "recipe", "retraining", "training"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}
