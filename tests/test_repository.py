@@ -32,7 +32,7 @@ FLOORS = (
     {"corpus", "model"},
     {"batches", "constraints", "optimizers", "recipe", "sampling", "weights"},
     {"checkpoint", "decoding", "evaluation", "store"},
-    {"generator"},
+    {"generator", "tables"},
     {"chat", "export", "training"},
     {"progress", "retraining"},
     {"cli"},
@@ -47,7 +47,7 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "tomli_w"}
 NOT_TO_GENERATE |= {"tomllib", "tqdm"}
 TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
-TRAINERS |= {"memory", "progress", "recipe", "retraining", "training"}
+TRAINERS |= {"memory", "progress", "recipe", "retraining", "tables", "training"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}
