@@ -13,7 +13,7 @@ from charrnn.model import Batch
 from charrnn.parameters import Array
 from charrnn.vocabulary import END, Vocabulary
 
-EVALUATION_ROWS = 16_384  # rows of a packed batch in evaluation: bounds its memory
+EVALUATION_ROWS = 4_096  # rows of a packed batch in evaluation: bounds its memory
 
 
 class NameFeed:

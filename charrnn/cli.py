@@ -34,6 +34,7 @@ from charrnn.recipe import SIZED, Recipe, read_recipe, recipe_for
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
 from charrnn.retraining import Outcome, retrain, train
 from charrnn.store import SHORT_VERSION, Store
+from charrnn.tables import table_of_losses, table_of_models
 from charrnn.training import Listener
 
 STOPPED = 130  # the exit status of a command that Ctrl-C ended
@@ -268,19 +269,7 @@ def evaluate_command(model: str, version: str | None, weights: Path | None, as_j
         return
     each = "name" if generator.frozen.kind == "names" else "block"
     click.echo(f"{generator.name}, version {generator.version}")
-    head = ("split", f"{each}s", "nats/char", "bits/char", "perplexity", f"nats/{each}")
-    rows = [
-        (
-            name,
-            f"{loss.sequences:,}",
-            f"{loss.nats_per_character:.4f}",
-            f"{loss.bits_per_character:.4f}",
-            f"{loss.perplexity:.3f}",
-            f"{loss.nats_per_sequence:.3f}",
-        )
-        for name, loss in losses.items()
-    ]
-    _table(head, rows)
+    click.echo(table_of_losses(losses, each))
 
 
 @main.command("models")
@@ -302,30 +291,13 @@ def models_command(weights: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(cards))
     elif cards:
-        _list_models(cards)
+        click.echo(table_of_models(cards))
     elif not broken:
         click.echo(f"no model in {store.root}: python -m charrnn train my-list.txt", err=True)
     for why in broken:
         click.echo(f"error: {why}", err=True)
     if broken:
         raise click.exceptions.Exit(1)
-
-
-def _list_models(cards: list[dict[str, Any]]) -> None:
-    head = ("model", "version", "learned from", "network", "parameters", "test nats/char")
-    rows = [
-        (
-            card["name"],
-            card["version"],
-            f"{sum(card['trained_on'].get(s, 0) for s in SPLITS):,} "
-            + ("names" if card["kind"] == "names" else "blocks of text"),
-            f"{card['cell']} {card['hidden_size']} x {card['num_layers']}",
-            f"{card['parameters']:,}",
-            f"{card['evaluation'].get('test', {}).get('nats_per_character', float('nan')):.4f}",
-        )
-        for card in cards
-    ]
-    _table(head, rows)
 
 
 def _with_options(recipe: Recipe, name: str | None, options: dict[str, Any]) -> Recipe:
@@ -351,13 +323,6 @@ def _losses(generator: Generator) -> dict[str, Loss]:
     sides = split(frozen.names, config)
     work = Workspace()
     return {s: evaluate(generator.model, sides[s], frozen.vocabulary, work) for s in SPLITS}
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    cells = [head, *[tuple(map(str, row)) for row in rows]]
-    widths = [max(len(row[k]) for row in cells) for k in range(len(head))]
-    for row in cells:
-        click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
 
 
 def _report(outcome: Outcome) -> None:

@@ -34,7 +34,9 @@ class Reporter(Listener):
         )
         if p.step:
             click.echo(f"going on from the checkpoint at step {p.step:,}", err=True)
-        click.echo(f"this will take about {duration(run.estimated_seconds())}", err=True)
+        seconds, memory = run.estimated_seconds(), run.estimated_memory()
+        takes = duration(seconds) + (f", and {size(memory)} of memory" if memory else "")
+        click.echo(f"this will take about {takes}", err=True)
         self._seconds = p.seconds
         if sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns:
             self._bar = tqdm(
@@ -98,3 +100,9 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: int) -> str:
+    """A number of bytes as people say it: 210 MB, 1.4 GB."""
+    megabytes = count / 1e6
+    return f"{megabytes:.0f} MB" if megabytes < 995 else f"{megabytes / 1000:.1f} GB"

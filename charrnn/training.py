@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from charrnn.batches import Feed, NameFeed, TextFeed
+from charrnn.batches import Feed, NameFeed, TextFeed, evaluation_batches
 from charrnn.checkpoint import Progress, RunFiles
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.corpus import Corpus
 from charrnn.errors import TrainingError, TrainingInterrupted
 from charrnn.evaluation import Loss, evaluate
 from charrnn.files import canonical_json
+from charrnn.memory import peak_memory
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm, clip_by_value, learning_rate
@@ -299,6 +300,32 @@ class Run:
             trial._step()
             times.append(time.monotonic() - start)
         return float(np.median(times)) * (1 + LOOK_SHARE)
+
+    def estimated_memory(self) -> int | None:
+        """The most bytes that the process will hold until the run ends; None where the system
+        doesn't tell what a process holds.
+
+        A part of it no list of buffers would tell: what the matrix products take for themselves,
+        and what the allocator keeps. So the largest things of a run are tried, and the process is
+        asked. To that comes what saving the vectors will take.
+        """
+        self._rehearse()
+        so_far, sizes = peak_memory(), [array.nbytes for array in self._arrays().values()]
+        # `pack_arrays` holds all twice more, as bytes and as read back, and one array once again.
+        return so_far and so_far + 2 * sum(sizes) + max(sizes)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _rehearse(self) -> None:
+        """A step up to its gradient, and a batch of a look: nothing is learned, but every buffer
+        of the workspace has its size.
+        """
+        batch, masks = self.feed.batch(0), np.random.default_rng(0)
+        state = self.model.init_state(int(batch.sizes[0]))
+        self.model.loss_and_grads(batch, state, self.grads, self.work, rng=masks)
+        held_out = (self.corpus.sequences[split] for split in ("validation", "test"))
+        longest = max(held_out, key=lambda sequences: sum(map(len, sequences)))
+        batch, _ = next(evaluation_batches(longest, self.corpus.vocabulary))
+        self.model.loss(batch, self.model.init_state(int(batch.sizes[0])), self.work)
 
     # Checkpoints
 

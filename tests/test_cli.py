@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from charrnn.cli import main
-from charrnn.progress import duration
+from charrnn.memory import peak_memory
+from charrnn.progress import duration, size
 from charrnn.store import Store
 from tests.training_runs import name_list, running_text
 
@@ -57,6 +58,7 @@ def test_a_list_becomes_a_model_that_samples_scores_and_is_listed(place):
         "names: ",
         "written in title case",
         "this will take about",
+        " MB of memory\n" if peak_memory() else "\n",
         "python -m charrnn sample my-list --count 10",
         'curl -d \'{"model": "my-list", "count": 5}\' localhost:8000/generate',
         "nats per character on",
@@ -263,6 +265,14 @@ def test_a_full_disk_is_one_line(place, monkeypatch):
 )
 def test_durations_are_said_as_people_do(seconds, said):
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(64_200_000, "64 MB"), (994_000_000, "994 MB"), (999_000_000, "1.0 GB"), (2.34e10, "23.4 GB")],
+)
+def test_sizes_are_said_as_people_do(count, said):
+    assert size(count) == said
 
 
 def test_models_goes_on_past_a_broken_one_and_fails_at_the_end(place):

@@ -27,13 +27,13 @@ SERVICE = [*sorted((ROOT / "api").rglob("*.py")), ROOT / "gunicorn.conf.py", ROO
 # everything raises; `__main__` is the doorstep of `cli`.
 FLOORS = (
     {"errors"},
-    {"config", "files", "graph", "ops", "parameters", "threads"},
+    {"config", "files", "graph", "memory", "ops", "parameters", "threads"},
     {"cells", "vocabulary"},
     {"corpus", "model"},
     {"batches", "compiled", "constraints", "optimizers", "recipe", "sampling", "weights"},
     {"checkpoint", "decoding", "evaluation", "store"},
     {"writing"},
-    {"generator"},
+    {"generator", "tables"},
     {"chat", "export", "training"},
     {"progress", "retraining"},
     {"cli"},
@@ -44,6 +44,11 @@ FLOOR = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
 SERVING = {"api", "flask", "gunicorn", "jinja2", "werkzeug", "wsgi"}
 SERVING |= {"asyncio", "http", "queue", "socketserver"}
 UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+# What a program that only generates must not wait for at its start.
+NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "tomli_w"}
+NOT_TO_GENERATE |= {"tomllib", "tqdm"}
+TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
+TRAINERS |= {"memory", "progress", "recipe", "retraining", "tables", "training"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}
@@ -176,6 +181,20 @@ def test_what_is_imported_is_declared():
                 if canonicalize_name(root) not in allowed
             ]
     assert not problems, "\n".join(problems)
+
+
+def test_a_program_that_generates_loads_nothing_that_only_trains_or_serves():
+    generate = 'import charrnn; charrnn.load("dinosaurs").generate(random_seed=1)'
+    command = [sys.executable, "-c", f"{generate}; import sys; print(*sys.modules)"]
+    environment = {**os.environ, "CHARRNN_WEIGHTS": str(ROOT / "weights")}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, check=True, text=True
+    )
+    loaded = set(done.stdout.split())
+    assert "charrnn.decoding" in loaded
+    assert loaded & NOT_TO_GENERATE == set()
+    assert loaded & {f"charrnn.{name}" for name in TRAINERS} == set()
+    assert all((ROOT / "charrnn" / f"{name}.py").is_file() for name in TRAINERS)
 
 
 def test_nothing_is_ever_unpickled():

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from charrnn import checkpoint, training
+from charrnn import checkpoint, memory, training
 from charrnn.checkpoint import CHECKPOINT, METRICS, PUT_ASIDE
 from charrnn.errors import TrainingError, TrainingInterrupted
 from charrnn.evaluation import evaluate
@@ -241,6 +241,40 @@ def test_a_run_without_a_budget_plans_one_and_says_how_long(tmp_path, monkeypatc
     assert 0 < seen[0][1] < training.DEFAULT_SECONDS
     monkeypatch.setattr(training, "DEFAULT_SECONDS", 0.05)
     assert Run(recipe, corpus).train().progress.step < trained.progress.step
+
+
+told_by_the_system = pytest.mark.skipif(
+    memory.peak_memory() is None, reason="this system doesn't tell what a process holds"
+)
+
+
+@told_by_the_system
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_forecast_of_memory_changes_nothing_in_the_run(kind, tmp_path):
+    class Curious(Listener):
+        def started(self, run):
+            assert run.estimated_memory() > 10_000_000
+
+    corpus, recipe = small_corpus(kind, tmp_path), small_recipe(kind)
+    told = Run(recipe, corpus, listener=Curious()).train()
+    assert told.data == Run(recipe, corpus).train().data
+
+
+@told_by_the_system
+@pytest.mark.parametrize("budget", [{"steps": 3}, {"steps": None, "minutes": 0.01}])
+def test_the_forecast_of_memory_is_near_what_the_process_then_takes(budget, tmp_path):
+    command = [sys.executable, "-m", "tests.training_runs", "memory", str(tmp_path)]
+    done = subprocess.run(
+        [*command, json.dumps(budget)], capture_output=True, check=True, text=True
+    )
+    before, told, taken = map(int, done.stdout.split())
+    assert taken > 1.5 * before  # most of it is the run's own
+    assert 0.8 < told / taken < 1.3
+
+
+def test_a_system_that_does_not_tell_what_a_process_holds_gets_no_forecast(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
+    assert Run(small_recipe("names"), small_corpus("names", tmp_path)).estimated_memory() is None
 
 
 def test_metrics_have_each_look_once_whatever_was_killed(tmp_path):

@@ -1,16 +1,20 @@
 """Small trainings for the tests, and a process that runs one to be killed.
 
 python -m tests.training_runs names FOLDER     # trains, writes FOLDER/weights.bin when done
+python -m tests.training_runs memory FOLDER BUDGET
+                                               # bytes held before; told at the start; held at most
 """
 
+import json
 import sys
 from pathlib import Path
 
 from charrnn import training
 from charrnn.config import CorpusConfig
 from charrnn.corpus import Corpus, load_corpus
+from charrnn.memory import peak_memory
 from charrnn.recipe import Recipe
-from charrnn.training import Run
+from charrnn.training import Listener, Run
 
 SYLLABLES = ("ka", "ro", "mi", "tu", "sen", "bal", "dor", "eth", "vy", "ne")
 
@@ -57,8 +61,29 @@ def small_recipe(kind: str, *, network: dict | None = None, **values: object) ->
     )
 
 
+def print_memory(folder: Path, budget: str) -> None:
+    """A run of middle size, in a process that has done nothing else."""
+    figures = [peak_memory()]
+
+    class Told(Listener):
+        def started(self, run: Run) -> None:
+            figures.append(run.estimated_memory())
+
+    path = folder / "text.txt"
+    path.write_text(running_text(60_000))
+    corpus = load_corpus([path], CorpusConfig.checked({"kind": "text"}))
+    sizes = {"batch_size": 32, "seq_length": 32, "evaluate_every": 2}
+    recipe = small_recipe("text", network={"hidden_size": 256}, **sizes, **json.loads(budget))
+    Run(recipe, corpus, folder / "run", listener=Told()).train()
+    figures.append(peak_memory())
+    sys.stdout.write(" ".join(map(str, figures)))
+
+
 def main() -> None:
     kind, folder = sys.argv[1], Path(sys.argv[2])
+    if kind == "memory":
+        print_memory(folder, sys.argv[3])
+        return
     training.CHECKPOINT_SECONDS = 0.02
     recipe = small_recipe(kind, network={"hidden_size": 64, "num_layers": 2}, steps=300)
     trained = Run(recipe, small_corpus(kind, folder), folder / "run").train()
