@@ -89,15 +89,19 @@ class CompiledModel:
             return position
         lanes = Lanes(self, 1)
         lanes.put(0, position)
+        bound = lanes.alone(0)
         for before in ids[:-1]:
-            lanes.bound(1).read(np.array([before]))
+            bound.top(bound.below(before))
+            bound.multiply()
         return lanes.position(0, ids[-1])
 
     def logits(self, ids: Sequence[int]) -> Iterator[Array]:
         """The logits (V,) after each of `ids`, read from the zero state."""
-        lanes = Lanes(self, 1)
+        bound = Lanes(self, 1).alone(0)
         for id_ in ids:
-            yield lanes.bound(1).read(np.array([id_]))[0] + self.out_bias
+            bound.top(bound.below(id_))
+            bound.multiply()
+            yield bound.logits + self.out_bias
 
     @cached_property
     def rows(self) -> list[Array]:
@@ -153,10 +157,6 @@ class Bound(NamedTuple):
         """Read a symbol in each of the first lanes, (B,) integers. Returns their logits without the
         output bias, (B, V), valid until the next step.
         """
-        if self.logits.ndim == 1:
-            self.top(self.below(int(ids[0])))
-            self.multiply()
-            return self.logits[None]
         self.top(self.below(ids))
         self.multiply()
         return self.logits[: len(ids)]
@@ -179,7 +179,8 @@ class Lanes:
         ]
         self._rows = np.zeros((capacity, model.table.shape[1]), dtype)  # of the table
         self._biased = [np.zeros((capacity, model.table.shape[1]), dtype) for _ in model.layers[1:]]
-        self._bound: dict[int, Bound] = {}
+        self._bound: dict[int, Bound] = {}  # by count
+        self._alone: dict[int, Bound] = {}  # by lane
 
     def put(self, lane: int, position: Position) -> None:
         """Let a lane hold a position; its symbol is the caller's to keep."""
@@ -208,22 +209,26 @@ class Lanes:
             product[target, :width] = product[source, :width]
 
     def bound(self, count: int) -> Bound:
-        """The step over the first `count` lanes, and a few more where that spares rebinding; with
-        one lane alone, over arrays without a lane axis.
-        """
+        """The step over the first `count` lanes, and a few more where that spares rebinding."""
         count = self._rounded(count)
         if count not in self._bound:
-            self._bound[count] = self._bind(count)
+            self._bound[count] = self._bind(slice(count))
         return self._bound[count]
+
+    def alone(self, lane: int) -> Bound:
+        """The step of one lane, over arrays without a lane axis: rows multiplied alone."""
+        assert self.block == BY_ROW
+        if lane not in self._alone:
+            self._alone[lane] = self._bind(lane)
+        return self._alone[lane]
 
     def _rounded(self, count: int) -> int:
         """Up to a multiple of the width, or of an eighth of the next power of two."""
         unit = max(self.block.width, (1 << (count - 1).bit_length()) // 8)
         return min(-(-count // unit) * unit, len(self._rows))
 
-    def _bind(self, count: int) -> Bound:
+    def _bind(self, lanes: slice | int) -> Bound:
         model, cell = self.model, self.model.cell
-        lanes: Any = 0 if count == 1 else slice(count)
         width, lookup = model.table.shape[1], self._lookup(lanes)
         above = [*(layer.folded["b"] for layer in model.layers[1:]), model.out_bias]
         layers = []
@@ -244,10 +249,10 @@ class Lanes:
         ]
         return Bound(partial(_below, lookup, below) if below else lookup, top, multiply, logits)
 
-    def _lookup(self, lanes: Any) -> Callable[[Any], Array]:
+    def _lookup(self, lanes: slice | int) -> Callable[[Any], Array]:
         """From ids to rows of the table, gate by gate."""
         table, G = self.model.table, self.model.gates
-        if lanes == 0:
+        if isinstance(lanes, int):
             return self.model.rows.__getitem__
         rows = self._rows[lanes]
         gates_first = by_gate(rows, G)

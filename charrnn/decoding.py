@@ -20,6 +20,7 @@ from charrnn.sampling import scaled_noise, top_symbols
 
 FinishReason = Literal["end", "length", "stop", "time"]
 FIRST_STEPS = 16  # of noise, for a sequence that has just joined: many are short
+FEW = 6  # lanes, whose rows are multiplied alone: faster one after the other
 MOST_STEPS = 64  # of a run, and of noise later on; fewer for a large vocabulary:
 NOISE_NUMBERS = 1 << 14  # memory grows with neither the text nor the vocabulary
 
@@ -72,8 +73,8 @@ class DecodeBatch:
         self._ids, self._made, self._limits, self._fewest, self._places = np.zeros((5, slots), int)
         self._noise = np.zeros((slots, self.most_steps, vocab), dtype)
         self._scores = np.zeros((slots, vocab), dtype)
-        # What a run drew, by step and slot.
-        self._drawn = np.zeros((self.most_steps, slots), int)
+        # What a run drew, by its steps and by lane: for which slot (-1: none), what, from what.
+        self._slots, self._drawn = np.zeros((2, self.most_steps, slots), int)
         self._logits = np.zeros((self.most_steps, slots, vocab), dtype)
 
     @property
@@ -119,23 +120,18 @@ class DecodeBatch:
         one stretch for each sequence in the order of slots; fewer symbols where the end came, and
         no more than `most_steps`.
         """
-        if not self._live:
-            return []
-        run = _Run(self, min(n, self.most_steps))
-        while run.step < run.steps and self._live:
-            lanes = slice(len(self._live))
-            self._refill()
-            room = self.most_steps - int(self._places[lanes].max())
-            room = min(room, int((self._limits[lanes] - self._made[lanes]).min()))
-            steps = min(run.steps - run.step, room)
-            made = (
-                self._advance_alone(run, steps) if self._is_plain() else self._advance(run, steps)
-            )
-            self._made[lanes] += made
-            self._places[lanes] += made
-            run.step += made
-            self._finish(run)
-        return run.stretches()
+        steps, left = min(n, self.most_steps), {}
+        self._slots[:steps] = -1
+        if self._lanes.block == BY_ROW and len(self._live) <= FEW and not self._limited():
+            for lane in range(len(self._live)):
+                self._draw_alone(lane, steps)
+            left = self._let_go()
+        else:
+            made = 0
+            while made < steps and self._live:
+                made += self._draw(made, steps)
+                left |= self._let_go()
+        return self._stretches(steps, left)
 
     def state(self, slot: int) -> Array:
         """A copy of a sequence's state, (L, S, H), after all that it has read."""
@@ -187,9 +183,13 @@ class DecodeBatch:
             place = self._places[lane]
             self._noise[lane, place:] = self._noise[source, place:]
 
-    def _refill(self) -> None:
+    def _limited(self) -> list[int]:
+        """The lanes of sequences that may not draw every symbol."""
+        return [lane for lane, sequence in enumerate(self._live) if sequence.limited]
+
+    def _refill(self, lanes: slice) -> None:
         """Draw noise for every sequence that has none left, and forbid ends that are too early."""
-        empty = np.flatnonzero(self._places[: len(self._live)] == self.most_steps)
+        empty = np.flatnonzero(self._places[lanes] == self.most_steps) + lanes.start
         if not len(empty):
             return
         fresh = not self._made[empty].any()
@@ -208,52 +208,62 @@ class DecodeBatch:
         self._noise[empty, place:] = noise
         self._places[empty] = place
 
-    def _is_plain(self) -> bool:
-        return len(self._live) == 1 == self._lanes.block.width and not self._live[0].limited
+    def _draw_alone(self, lane: int, steps: int) -> None:
+        """`_draw` for one lane until it has made `steps`, or ends: the same bits in fewer calls."""
+        below, top, multiply, logits = self._lanes.alone(lane)
+        add, scores, end = np.add, self._scores[lane], self.end
+        argmax, id_ = scores.argmax, int(self._ids[lane])
+        ids: list[int] = []
+        steps = min(steps, int(self._limits[lane] - self._made[lane]))
+        kept = iter(self._logits[:steps, lane])
+        while len(ids) < steps and (id_ != end or not ids):
+            self._refill(slice(lane, lane + 1))
+            place, before = int(self._places[lane]), len(ids)
+            for noise in self._noise[lane, place : place + steps - before]:
+                top(below(id_))
+                multiply()
+                next(kept)[:] = logits
+                add(logits, noise, scores)
+                id_ = int(argmax())
+                ids.append(id_)
+                if id_ == end:
+                    break
+            self._places[lane] += len(ids) - before
+            self._made[lane] += len(ids) - before
+        self._drawn[: len(ids), lane] = ids
+        self._slots[: len(ids), lane] = self._live[lane].slot
+        self._ids[lane] = id_
 
-    def _advance_alone(self, run: "_Run", steps: int) -> int:
-        """`_advance` for one sequence without limits: the same bits, in fewer calls."""
-        slot, end, place = self._live[0].slot, self.end, self._places[0]
-        below, top, multiply, logits = self._lanes.bound(1)
-        add, scores = np.add, self._scores[0]
-        argmax, id_, ids = scores.argmax, int(self._ids[0]), []
-        kept = self._logits[run.step : run.step + steps, slot]
-        for noise, row in zip(self._noise[0, place : place + steps], kept, strict=True):
-            top(below(id_))
-            multiply()
-            row[:] = logits
-            add(logits, noise, scores)
-            id_ = int(argmax())
-            ids.append(id_)
-            if id_ == end:
-                break
-        self._drawn[run.step : run.step + len(ids), slot] = ids
-        self._ids[0] = id_
-        return len(ids)
-
-    def _advance(self, run: "_Run", steps: int) -> int:
-        """Up to `steps` steps of all lanes, until one of them ends. Returns how many."""
-        live, lanes = self._live, np.arange(len(self._live))
-        count = len(live)
-        slots = np.array([sequence.slot for sequence in live])
-        limited = [lane for lane, sequence in enumerate(live) if sequence.limited]
-        bound, places = self._lanes.bound(count), self._places[:count].copy()
+    def _draw(self, made: int, steps: int) -> int:
+        """Step all lanes, from step `made` of the run to `steps` at most, or until one of them ends
+        or has no noise left. Returns how many steps that were.
+        """
+        count, lanes = len(self._live), np.arange(len(self._live))
+        self._refill(slice(0, count))
+        places = self._places[:count].copy()
+        left = int((self._limits[:count] - self._made[:count]).min())
+        steps = min(steps - made, self.most_steps - int(places.max()), left)
+        bound, limited = self._lanes.bound(count), self._limited()
         ids, scores, noise = self._ids[:count], self._scores[:count], self._noise[:count]
-        in_step = bool((places == places[0]).all())
-        for step in range(steps):
+        in_step, done = bool((places == places[0]).all()), 0
+        while done < steps:
             logits = bound.read(ids)
-            self._logits[run.step + step, slots] = logits
-            place = places[0] + step
-            np.add(logits, noise[:, place] if in_step else noise[lanes, places + step], scores)
+            self._logits[made + done, :count] = logits
+            place = places[0] + done
+            np.add(logits, noise[:, place] if in_step else noise[lanes, places + done], scores)
             if limited:
                 self._limit(limited, logits)
             scores.argmax(1, ids)
-            self._drawn[run.step + step, slots] = ids
+            self._drawn[made + done, :count] = ids
             if limited:
                 self._follow(limited, ids)
+            done += 1
             if self.end is not None and np.count_nonzero(ids == self.end):
-                return step + 1
-        return steps
+                break
+        self._made[:count] += done
+        self._places[:count] += done
+        self._slots[made : made + done, :count] = [sequence.slot for sequence in self._live]
+        return done
 
     def _limit(self, lanes: list[int], logits: Array) -> None:
         """Leave out of the scores what constraints, top_k and top_p forbid."""
@@ -274,39 +284,35 @@ class DecodeBatch:
             if sequence.constraint:
                 sequence.q = sequence.constraint.advance(sequence.q, int(ids[lane]))
 
-    def _finish(self, run: "_Run") -> None:
-        """Let those leave that have drawn their end, or all that they may."""
+    def _let_go(self) -> dict[int, FinishReason]:
+        """Let those leave that have drawn their end, or all that they may. Returns why, by slot;
+        the slots stay taken.
+        """
         count = len(self._live)
         over = self._made[:count] == self._limits[:count]
         if self.end is not None:
             over |= self._ids[:count] == self.end
+        reasons: dict[int, FinishReason] = {}
         for lane in np.flatnonzero(over)[::-1]:
             ended = self._ids[lane] == self.end
-            run.left.append((self._live[lane], run.step, "end" if ended else "length"))
+            reasons[self._live[lane].slot] = "end" if ended else "length"
             self._remove(lane)
+        return reasons
 
-
-class _Run:
-    """One call of `DecodeBatch.step`: how far it is, and who has left since it began."""
-
-    def __init__(self, batch: DecodeBatch, steps: int) -> None:
-        self.batch, self.steps, self.step = batch, steps, 0
-        self.left: list[tuple[_Sequence, int, FinishReason | None]] = []
-
-    def stretches(self) -> list[Stretch]:
-        """What each sequence drew. Slots of those that left are free from now on."""
-        batch, steps = self.batch, self.step
-        everyone = self.left + [(sequence, steps, None) for sequence in batch._live]
-        everyone.sort(key=lambda each: each[0].slot)
-        batch._free += [sequence.slot for sequence, _, _ in self.left]
-        slots = [sequence.slot for sequence, _, _ in everyone]
-        drawn = batch._drawn[:steps, slots]  # (T, B)
-        logits = batch._logits[:steps, slots].reshape(drawn.size, -1) + batch.model.out_bias
-        chosen = log_softmax(logits)[np.arange(drawn.size), drawn.ravel()]  # (T*B,)
-        logprobs = chosen.reshape(drawn.shape)
-        return [
-            Stretch(one.slot, ids[:end], logprob[:end], reason)
-            for (one, end, reason), ids, logprob in zip(
-                everyone, drawn.T.tolist(), logprobs.T.tolist(), strict=True
-            )
-        ]
+    def _stretches(self, steps: int, left: dict[int, FinishReason]) -> list[Stretch]:
+        """What each slot drew in a run. The slots of those that left are free from now on."""
+        self._free += left
+        step, lane = np.nonzero(self._slots[:steps] >= 0)  # in the order of the steps
+        slots = self._slots[step, lane]
+        order = np.argsort(slots, kind="stable")
+        step, lane, slots = step[order], lane[order], slots[order]
+        drawn = self._drawn[step, lane]
+        logprobs = log_softmax(self._logits[step, lane] + self.model.out_bias)
+        chosen = logprobs[np.arange(len(drawn)), drawn].tolist()
+        ids, stretches, start = drawn.tolist(), [], 0
+        for end in [*(np.flatnonzero(np.diff(slots)) + 1).tolist(), len(ids)] if ids else []:
+            slot = int(slots[start])
+            reason = left.get(slot)
+            stretches.append(Stretch(slot, ids[start:end], chosen[start:end], reason))
+            start = end
+        return stretches
