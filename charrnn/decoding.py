@@ -6,6 +6,7 @@ nor on its slot (`charrnn.compiled` says why). What is drawn in a run is kept, w
 until the run is over; the log-probabilities are then worked out all at once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from charrnn.config import GenerationConfig
 from charrnn.constraints import Constraint
 from charrnn.ops import log_softmax
 from charrnn.parameters import Array
-from charrnn.sampling import scaled_noise, top_symbols
+from charrnn.sampling import Limits, scaled_noise
 
 FinishReason = Literal["end", "length", "stop", "time"]
 FIRST_STEPS = 16  # of noise, for a sequence that has just joined: many are short
@@ -122,7 +123,7 @@ class DecodeBatch:
         """
         steps, left = min(n, self.most_steps), {}
         self._slots[:steps] = -1
-        if self._lanes.block == BY_ROW and len(self._live) <= FEW and not self._limited():
+        if self._lanes.block == BY_ROW and len(self._live) <= FEW:
             for lane in range(len(self._live)):
                 self._draw_alone(lane, steps)
             left = self._let_go()
@@ -183,10 +184,6 @@ class DecodeBatch:
             place = self._places[lane]
             self._noise[lane, place:] = self._noise[source, place:]
 
-    def _limited(self) -> list[int]:
-        """The lanes of sequences that may not draw every symbol."""
-        return [lane for lane, sequence in enumerate(self._live) if sequence.limited]
-
     def _refill(self, lanes: slice) -> None:
         """Draw noise for every sequence that has none left, and forbid ends that are too early."""
         empty = np.flatnonzero(self._places[lanes] == self.most_steps) + lanes.start
@@ -211,8 +208,11 @@ class DecodeBatch:
     def _draw_alone(self, lane: int, steps: int) -> None:
         """`_draw` for one lane until it has made `steps`, or ends: the same bits in fewer calls."""
         below, top, multiply, logits = self._lanes.alone(lane)
-        add, scores, end = np.add, self._scores[lane], self.end
-        argmax, id_ = scores.argmax, int(self._ids[lane])
+        add, scores, end, id_ = np.add, self._scores[lane], self.end, int(self._ids[lane])
+        argmax: Callable[[], Any] = scores.argmax
+        if self._live[lane].limited:
+            choose, row = self._chooser([lane]), logits[None]
+            argmax = lambda: choose(row)[0]  # noqa: E731
         ids: list[int] = []
         steps = min(steps, int(self._limits[lane] - self._made[lane]))
         kept = iter(self._logits[:steps, lane])
@@ -243,7 +243,9 @@ class DecodeBatch:
         places = self._places[:count].copy()
         left = int((self._limits[:count] - self._made[:count]).min())
         steps = min(steps - made, self.most_steps - int(places.max()), left)
-        bound, limited = self._lanes.bound(count), self._limited()
+        bound = self._lanes.bound(count)
+        limited = [lane for lane, sequence in enumerate(self._live) if sequence.limited]
+        choose = self._chooser(limited) if limited else None
         ids, scores, noise = self._ids[:count], self._scores[:count], self._noise[:count]
         in_step, done = bool((places == places[0]).all()), 0
         while done < steps:
@@ -251,12 +253,10 @@ class DecodeBatch:
             self._logits[made + done, :count] = logits
             place = places[0] + done
             np.add(logits, noise[:, place] if in_step else noise[lanes, places + done], scores)
-            if limited:
-                self._limit(limited, logits)
             scores.argmax(1, ids)
+            if choose:
+                ids[limited] = choose(logits[limited])
             self._drawn[made + done, :count] = ids
-            if limited:
-                self._follow(limited, ids)
             done += 1
             if self.end is not None and np.count_nonzero(ids == self.end):
                 break
@@ -265,24 +265,30 @@ class DecodeBatch:
         self._slots[made : made + done, :count] = [sequence.slot for sequence in self._live]
         return done
 
-    def _limit(self, lanes: list[int], logits: Array) -> None:
-        """Leave out of the scores what constraints, top_k and top_p forbid."""
-        logits = logits[lanes] + self.model.out_bias
-        scores = self._scores[lanes]
-        logits[scores == -np.inf] = -np.inf  # the end symbol, too early
-        for row, lane in enumerate(lanes):
-            sequence = self._live[lane]
-            allowed = sequence.constraint.allowed(sequence.q) if sequence.constraint else None
-            if allowed is not None:
-                logits[row, ~allowed] = -np.inf
-        scores[~top_symbols(logits, [self._live[lane].config for lane in lanes])] = -np.inf
-        self._scores[lanes] = scores
+    def _chooser(self, lanes: list[int]) -> Callable[[Array], Array]:
+        """The choice for sequences with constraints, top_k or top_p: from their logits without the
+        output bias (n, V), and the scores in place, to their symbols (n,).
+        """
+        sequences = [self._live[lane] for lane in lanes]
+        limits = Limits([sequence.config for sequence in sequences], self._scores.shape[1])
+        constrained = [
+            (n, one, one.constraint) for n, one in enumerate(sequences) if one.constraint
+        ]
+        bias = self.model.out_bias
 
-    def _follow(self, lanes: list[int], ids: Array) -> None:
-        for lane in lanes:
-            sequence = self._live[lane]
-            if sequence.constraint:
-                sequence.q = sequence.constraint.advance(sequence.q, int(ids[lane]))
+        def choose(logits: Array) -> Array:
+            logits, scores = logits + bias, self._scores[lanes]
+            logits[scores == -np.inf] = -np.inf  # the end symbol, too early
+            for n, sequence, constraint in constrained:
+                allowed = constraint.allowed(sequence.q)
+                if allowed is not None:
+                    logits[n, ~allowed] = scores[n, ~allowed] = -np.inf
+            ids = limits.choose(logits, scores)
+            for n, sequence, constraint in constrained:
+                sequence.q = constraint.advance(sequence.q, int(ids[n]))
+            return ids
+
+        return choose
 
     def _let_go(self) -> dict[int, FinishReason]:
         """Let those leave that have drawn their end, or all that they may. Returns why, by slot;

@@ -45,32 +45,49 @@ def scaled_noise(
     return noise
 
 
-def top_symbols(logits: Array, configs: Sequence[GenerationConfig]) -> Array:
-    """Which symbols each sequence may draw, (B, V) bool: first its top_k likeliest, then of those
-    the fewest whose probabilities at its temperature add up to its top_p (Holtzman et al. 2020,
-    "The Curious Case of Neural Text Degeneration", section 3.1). The likeliest is always among
-    them.
-
-    Args:
-        logits: (B, V); -inf for a symbol that is forbidden already.
-        configs: temperature, at 0 of which the likeliest share all of the probability; top_k, at
-            least 1, or None; top_p, more than 0, where None and 1 are no limit, whatever rounding
-            would lose.
+class Limits:
+    """Which symbols each of B sequences may draw: first its top_k likeliest, then of those the
+    fewest whose probabilities at its temperature add up to its top_p (Holtzman et al. 2020, "The
+    Curious Case of Neural Text Degeneration", section 3.1). The likeliest is always among them.
     """
-    B, V = logits.shape
-    order = np.argsort(-logits, axis=1, kind="stable")  # equals: the lower id first
-    keep = np.array([min(c.top_k or V, V) for c in configs])  # (B,)
-    if any(c.top_p is not None and c.top_p < 1 for c in configs):
-        ranks = np.arange(V)
-        ranked = np.take_along_axis(logits, order, axis=1).astype(np.float64)
-        temperatures = np.array([[c.temperature] for c in configs])
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            weights = np.exp(np.nan_to_num((ranked - ranked[:, :1]) / temperatures, nan=0.0))
-        weights[ranks >= keep[:, None]] = 0
-        before = np.cumsum(weights, axis=1) - weights  # what stands before each
-        share = np.array([[2.0 if c.top_p is None or c.top_p == 1 else c.top_p] for c in configs])
-        reached = before >= share * weights.sum(axis=1, keepdims=True)
-        keep = np.minimum(keep, np.where(reached.any(axis=1), reached.argmax(axis=1), V))
-    allowed = np.zeros((B, V), bool)
-    np.put_along_axis(allowed, order, np.arange(V) < np.maximum(keep, 1)[:, None], axis=1)
-    return allowed & (logits > -np.inf)
+
+    def __init__(self, configs: Sequence[GenerationConfig], vocab_size: int) -> None:
+        """configs: temperature, at 0 of which the likeliest share all of the probability; top_k, at
+        least 1, or None; top_p, more than 0, where None and 1 are no limit, whatever rounding would
+        lose.
+        """
+        keep = np.array([[c.top_k or vocab_size] for c in configs])
+        shares = [2.0 if c.top_p is None or c.top_p == 1 else c.top_p for c in configs]
+        self._rows = np.arange(len(configs))[:, None]  # (B, 1)
+        self._among = np.arange(vocab_size) < keep  # (B, V), by rank
+        self._shares = np.array(shares)[:, None] if min(shares) < 1 else None  # (B, 1)
+        # A difference over the smallest number is infinite, or 0 among the likeliest.
+        self._temperatures = np.array([[max(c.temperature, 5e-324)] for c in configs])
+
+    @np.errstate(over="ignore", under="ignore")
+    def ranked(self, logits: Array) -> tuple[Array, Array]:
+        """Symbols by falling logit, of equals the lower id first, and which of these ranks may be
+        drawn: both (B, V).
+
+        Args:
+            logits: (B, V); -inf for a symbol that is forbidden already, of which ranks may tell
+                nothing: their scores are -inf too.
+        """
+        order = np.argsort(-logits, axis=1, kind="stable")
+        if self._shares is None:
+            return order, self._among
+        weights = logits[self._rows, order].astype(np.float64)
+        weights -= weights[:, :1].copy()
+        weights /= self._temperatures
+        np.exp(weights, weights)
+        weights *= self._among
+        before = np.cumsum(weights, axis=1)
+        reached = self._shares * before[:, -1:]
+        before -= weights  # what stands before each
+        return order, (before < reached) & self._among
+
+    def choose(self, logits: Array, scores: Array) -> Array:
+        """The symbols with the largest scores among those that may be drawn, (B,)."""
+        order, allowed = self.ranked(logits)
+        best = np.where(allowed, scores[self._rows, order], -np.inf).argmax(axis=1)
+        return order[self._rows[:, 0], best]

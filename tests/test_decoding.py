@@ -16,7 +16,7 @@ from charrnn.cells import CELLS
 from charrnn.compiled import BY_ROW, Block, CompiledModel
 from charrnn.config import GenerationConfig
 from charrnn.decoding import FIRST_STEPS, MOST_STEPS, DecodeBatch
-from charrnn.sampling import gumbel_noise, top_symbols
+from charrnn.sampling import gumbel_noise
 from tests.models import (
     Never,
     busy_lives,
@@ -25,6 +25,7 @@ from tests.models import (
     every_cell,
     network,
 )
+from tests.test_sampling import allowed_symbols
 
 HIDDEN, VOCABULARIES = (1, 7, 64, 128, 130), (2, 27, 65, 300)
 PLAIN = GenerationConfig()
@@ -441,7 +442,7 @@ def test_what_is_drawn_is_the_argmax_that_test_sampling_holds_to_the_softmax(
         admit(batch, [2], config, 11 + k, limit=steps, fewest=fewest, constraint=constraint)
     left = logits.copy()
     left[{"nothing": [], "the end": [0], "a symbol": [3]}[forbidden]] = -np.inf
-    allowed = top_symbols(left[None], [config])[0]
+    allowed = allowed_symbols(left[None], [config])[0]
     for slot, drawn in run(batch).items():
         noise = gumbel_noise(rng(11 + slot), steps, 6)
         scores = np.where(allowed, left + np.float32(temperature) * noise, -np.inf)

@@ -13,17 +13,24 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from charrnn.config import GenerationConfig
-from charrnn.sampling import gumbel_noise, scaled_noise
-from charrnn.sampling import top_symbols as top_symbols_of_rows
+from charrnn.sampling import Limits, gumbel_noise, scaled_noise
 
 DRAWS = 200_000
 LOGITS = np.array([2.0, 1.2, 1.2, 0.1, -0.5, -1.3, -3.0, -4.0], np.float32)
 LIMITS = [(None, None), (3, None), (1, None), (None, 0.6), (None, 0.95), (5, 0.8)]
 
 
+def allowed_symbols(logits, configs):
+    """Which symbols may be drawn, (B, V) bool."""
+    order, ranks = Limits(configs, logits.shape[1]).ranked(logits)
+    allowed = np.zeros(logits.shape, bool)
+    np.put_along_axis(allowed, order, ranks, axis=1)
+    return allowed & (logits > -np.inf)
+
+
 def top_symbols(logits, temperature, top_k, top_p):
-    config = GenerationConfig.model_construct(temperature=temperature, top_k=top_k, top_p=top_p)
-    return top_symbols_of_rows(logits[None], [config])[0]
+    config = GenerationConfig(temperature=temperature, top_k=top_k, top_p=top_p)
+    return allowed_symbols(logits[None], [config])[0]
 
 
 def scores(logits, temperature, noise):
@@ -209,9 +216,12 @@ def test_rows_have_their_own_limits_whatever_the_others_have():
         GenerationConfig(temperature=float(t), top_k=k, top_p=p)
         for t, (k, p) in zip(rng.choice([0, 0.5, 1, 4], 40), limits, strict=True)
     ]
-    together = top_symbols_of_rows(logits, configs)
+    together, scores = allowed_symbols(logits, configs), rng.normal(size=logits.shape)
+    scores[logits == -np.inf] = -np.inf
+    chosen = Limits(configs, 9).choose(logits, scores)
+    assert np.array_equal(chosen, np.where(together, scores, -np.inf).argmax(axis=1))
     for row, config, allowed in zip(logits, configs, together, strict=True):
-        assert np.array_equal(top_symbols_of_rows(row[None], [config])[0], allowed)
+        assert np.array_equal(allowed_symbols(row[None], [config])[0], allowed)
 
 
 # The edges
