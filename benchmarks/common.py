@@ -152,6 +152,7 @@ def machine(versions: Mapping[str, str], threads: str = "1") -> dict[str, Any]:
         "threads": threads,
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "load before": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "numpy": np.__version__,
         **versions,

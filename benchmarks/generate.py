@@ -33,15 +33,11 @@ from benchmarks.common import (
     run,
     take_turns,
 )
-from benchmarks.models import PROMPT, names_generator, text_generator
+from benchmarks.models import CALLS_OF_A_LAYER, PROMPT, names_generator, shapes_of, text_generator
 from charrnn import GenerationConfig, Generator, blas_threads
 from charrnn.config import ModelConfig
 
-# The least that a step needs beside its products, in calls of numpy: each layer's, then adding the
-# noise and argmax. An LSTM adds the input's row, takes tanh of all gates at once, adds one to
-# the sigmoids, makes (i, f) * (g, c) in one, adds, takes tanh again, and multiplies by o.
-CALLS_OF_A_LAYER = {"rnn": 2, "lstm": 7, "gru": 8}
-CALLS_TO_DRAW = 2
+CALLS_TO_DRAW = 2  # add the noise, argmax
 
 ONE = (
     ("lstm", 128, 27, 1),
@@ -352,13 +348,6 @@ def logits_after(generator: Generator, prompt: list[int]) -> Any:
     for id_ in prompt:
         logits, state = generator.model.step(np.array([id_]), state)
     return logits[0]
-
-
-def shapes_of(config: ModelConfig) -> list[tuple[int, int]]:
-    """The matrices that a step multiplies by; the first layer's input is a row, not a product."""
-    H, G = config.hidden_size, {"rnn": 1, "gru": 3, "lstm": 4}[config.cell]
-    recurrent = [(H, G * H)] * config.num_layers
-    return [*recurrent, *recurrent[1:], (H, config.vocab_size)]
 
 
 def peer_texts(peer: peers.Peer, length: int, batch: int) -> Callable[[], float]:

@@ -14,11 +14,14 @@ from charrnn.training import Run
 from charrnn.vocabulary import Vocabulary
 from charrnn.weights import FrozenModel
 
-SPREAD_OF_LOGITS = (
-    2.0  # standard deviation: a random network is then about as sure as a trained one
-)
+SPREAD_OF_LOGITS = 2.0  # standard deviation: as sure as a trained one, roughly
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6, 5]  # what the contenders are checked on
 STEPS, BATCH = 200, 32  # of the brief training of names
+
+# The least that a layer's step needs beside its products, in calls of numpy. An LSTM adds the
+# input's row, takes tanh of all gates at once, adds one to the sigmoids, makes (i, f) * (g, c) in
+# one, adds, takes tanh again, and multiplies by o.
+CALLS_OF_A_LAYER = {"rnn": 2, "lstm": 7, "gru": 8}
 
 
 def network(cell: str, hidden_size: int, vocab_size: int, num_layers: int = 1) -> CharRNN:
@@ -76,3 +79,10 @@ def names_generator(cell: str, hidden_size: int, *, steps: int = STEPS) -> Gener
     )
     frozen = Run(recipe, load_corpus([path], recipe.corpus)).train().model
     return Generator("bench", "0" * 64, frozen)
+
+
+def shapes_of(config: ModelConfig) -> list[tuple[int, int]]:
+    """The matrices that a step multiplies by; the first layer's input is a row, not a product."""
+    H, G = config.hidden_size, {"rnn": 1, "gru": 3, "lstm": 4}[config.cell]
+    recurrent = [(H, G * H)] * config.num_layers
+    return [*recurrent, *recurrent[1:], (H, config.vocab_size)]
