@@ -306,11 +306,9 @@ class Benchmark:
             ),
         }
         times: dict[str, list[float]] = {name: [] for name in ways}
-        for k in range(2 if self.quick else 11):
+        for _ in range(1 if self.quick else 11):
             for name, code in ways.items():
-                seconds = float(python(code))
-                if k:  # the first fills the disk's cache
-                    times[name].append(seconds)
+                times[name].append(float(python(code)))
         table = Table(
             "Start-up: milliseconds in a fresh process",
             [
@@ -319,11 +317,12 @@ class Benchmark:
                 ("spread", "s"),
                 ("/ numpy and pydantic", ".2f"),
             ],
-            note="Without what Python itself takes to start; files are in the disk's cache.",
+            note="Without what Python itself takes to start; medians of 11 processes of each.",
         )
         alone = statistics.median(times["import numpy, pydantic"])
         for name, values in times.items():
             timing = Timing.of(values)
+            self.report.note("start-up", name, timing)
             ratio = timing.median / alone if name.startswith("import") else None
             table.rows.append([name, 1e3 * timing.median, timing.spread, ratio])
         self.report.add(table)

@@ -9,7 +9,7 @@ from html import escape
 
 COLUMNS = 4
 WIDTH, HEIGHT = 250, 190  # of a panel
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 40, 44  # within a panel, around its lines
+LEFT, RIGHT, TOP, BOTTOM = 42, 16, 40, 44  # within a panel, around its lines
 HEAD = 46  # of the picture
 
 STYLE = """
@@ -70,12 +70,15 @@ def _panel(panel: Panel) -> str:
         parts.append(
             f'<text x="{LEFT - 5}" y="{y + 3:.1f}" text-anchor="end">{_short(tick)}</text>'
         )
+    free = 0.0  # from where a label doesn't touch the one before it
     for value in panel.values:
-        x = xs(value)
+        x, label = xs(value), _short(value)
         parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>')
-        parts.append(
-            f'<text x="{x:.1f}" y="{bottom + 13}" text-anchor="middle">{_short(value)}</text>'
-        )
+        half = 3.2 * len(label)
+        if x - half >= free:
+            free = x + half + 4
+            place = f'x="{x:.1f}" y="{bottom + 13}"'
+            parts.append(f'<text {place} text-anchor="middle">{label}</text>')
     frame = f'<rect class="frame" x="{LEFT}" y="{TOP}" '
     parts.append(f'{frame}width="{right - LEFT}" height="{bottom - TOP}"/>')
     middle = (LEFT + right) / 2
@@ -109,6 +112,6 @@ def _decades(low: float, high: float) -> list[float]:
 def _short(value: float) -> str:
     """1000 as 1k, a million as 1M."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= size:
+        if value >= size and value % (size / 10) == 0:
             return f"{value / size:g}{letter}"
     return f"{value:g}"

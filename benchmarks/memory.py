@@ -222,7 +222,7 @@ class Benchmark:
         lines = [*speeds.values(), *memory.values()]
         rows = [[value, *(line[k] for line in lines)] for k, value in enumerate(values)]
         self.report.add(Table(f"Growth of {what} with {axis}", columns, rows))
-        self.panels.append(Panel(f"{what}: characters a second", axis, WORDS[axis], values, speeds))
+        self.panels.append(Panel(f"{what}: characters/s", axis, WORDS[axis], values, speeds))
         self.panels.append(Panel(f"{what}: memory, MB", axis, WORDS[axis], values, memory))
 
 
