@@ -30,9 +30,13 @@ def main() -> None:
     page = chosen.page.read_text(encoding="utf-8")
     for name in ("generate", "train", "memory", "quality"):
         path = chosen.folder / f"{name}.json"
-        if path.exists():
-            for section, text in sections(json.loads(path.read_text(encoding="utf-8"))).items():
-                page = filled(page, section, text)
+        if not path.exists():
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["quick"]:
+            raise SystemExit(f"{path}: figures of --quick mean nothing; measure without it")
+        for section, text in sections(found).items():
+            page = filled(page, section, text)
     chosen.page.write_text(page, encoding="utf-8")
     print(f"written: {chosen.page}")
 

@@ -293,11 +293,11 @@ def one_case(
         }
         speeds: dict[str, list[float]] = {name: [] for name in asked}
         began = time.monotonic()
-        for count in range(3 if quick else 7):
+        for count in range(3 if quick else 5):
             if count >= 3 and time.monotonic() - began > SECONDS:
                 break
             for name, contender in running.items():
-                speeds[name].append(contender.ask("run", 0.01 if quick else 0.5))
+                speeds[name].append(contender.ask("run", 0.01 if quick else 0.6))
     finally:
         for contender in running.values():
             contender.end()

@@ -77,7 +77,7 @@ def test_the_tables_are_written_between_the_markers_of_the_page(tmp_path):
     before = page.read_text(encoding="utf-8")
     table = Table("Growth of nothing", [("", "s"), ("bytes", ",d")], [["a", 1234], ["b", None]])
     report = {"machine": {"kernel": "some kernel"}, "checks": [], "tables": [vars(table)]}
-    found = {"benchmark": "memory", "reports": [report]}
+    found = {"benchmark": "memory", "quick": False, "reports": [report]}
     (tmp_path / "memory.json").write_text(json.dumps(found), encoding="utf-8")
     benchmark("report", tmp_path, "--page", page)
     after = page.read_text(encoding="utf-8")
