@@ -28,6 +28,7 @@ if find_spec("onnxruntime") and find_spec("onnx"):
 
 TORCH, ONNXRUNTIME = "torch" in globals(), "onnxruntime" in globals()
 DROP_EVERY = 4  # steps between two looks at which rows of a batch have ended
+NOISE_STEPS = 16  # of a batch of names, whose noise is drawn at a time: most end within two
 
 
 def versions() -> dict[str, str]:
@@ -82,8 +83,12 @@ class Peer:
         """The symbols drawn with this step's noise, the logits, and the new state."""
         raise NotImplementedError
 
-    def noise(self, steps: int, batch: int, seeds: list[int] | None = None) -> list[Any]:
-        """The Gumbel noise of every step, (batch, V) each; of each row's own seed where given."""
+    def noise(self, steps: int, batch: int, own: list[Any] | None = None) -> list[Any]:
+        """The Gumbel noise of every step, (batch, V) each; by each row's own generator if given."""
+        raise NotImplementedError
+
+    def generator(self, seed: int) -> Any:
+        """A generator of random numbers for one row."""
         raise NotImplementedError
 
     def rows(self, state: Any, chosen: Any) -> Any:
@@ -126,14 +131,19 @@ class Peer:
         now and then; without it the whole batch goes on until the last has ended.
         """
         x, state = self.begin(batch, end)
-        noise = self.noise(limit, batch, seeds)
-        live = np.arange(batch)
+        own = None if seeds is None else [self.generator(seed) for seed in seeds]
+        live, drawing = np.arange(batch), np.arange(batch)
         ended = np.zeros(batch, bool)
         blocks: list[tuple[Any, list[Any], list[Any]]] = [(live, [], [])]
+        noise: list[Any] = []
         for t in range(limit):
-            step_noise = noise[t]
-            if step_noise is not None and len(live) < batch:
-                step_noise = step_noise[live]
+            if not noise:
+                steps, drawing = min(NOISE_STEPS, limit - t), live
+                theirs = None if own is None else [own[row] for row in live]
+                noise = self.noise(steps, len(live), theirs)[::-1]
+            step_noise = noise.pop()
+            if step_noise is not None and len(live) < len(drawing):
+                step_noise = step_noise[np.searchsorted(drawing, live)]
             x, logits, state = self.advance(x, state, step_noise)
             blocks[-1][1].append(x)
             blocks[-1][2].append(logits)
@@ -170,21 +180,19 @@ class TorchPeer(Peer):
     def begin(self, batch: int, start: int) -> tuple[Any, Any]:
         return torch.full((batch,), start), None
 
-    def noise(self, steps: int, batch: int, seeds: list[int] | None = None) -> list[Any]:
+    def noise(self, steps: int, batch: int, own: list[Any] | None = None) -> list[Any]:
         if not self.gumbel:
             return [None] * steps
-        shape = (steps, batch, self.config.vocab_size)
-        if seeds is None:
-            drawn = torch.empty(shape).exponential_()
+        V = self.config.vocab_size
+        if own is None:
+            drawn = torch.empty(steps, batch, V).exponential_()
         else:
-            rows = [
-                torch.empty(steps, self.config.vocab_size).exponential_(
-                    generator=torch.Generator().manual_seed(seed)
-                )
-                for seed in seeds
-            ]
+            rows = [torch.empty(steps, V).exponential_(generator=each) for each in own]
             drawn = torch.stack(rows, dim=1)
         return list(drawn.log_().neg_().unbind(0))
+
+    def generator(self, seed: int) -> Any:
+        return torch.Generator().manual_seed(seed)
 
     def draw(self, logits: Any, noise: Any) -> Any:
         """One symbol a row."""
@@ -348,30 +356,43 @@ class TorchTuned(TorchPeer):
 class TorchJit(TorchTuned):
     """The tuned loop, compiled whole by torch.jit."""
 
-    def loop(self, x: Any, noise: Any, end: int = -1) -> tuple[Any, Any]:
-        """Symbols (steps, B) and logits (steps, B, V)."""
-        zeros = torch.zeros(len(x), self.config.hidden_size)
-        state = [zeros] * (self.parts * len(self.layers))
+    def begin(self, batch: int, start: int) -> tuple[Any, Any]:
+        zeros = torch.zeros(batch, self.config.hidden_size)
+        return torch.full((batch,), start), [zeros] * (self.parts * len(self.layers))
+
+    def loop(self, x: Any, state: Any, noise: Any, end: int = -1) -> tuple[Any, Any, Any]:
+        """Symbols (steps, B), logits (steps, B, V), and the state after them."""
         cell = self.config.cell
         return peers_jit.texts(cell, x, state, noise, self.layers, *self.out, end)
 
     def texts(self, length: int, batch: int, start: int = 0) -> Texts:
         with torch.inference_mode():
             noise = torch.stack(self.noise(length, batch))
-            ids, logits = self.loop(torch.full((batch,), start), noise)
+            ids, logits, _ = self.loop(*self.begin(batch, start), noise)
             return Texts(ids.T.tolist(), self.logprobs([logits], [ids])[0].sum(axis=0).tolist())
 
     def names(
         self, limit: int, batch: int, end: int, *, drop: bool, seeds: list[int] | None = None
     ) -> Texts:
+        own = None if seeds is None else [self.generator(seed) for seed in seeds]
+        ids: list[Any] = []
+        kept: list[Any] = []
         with torch.inference_mode():
-            noise = torch.stack(self.noise(limit, batch, seeds))
-            ids, logits = self.loop(torch.full((batch,), end), noise, end)
-            return self._named([(np.arange(batch), list(ids), list(logits))], batch, end)
+            x, state = self.begin(batch, end)
+            ended = torch.zeros(batch, dtype=torch.bool)
+            while len(ids) < limit and not ended.all():
+                steps = min(NOISE_STEPS, limit - len(ids))
+                noise = torch.stack(self.noise(steps, batch, own))
+                drawn, logits, state = self.loop(x, state, noise, end)
+                x = drawn[-1]
+                ended |= (drawn == end).any(dim=0)
+                ids += drawn.unbind(0)
+                kept += logits.unbind(0)
+            return self._named([(np.arange(batch), ids, kept)], batch, end)
 
     def logits_after(self, prompt: list[int]) -> np.ndarray[Any, Any]:
         with torch.inference_mode():
-            _, logits = self.loop(torch.tensor(prompt[:1]), self.forcing(prompt))
+            _, logits, _ = self.loop(*self.begin(1, prompt[0]), self.forcing(prompt))
             return logits[-1, 0].numpy()
 
     def forcing(self, prompt: list[int]) -> Any:
@@ -407,16 +428,17 @@ class Onnx(Peer):
         drawn, noisy, *state = self.session.run(self.outputs, feed)
         return drawn, (noisy, noise), state
 
-    def noise(self, steps: int, batch: int, seeds: list[int] | None = None) -> list[Any]:
-        size, V = steps * batch, self.config.vocab_size
-        if seeds is None:
+    def noise(self, steps: int, batch: int, own: list[Any] | None = None) -> list[Any]:
+        V = self.config.vocab_size
+        if own is None:
             drawn = np.random.default_rng().standard_exponential((steps, batch, V), np.float32)
         else:
-            rngs = [np.random.default_rng(seed) for seed in seeds]
-            rows = [rng.standard_exponential((steps, V), np.float32) for rng in rngs]
+            rows = [each.standard_exponential((steps, V), np.float32) for each in own]
             drawn = np.stack(rows, axis=1)
-        assert drawn.size == size * V
         return list(-np.log(drawn + np.float32(1e-30)))
+
+    def generator(self, seed: int) -> Any:
+        return np.random.default_rng(seed)
 
     def logprobs(self, logits: list[Any], ids: list[Any]) -> np.ndarray[Any, Any]:
         noisy, noise = (np.stack(arrays) for arrays in zip(*logits, strict=True))

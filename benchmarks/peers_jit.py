@@ -10,7 +10,7 @@ from torch import Tensor
 
 Layer = Dict[str, Tensor]  # noqa: UP006
 Tensors = List[Tensor]  # noqa: UP006
-Drawn = Tuple[Tensor, Tensor]  # noqa: UP006
+Drawn = Tuple[Tensor, Tensor, List[Tensor]]  # noqa: UP006
 
 
 @torch.jit.script
@@ -24,9 +24,10 @@ def texts(
     c: Tensor,
     end: int,
 ) -> Drawn:
-    """The symbols drawn (steps, B) and the logits (steps, B, V), from noise (steps, B, V).
+    """The symbols drawn (steps, B), the logits (steps, B, V) and the last state, from noise
+    (steps, B, V).
 
-    It stops early when every row has drawn `end`; -1 for never.
+    It stops early when every row has drawn `end` in these steps; -1 for never.
     """
     ids: Tensors = []
     kept: Tensors = []
@@ -62,4 +63,4 @@ def texts(
             ended = ended | (x == end)
             if bool(ended.all()):
                 break
-    return torch.stack(ids), torch.stack(kept)
+    return torch.stack(ids), torch.stack(kept), state
