@@ -34,6 +34,7 @@ from benchmarks.common import (
     take_turns,
 )
 from benchmarks.models import CALLS_OF_A_LAYER, PROMPT, names_generator, shapes_of, text_generator
+from benchmarks.peer import DROP_EVERY, Peer
 from charrnn import GenerationConfig, Generator, blas_threads
 from charrnn.config import ModelConfig
 
@@ -123,7 +124,7 @@ class Benchmark:
         self.start_up()
         return self.report
 
-    def of(self, generator: Generator) -> dict[str, peers.Peer]:
+    def of(self, generator: Generator) -> dict[str, Peer]:
         """The peers of a generator's network, each checked to compute what it computes."""
         if self.no_peers:
             return {}
@@ -193,7 +194,7 @@ class Benchmark:
             self.report,
             tuple(sorted(PEERS + dropped, key=peers_order)),
             "A character is one that is in a name: end symbols are work that isn't counted. Rows "
-            f"dropped: finished rows leave the batch every {peers.DROP_EVERY} steps; else all go "
+            f"dropped: finished rows leave the batch every {DROP_EVERY} steps; else all go "
             "on until the last has ended.",
         )
         many_requests = Comparison(
@@ -349,12 +350,12 @@ def logits_after(generator: Generator, prompt: list[int]) -> Any:
     return logits[0]
 
 
-def peer_texts(peer: peers.Peer, length: int, batch: int) -> Callable[[], float]:
+def peer_texts(peer: Peer, length: int, batch: int) -> Callable[[], float]:
     return lambda: peer.texts(length, batch).characters
 
 
 def peer_names(
-    name: str, peer: peers.Peer, generator: Generator, seeds: Any
+    name: str, peer: Peer, generator: Generator, seeds: Any
 ) -> dict[str, Callable[[], float]]:
     """A peer's batch of names, by column: going on with ended rows, and without them."""
     end = generator.vocabulary.end

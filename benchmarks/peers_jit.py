@@ -1,4 +1,4 @@
-"""The whole loop of `peers.TorchTuned`, compiled by torch.jit; imported where torch is installed.
+"""The whole loop of `peers_torch.TorchTuned`, compiled by torch.jit; imported where torch is.
 
 No Python runs between two steps. The equations are those of `TorchTuned`.
 """

@@ -142,9 +142,11 @@ class Torch:
     def __init__(self, case: Case, threads: int) -> None:
         import torch
 
+        from benchmarks.peers_torch import TorchModule
+
         self.torch = torch
         torch.set_num_threads(threads)
-        module = peers.TorchModule(case.model())
+        module = TorchModule(case.model())
         self.rnn, self.linear, self.one_hot = module.rnn, module.linear, module.one_hot
         self.parameters = [*self.rnn.parameters(), *self.linear.parameters()]
         self.optimizer = torch.optim.Adam(self.parameters, RATE, fused=True)
