@@ -4,6 +4,8 @@
 # PYTHON   the interpreter for .venv; left out, the newest supported one on the PATH
 # PORT     where `make serve` listens; left out, CHARRNN_PORT, then 8000
 # WORKERS  how many processes share the tests; left out, one for each core
+# TEXT     for `make bench`: a text to train on for 82 seconds and 10 minutes, as tinyshakespeare
+# NAMES    for `make bench`: a list of names, likewise
 
 versions := 3.13 3.12 3.11
 host := $(or $(CHARRNN_HOST),127.0.0.1)
@@ -17,7 +19,7 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test prove lint lock clean anew
+.PHONY: help serve test prove bench lint lock clean anew
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +34,14 @@ test: lint ## check style and types, then run the tests
 
 prove: .venv/.tests ## run the long proofs in full
 	@CHARRNN_PROVE=1 $(pytest) -m prove
+
+bench: .venv/.bench ## measure everything, for docs/performance.md; TEXT=, NAMES= for quality too
+	@.venv/bin/python benchmarks/generate.py --json build/bench/generate.json
+	@.venv/bin/python benchmarks/train.py --json build/bench/train.json
+	@.venv/bin/python benchmarks/memory.py --json build/bench/memory.json --svg docs/growth.svg
+	@$(if $(TEXT)$(NAMES),.venv/bin/python benchmarks/quality.py --seconds 82 --seconds 600 \
+	    --json build/bench/quality.json $(if $(TEXT),--text "$(TEXT)") $(if $(NAMES),--names "$(NAMES)"))
+	@.venv/bin/python benchmarks/report.py build/bench
 
 lint: .venv/.tests ## check style and types
 	@.venv/bin/python -m ruff check .
@@ -86,6 +96,8 @@ anew := $(shell [ -e .venv/.made ] && [ ! -e .venv/.installing ] && \
 # .venv/.runtime     it holds all of requirements.txt
 # .venv/.tests       it holds all of tests/requirements.txt, which has the runtime in it
 
+# .venv/.bench       it holds the peers of the benchmarks too; without them these measure us alone
+
 .venv/.made: $(anew)
 	$(if $(python),,$(error $(no_python)))
 	@echo "Making .venv with $(python)"
@@ -100,6 +112,15 @@ anew := $(shell [ -e .venv/.made ] && [ ! -e .venv/.installing ] && \
 .venv/.tests: tests/requirements.txt .venv/.made
 	$(install)
 	@touch .venv/.runtime $@
+
+peers := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    print(*project["optional-dependencies"]["bench"])
+
+.venv/.bench: pyproject.toml .venv/.runtime
+	@echo "Installing the peers of the benchmarks (.venv/pip.log)"
+	@trap 'exit 130' INT; .venv/bin/python -m pip install --disable-pip-version-check --no-input \
+	    $$(.venv/bin/python -c '$(peers)') >.venv/pip.log 2>&1 && touch $@ || \
+	    echo "They could not be installed (.venv/pip.log): the tables go without them" >&2
 
 define install
 @echo "Installing $< (.venv/pip.log)"

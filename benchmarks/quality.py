@@ -1,0 +1,154 @@
+"""How good a network gets within a given time: trained from the command line with `--minutes`, then
+loaded and evaluated through the library.
+
+    python benchmarks/quality.py --text input.txt --names names.txt
+    python benchmarks/quality.py --text input.txt --seconds 600 -- --hidden-size 512 --threads 2
+    python benchmarks/quality.py --quick --json figures.json
+
+The files are those that others report on, and aren't in this repository: tinyshakespeare (the
+input.txt of char-rnn and nanoGPT) and the names.txt of makemore. What stands behind `--` is handed
+on to `python -m charrnn train`.
+
+Text: the last tenth is held out, as by nanoGPT, which also chooses its best weights by it. Our
+split is in blocks of 4,096 characters, and takes one more block as its test set, so training sees
+a little less than nanoGPT's (0.4% of tinyshakespeare). Names: 1,000 are held out, as many as by
+makemore, and 1,000 more to choose by, where makemore chooses by its test names. Names that stand in
+the list twice are taken once, so no test name was learned from; in makemore's split some were.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as `python benchmarks/...` too
+
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+from typing import Any
+
+import tomli_w
+
+import charrnn
+from benchmarks.common import ROOT, Report, Table, machine, options, run
+from charrnn.config import CorpusConfig
+from charrnn.corpus import split
+from charrnn.evaluation import evaluate
+from charrnn.ops import Workspace
+
+HELD_OUT = 0.1  # of a text
+TEST_NAMES = 1000
+COLD = 64  # what nanoGPT's quick start sees at most, characters: each block begins anew
+PUBLISHED = (  # nats per character, by the README of nanoGPT
+    "nanoGPT's README: 1.88 by its CPU quick start, 1.4697 on an A100 in 3 minutes, both on blocks "
+    "without what came before them."
+)
+
+
+def trained(
+    data: Path, corpus: dict[str, Any], seconds: float, more: list[str], folder: Path
+) -> tuple[charrnn.Generator, float]:
+    """The model that the command line makes of a file within a time, and what the clock says that
+    the whole command took, seconds.
+    """
+    recipe = folder / "bench.toml"
+    recipe.write_text(tomli_w.dumps({"data": [str(data.resolve())], "corpus": corpus}), "utf-8")
+    command = [sys.executable, "-m", "charrnn", "train", str(recipe), "--weights", str(folder)]
+    command += ["--minutes", str(seconds / 60), "--quiet", *more]
+    began = time.monotonic()
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env=environment())
+    return charrnn.load("bench", weights=folder), time.monotonic() - began
+
+
+def environment() -> dict[str, str]:
+    """This one, but for a number of threads, which `--threads` is for."""
+    return {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+
+
+def text_losses(generator: charrnn.Generator, text: str) -> tuple[float, float]:
+    """Nats per character of the last tenth: with the state carried over all of it, and in blocks of
+    64 predictions that each begin with nothing read.
+    """
+    tail = generator.vocabulary.match(text)[int(len(text) * (1 - HELD_OUT)) :]
+    model, vocabulary, work = generator.model, generator.vocabulary, Workspace()
+    blocks = [tail[k : k + COLD + 1] for k in range(0, len(tail) - COLD, COLD)]
+    carried = evaluate(model, [tail], vocabulary, work).nats_per_character
+    return carried, evaluate(model, blocks, vocabulary, work).nats_per_character
+
+
+def names_loss(generator: charrnn.Generator) -> tuple[float, int]:
+    """Nats per character of the test names, their ends included, and how many they are."""
+    config = CorpusConfig.checked(generator.frozen.provenance["recipe"]["corpus"])
+    names = split(generator.frozen.names, config)["test"]
+    loss = evaluate(generator.model, names, generator.vocabulary, Workspace())
+    return loss.nats_per_character, loss.sequences
+
+
+def network(generator: charrnn.Generator) -> str:
+    """What was trained, in a few words."""
+    c, settings = generator.model.config, generator.frozen.provenance["recipe"]["training"]
+    layers = f" x {c.num_layers}" if c.num_layers > 1 else ""
+    return (
+        f"{c.cell.upper()} {c.hidden_size}{layers}, dropout {c.dropout:g}, batch "
+        f"{settings['batch_size']}, rate {settings['learning_rate']:g}, "
+        f"threads {settings['threads']}"
+    )
+
+
+def measure(chosen: argparse.Namespace) -> Report:
+    report = Report(machine({"torch": "no part", "onnxruntime": "no part"}, "by run"))
+    print(f"\n## {report.head()}\n", flush=True)
+    seconds = chosen.seconds or ([0.5] if chosen.quick else [82.0])
+    if chosen.text:
+        report.add(text_table(chosen.text, seconds, chosen.more))
+    if chosen.names:
+        report.add(names_table(chosen.names, seconds, chosen.more))
+    return report
+
+
+def text_table(path: Path, budgets: list[float], more: list[str]) -> Table:
+    """A row for each budget."""
+    columns = [("seconds allowed", ".3g"), ("of the whole command", ".1f"), ("network", "s")]
+    columns += [("state carried", ".4f"), (f"cold blocks of {COLD}", ".4f"), ("best at step", ",d")]
+    title = f"{path.name}, its last tenth: nats per character"
+    table = Table(title, columns, note=PUBLISHED)
+    corpus = {"kind": "text", "split_by": "order", "validation": HELD_OUT, "test": 1e-6}
+    text = path.read_text("utf-8")
+    for seconds in budgets:
+        with tempfile.TemporaryDirectory() as folder:
+            generator, took = trained(path, corpus, seconds, more, Path(folder))
+        losses = text_losses(generator, text)
+        steps = generator.frozen.provenance["best_step"]
+        table.rows.append([seconds, took, network(generator), *losses, steps])
+        print(f"  {took:.0f} seconds: {losses[0]:.4f}, {losses[1]:.4f}", flush=True)
+    return table
+
+
+def names_table(path: Path, budgets: list[float], more: list[str]) -> Table:
+    """A row for each budget."""
+    columns = [("seconds allowed", ".3g"), ("of the whole command", ".1f"), ("network", "s")]
+    columns += [("test names", ",d"), ("nats per character", ".4f"), ("best at step", ",d")]
+    table = Table(f"{path.name}, names never seen: nats per character", columns)
+    lines = {line.strip().lower() for line in path.read_text("utf-8").splitlines()} - {""}
+    share = min(TEST_NAMES / len(lines), HELD_OUT)
+    corpus = {"kind": "names", "validation": share, "test": share}
+    for seconds in budgets:
+        with tempfile.TemporaryDirectory() as folder:
+            generator, took = trained(path, corpus, seconds, more, Path(folder))
+        loss, count = names_loss(generator)
+        steps = generator.frozen.provenance["best_step"]
+        table.rows.append([seconds, took, network(generator), count, loss, steps])
+        print(f"  {took:.0f} seconds: {loss:.4f}", flush=True)
+    return table
+
+
+if __name__ == "__main__":
+    parser = options(__doc__ or "")
+    parser.add_argument("--text", type=Path, help="running text, as tinyshakespeare's input.txt")
+    parser.add_argument("--names", type=Path, help="one name a line, as makemore's names.txt")
+    parser.add_argument(
+        "--seconds", type=float, action="append", help="of each training; again for another  [82]"
+    )
+    parser.add_argument("more", nargs="*", help="options of `python -m charrnn train`, after --")
+    run(measure, parser, kernels=False)

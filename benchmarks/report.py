@@ -1,0 +1,78 @@
+"""Writes the tables of the benchmarks into docs/performance.md, between the markers that stand
+there; the text around them is written by hand.
+
+    python benchmarks/report.py build/bench       # the folder of the benchmarks' --json files
+
+A section whose benchmark has no file there stays as it is.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as `python benchmarks/...` too
+
+import argparse
+import json
+import re
+from typing import Any
+
+from benchmarks.common import ROOT, Table
+
+PAGE = ROOT / "docs" / "performance.md"
+START_UP = "Start-up"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    chosen = parser.parse_args()
+    page = chosen.page.read_text(encoding="utf-8")
+    for name in ("generate", "train", "memory", "quality"):
+        path = chosen.folder / f"{name}.json"
+        if not path.exists():
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["quick"]:
+            raise SystemExit(f"{path}: figures of --quick mean nothing; measure without it")
+        for section, text in sections(found).items():
+            page = filled(page, section, text)
+    chosen.page.write_text(page, encoding="utf-8")
+    print(f"written: {chosen.page}")
+
+
+def sections(found: dict[str, Any]) -> dict[str, str]:
+    """The generated texts of a benchmark, by section of the page."""
+    name, texts = found["benchmark"], {found["benchmark"]: ""}
+    if name == "generate":
+        texts["startup"] = ""
+    for report in found["reports"]:
+        facts = {key: value for key, value in report["machine"].items() if key != "kernel"}
+        head = "; ".join(f"{key} {value}" for key, value in facts.items())
+        largest = max((float(line.split()[-2]) for line in report["checks"]), default=None)
+        for section in texts:
+            texts[section] += f"\n### {report['machine']['kernel']}\n\n{head}.\n"
+        if largest is not None:
+            texts[name] += (
+                f"\n{len(report['checks'])} comparisons before timing; the largest difference was "
+                f"{largest:.1e}.\n"
+            )
+        for values in report["tables"]:
+            columns = [(name, form) for name, form in values["columns"]]
+            table = Table(values["title"], columns, values["rows"], values["note"])
+            section = "startup" if table.title.startswith(START_UP) else name
+            texts[section] += f"\n**{table.title}**\n\n{table.markdown()}\n"
+            texts[section] += f"\n{table.note}\n" if table.note else ""
+    return texts
+
+
+def filled(page: str, section: str, text: str) -> str:
+    """The page with what stands between a section's markers replaced."""
+    begin, end = f"<!-- generated: {section} -->", "<!-- end -->"
+    marked = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", flags=re.DOTALL)
+    assert len(marked.findall(page)) == 1, f"one {begin} must stand in the page"
+    return marked.sub(lambda _: f"{begin}\n{text}\n{end}", page)
+
+
+if __name__ == "__main__":
+    main()
