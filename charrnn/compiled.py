@@ -182,15 +182,15 @@ class Lanes:
         self._bound: dict[int, Bound] = {}  # by count
         self._alone: dict[int, Bound] = {}  # by lane
 
-    def put(self, lane: int, position: Position) -> None:
-        """Let a lane hold a position; its symbol is the caller's to keep."""
+    def put(self, lanes: int | slice, position: Position) -> None:
+        """Let lanes hold a position; its symbol is the caller's to keep."""
         cell, width = self.model.cell, self.model.table.shape[1]
         for n, (parts, product) in enumerate(zip(self._parts, self._products, strict=True)):
             h, *others = position.state[n]
-            np.multiply(h, cell.stored_scale, parts[cell.stored_parts[0], lane])
+            parts[cell.stored_parts[0], lanes] = h * parts.dtype.type(cell.stored_scale)
             for part, state in zip(cell.stored_parts[1:], others, strict=True):
-                parts[part, lane] = state
-            product[lane, :width] = position.waiting[n]
+                parts[part, lanes] = state
+            product[lanes, :width] = position.waiting[n]
 
     def position(self, lane: int, id_: int) -> Position:
         """A copy of where a lane stands, before reading `id_`."""
@@ -200,13 +200,13 @@ class Lanes:
         waiting = tuple(product[lane, :width].copy() for product in self._products)
         return Position(id_, state, waiting)
 
-    def move(self, source: int, target: int) -> None:
-        """Copy what a lane holds into another."""
+    def move(self, sources: Array, targets: Array) -> None:
+        """Copy what some lanes hold into others."""
         width = self.model.table.shape[1]
         for parts, product in zip(self._parts, self._products, strict=True):
             for part in self.model.cell.stored_parts:
-                parts[part, target] = parts[part, source]
-            product[target, :width] = product[source, :width]
+                parts[part, targets] = parts[part, sources]
+            product[targets, :width] = product[sources, :width]
 
     def bound(self, count: int) -> Bound:
         """The step over the first `count` lanes, and a few more where that spares rebinding."""

@@ -6,7 +6,7 @@ nor on its slot (`charrnn.compiled` says why). What is drawn in a run is kept, w
 until the run is over; the log-probabilities are then worked out all at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -92,29 +92,34 @@ class DecodeBatch:
         self,
         position: Position,
         config: GenerationConfig,
-        rng: np.random.Generator,
+        rngs: Sequence[np.random.Generator],
         *,
         limit: int,
         fewest: int = 0,
         constraint: Constraint | None = None,
-    ) -> int:
-        """Let a sequence join; it draws its first symbol in the next step.
+    ) -> list[int]:
+        """Let sequences join that begin alike; they draw their first symbols in the next step.
 
         Args:
-            position: what it reads first, and its state before that (`CompiledModel.read`).
+            position: what they read first, and their state before that (`CompiledModel.read`).
             config: temperature, top_k and top_p count here; lengths are `limit` and `fewest`.
-            rng: this sequence's own; nothing else may draw from it.
+            rngs: the random numbers of each; nothing else may draw from them.
             limit: symbols to draw at most, at least 1.
             fewest: symbols to draw before the end symbol may come.
             constraint: which symbols may be drawn.
 
         Returns:
-            The slot, which names the sequence until it finishes or is cancelled.
+            Their slots, each of which names a sequence until it finishes or is cancelled.
         """
         assert limit >= 1
         q = constraint.start() if constraint else None
-        sequence = _Sequence(self._free.pop(), config, rng, constraint, q)
-        return self._join(sequence, position, 0, limit, fewest if self.end is not None else 0)
+        slots = self._take(len(rngs))
+        sequences = [
+            _Sequence(slot, config, rng, constraint, q)
+            for slot, rng in zip(slots, rngs, strict=True)
+        ]
+        self._join(sequences, position, 0, limit, fewest if self.end is not None else 0)
+        return slots
 
     def step(self, n: int = 1) -> list[Stretch]:
         """Advance every sequence by `n` symbols; those that finish leave. Returns what was drawn,
@@ -147,24 +152,31 @@ class DecodeBatch:
         """A second sequence that goes on from where this one is, with random numbers of its own."""
         lane = self._lane(slot)
         origin = self._live[lane]
-        copy = _Sequence(self._free.pop(), origin.config, rng, origin.constraint, origin.q)
+        (new_slot,) = self._take(1)
+        copy = _Sequence(new_slot, origin.config, rng, origin.constraint, origin.q)
         made, limit, fewest = self._made[lane], self._limits[lane], self._fewest[lane]
-        return self._join(copy, self.position(slot), made, limit, fewest)
+        self._join([copy], self.position(slot), made, limit, fewest)
+        return new_slot
 
     def cancel(self, slot: int) -> None:
         """Let a sequence leave; its slot is free at once."""
-        self._remove(self._lane(slot))
+        self._remove(np.array([self._lane(slot)]))
         self._free.append(slot)
 
+    def _take(self, count: int) -> list[int]:
+        """Free slots, the lowest first where none has been used yet."""
+        if count > len(self._free):
+            raise IndexError(f"{count} slots asked for, {len(self._free)} are free")
+        return [self._free.pop() for _ in range(count)]
+
     def _join(
-        self, sequence: _Sequence, position: Position, made: int, limit: int, fewest: int
-    ) -> int:
-        lane = len(self._live)
-        self._lanes.put(lane, position)
-        self._ids[lane], self._made[lane], self._limits[lane] = position.id, made, limit
-        self._fewest[lane], self._places[lane] = fewest, self.most_steps
-        self._live.append(sequence)
-        return sequence.slot
+        self, sequences: list[_Sequence], position: Position, made: int, limit: int, fewest: int
+    ) -> None:
+        lanes = slice(len(self._live), len(self._live) + len(sequences))
+        self._lanes.put(lanes, position)
+        self._ids[lanes], self._made[lanes], self._limits[lanes] = position.id, made, limit
+        self._fewest[lanes], self._places[lanes] = fewest, self.most_steps
+        self._live += sequences
 
     def _lane(self, slot: int) -> int:
         for lane, sequence in enumerate(self._live):
@@ -172,17 +184,24 @@ class DecodeBatch:
                 return lane
         raise KeyError(f"slot {slot} is not in use")
 
-    def _remove(self, lane: int) -> None:
-        """The last lane takes the place of the one that leaves. Its slot stays taken."""
-        last = self._live.pop()
-        if lane != len(self._live):
-            self._live[lane] = last
-            source = len(self._live)
-            self._lanes.move(source, lane)
+    def _remove(self, lanes: Array) -> None:
+        """The last lanes take the places of those that leave. Their slots stay taken.
+
+        Args:
+            lanes: rising.
+        """
+        count = len(self._live) - len(lanes)
+        targets = lanes[lanes < count]
+        sources = np.setdiff1d(np.arange(count, len(self._live)), lanes, assume_unique=True)
+        if len(targets):
+            self._lanes.move(sources, targets)
             for numbers in (self._ids, self._made, self._limits, self._fewest, self._places):
-                numbers[lane] = numbers[source]
-            place = self._places[lane]
-            self._noise[lane, place:] = self._noise[source, place:]
+                numbers[targets] = numbers[sources]
+            place = self._places[targets].min()
+            self._noise[targets, place:] = self._noise[sources, place:]
+        for target, source in zip(targets.tolist(), sources.tolist(), strict=True):
+            self._live[target] = self._live[source]
+        del self._live[count:]
 
     def _refill(self, lanes: slice) -> None:
         """Draw noise for every sequence that has none left, and forbid ends that are too early."""
@@ -298,11 +317,15 @@ class DecodeBatch:
         over = self._made[:count] == self._limits[:count]
         if self.end is not None:
             over |= self._ids[:count] == self.end
-        reasons: dict[int, FinishReason] = {}
-        for lane in np.flatnonzero(over)[::-1]:
-            ended = self._ids[lane] == self.end
-            reasons[self._live[lane].slot] = "end" if ended else "length"
-            self._remove(lane)
+        lanes = np.flatnonzero(over)
+        if not len(lanes):
+            return {}
+        ended = (self._ids[lanes] == self.end).tolist() if self.end is not None else [False] * count
+        reasons: dict[int, FinishReason] = {
+            self._live[lane].slot: "end" if end else "length"
+            for lane, end in zip(lanes.tolist(), ended, strict=False)
+        }
+        self._remove(lanes)
         return reasons
 
     def _stretches(self, steps: int, left: dict[int, FinishReason]) -> list[Stretch]:

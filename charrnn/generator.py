@@ -121,7 +121,7 @@ class Generator:
         """The characters that a seed may hold, as the model reads them."""
         return self.vocabulary.known_characters
 
-    @property
+    @cached_property
     def default_max_length(self) -> int:
         """Twice the longest name of the list; 500 for running text."""
         longest = max(map(len, self.frozen.names), default=0)

@@ -9,10 +9,9 @@ for few; the others the one whose products take several rows at once, which is f
 
 import operator
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from charrnn.vocabulary import Vocabulary
 
 SLOTS = 64  # sequences of a batch
 ALONE = 4
+MOST_PARTS = 256  # of a text that is streamed, before they are joined
 REFILL_STEPS = 8  # symbols at a time while others wait for a slot
 # Between the streams of two samples: 2^128 / golden ratio, as in numpy's PCG64.jumped.
 STRIDE = 0x9E3779B97F4A7C15F39CC0605CEDC835
@@ -93,17 +93,23 @@ class Writer:
         streams = [np.random.PCG64(request.random_seed).state for request in requests]
         while texts or any(queue.waiting for queue in queues):
             for queue in queues:
-                for number, index in queue.next():
+                for number, indices in queue.next():
                     request, position = requests[number], positions[number]
                     if position is None:
                         whole = self.sample(request.seed, 0.0, "length")
-                        yield Written(number, index, "", request.seed, whole)
+                        for index in indices:
+                            yield Written(number, index, "", request.seed, whole)
                         continue
-                    text = _Text(self, number, index, request)
-                    if request.seed:
-                        yield text.opening()
-                    text.rng = self._rng(streams[number], index)
-                    texts[queue.batch, self._admit(queue.batch, text, position)] = text
+                    joined = [_Text(self, number, index, request) for index in indices]
+                    for text in joined:
+                        text.rng = self._rng(streams[number], text.index)
+                        if request.seed:
+                            yield text.opening()
+                    slots = self._admit(queue.batch, request, position, joined)
+                    texts.update(
+                        ((queue.batch, slot), text)
+                        for slot, text in zip(slots, joined, strict=True)
+                    )
             for queue in queues:
                 turn = min(steps, REFILL_STEPS) if queue.waiting else steps
                 for stretch in queue.batch.step(turn) if queue.batch.live else ():
@@ -137,12 +143,13 @@ class Writer:
             return None
         return self._model.read(request.prompt)
 
-    def _admit(self, batch: DecodeBatch, text: "_Text", position: Position) -> int:
-        request = text.request
+    def _admit(
+        self, batch: DecodeBatch, request: Request, position: Position, texts: "list[_Text]"
+    ) -> list[int]:
         return batch.admit(
             position,
             request.config,
-            text.rng,
+            [text.rng for text in texts],
             limit=request.max_length - len(request.seed),
             fewest=max(request.config.min_length, 1) - len(request.seed),  # no name is empty
         )
@@ -161,19 +168,23 @@ class _Queue:
     def __init__(self, batch: DecodeBatch, requests: Sequence[Request], places: range) -> None:
         counts = [len(range(places.start, min(r.config.count, places.stop))) for r in requests]
         self.batch, self.waiting = batch, sum(counts)
-        self._samples = iter(_numbered(counts, places.start))
+        self._left = [
+            (number, places.start, places.start + count)
+            for number, count in reversed(list(enumerate(counts)))
+            if count
+        ]
 
-    def next(self) -> Iterable[tuple[int, int]]:
-        """Samples for the free slots, as (request, index)."""
-        samples = list(islice(self._samples, self.batch.free))
-        self.waiting -= len(samples)
-        return samples
-
-
-def _numbered(counts: list[int], start: int) -> Iterator[tuple[int, int]]:
-    for number, count in enumerate(counts):
-        for index in range(start, start + count):
-            yield number, index
+    def next(self) -> Iterator[tuple[int, range]]:
+        """Samples for the free slots, as a request's number and indices."""
+        free = self.batch.free
+        while free and self._left:
+            number, start, end = self._left.pop()
+            taken = min(free, end - start)
+            if start + taken < end:
+                self._left.append((number, start + taken, end))
+            free -= taken
+            self.waiting -= taken
+            yield number, range(start, start + taken)
 
 
 class _Text:
@@ -208,6 +219,8 @@ class _Text:
             text = "".join([*self._parts, characters])
             sample = self.writer.sample(text, self._logprob, reason)
         elif characters:
+            if len(self._parts) == MOST_PARTS:
+                self._parts = ["".join(self._parts)]
             self._parts.append(characters)
         return Written(self.number, self.index, before, characters, sample)
 

@@ -127,14 +127,15 @@ class Life:
 
     def admit(self, batch):
         vocab = batch.model.config.vocab_size
-        return batch.admit(
+        (slot,) = batch.admit(
             batch.model.read(self.prompt.tolist(), self.state),
             self.config,
-            np.random.default_rng(self.seed),
+            [np.random.default_rng(self.seed)],
             limit=self.limit,
             fewest=self.fewest,
             constraint=Never(vocab - 1, vocab, 4) if self.constrained else None,
         )
+        return slot
 
 
 def random_life(rng, model, seed):

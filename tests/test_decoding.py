@@ -74,7 +74,7 @@ def batch_of(network, slots, end=None, block=BY_ROW):
 
 def admit(batch, prompt, config=PLAIN, seed=0, *, state=None, **settings):
     position = batch.model.read(list(prompt), state)
-    return batch.admit(position, config, rng(seed), **settings)
+    return batch.admit(position, config, [rng(seed)], **settings)[0]
 
 
 def only(batch):
