@@ -167,7 +167,7 @@ class TrainConfig(Settings):
         1,
         ge=1,
         le=256,
-        description="threads of the matrix products; more than one is far slower on a busy machine",
+        description="threads that share each batch; as many as there are idle cores",
     )
 
 

@@ -25,15 +25,16 @@ from charrnn.errors import TrainingError, TrainingInterrupted
 from charrnn.evaluation import Loss, evaluate
 from charrnn.files import canonical_json
 from charrnn.memory import peak_memory
-from charrnn.model import CharRNN
+from charrnn.model import Batch, CharRNN
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm, clip_by_value, learning_rate
+from charrnn.parallel import Team
 from charrnn.parameters import Array
 from charrnn.recipe import Recipe, defaults_for
 from charrnn.threads import blas_kernel, blas_threads
 from charrnn.weights import FrozenModel, from_bytes, to_bytes
 
-TRAINING_FORMAT = 1  # changes when the same recipe gives other weights
+TRAINING_FORMAT = 2  # changes when the same recipe gives other weights
 CHECKPOINT_SECONDS = 10.0
 FEWEST_STEPS = 300  # of such a run, however small its data: the warm-up is over, and the best kept
 LOOK_SHARE = 0.1  # of the time, for looks at the validation set
@@ -103,6 +104,7 @@ class Run:
         self.best = self.params.flat.copy()
         self.state = self.model.init_state(self.feed.batch_size)
         self.work = Workspace()
+        self.team = Team(self.model, config.threads, self.work)
 
     def train(self) -> Trained:
         """Run to the end of the budget, from the checkpoint where there is one.
@@ -110,7 +112,7 @@ class Run:
         Raises TrainingError (the loss is not finite, or explodes; nothing is overwritten) and
         TrainingInterrupted.
         """
-        with blas_threads(self.config.threads):
+        with blas_threads(1):
             if not self._resume():
                 self.progress.steps = self.config.steps or self._planned_steps()
             self.files.drop_records_after(self.progress.step)
@@ -175,10 +177,7 @@ class Run:
         rows = int(batch.sizes[0])
         if self.feed.starts_afresh(p.step):
             self.state = self.model.init_state(rows)
-        masks = np.random.default_rng([config.random_seed, 2, p.step])
-        loss, final, _ = self.model.loss_and_grads(
-            batch, self.state, self.grads, self.work, rng=masks
-        )
+        loss, final = self._gradient(batch, self.state, p.step)
         if self.corpus.carries_state:
             self.state = final
         gradient = self.grads.flat
@@ -195,6 +194,16 @@ class Run:
             self.average.flat[:] += np.float32(1 - decay) * (self.params.flat - self.average.flat)
         p.training_loss = loss if p.step == 1 else 0.98 * p.training_loss + 0.02 * loss
         return len(batch.ids)
+
+    def _gradient(self, batch: Batch, state: Array, step: int) -> tuple[float, Array]:
+        """The loss and the last states; the gradient is in `grads`."""
+        masks = [
+            np.random.default_rng([self.config.random_seed, 2, step, thread])
+            if self.model_config.dropout
+            else None
+            for thread in range(self.config.threads)
+        ]
+        return self.team.loss_and_grads(batch, state, self.grads, masks)
 
     def _check(self, loss: float, norm: float) -> None:
         limit = 10 * math.log(len(self.corpus.vocabulary))
@@ -319,9 +328,8 @@ class Run:
         """A step up to its gradient, and a batch of a look: nothing is learned, but every buffer
         of the workspace has its size.
         """
-        batch, masks = self.feed.batch(0), np.random.default_rng(0)
-        state = self.model.init_state(int(batch.sizes[0]))
-        self.model.loss_and_grads(batch, state, self.grads, self.work, rng=masks)
+        batch = self.feed.batch(0)
+        self._gradient(batch, self.model.init_state(int(batch.sizes[0])), 0)
         held_out = (self.corpus.sequences[split] for split in ("validation", "test"))
         longest = max(held_out, key=lambda sequences: sum(map(len, sequences)))
         batch, _ = next(evaluation_batches(longest, self.corpus.vocabulary))
