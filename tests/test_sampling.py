@@ -22,7 +22,7 @@ LIMITS = [(None, None), (3, None), (1, None), (None, 0.6), (None, 0.95), (5, 0.8
 
 
 def top_symbols(logits, temperature, top_k, top_p):
-    config = GenerationConfig.model_construct(temperature=temperature, top_k=top_k, top_p=top_p)
+    config = GenerationConfig(temperature=temperature, top_k=top_k, top_p=top_p)
     return top_symbols_of_rows(logits[None], [config])[0]
 
 
