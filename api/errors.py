@@ -10,8 +10,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
 from werkzeug.http import HTTP_STATUS_CODES
 
-from charrnn.config import shown
-from charrnn.errors import CharRNNError, ConfigError, FieldProblem, UnknownCharacterError
+from charrnn.errors import CharRNNError, ConfigError, FieldProblem, UnknownCharacterError, shown
 
 MOST_LISTED = 20  # problems of one answer: 64 KiB of unknown fields must not make a huge answer
 JSON_WORDS = {"None": "null", "True": "true", "False": "false"}

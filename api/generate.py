@@ -7,8 +7,8 @@ from api.errors import RequestError
 from api.models import Models
 from api.schemas import parse_body, request_model
 from api.settings import ServiceSettings
-from charrnn.config import GenerationConfig, shown
-from charrnn.errors import ConfigError, FieldProblem
+from charrnn.config import GenerationConfig
+from charrnn.errors import ConfigError, FieldProblem, shown
 
 
 def blueprint(models: Models, settings: ServiceSettings) -> Blueprint:

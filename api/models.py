@@ -10,8 +10,7 @@ from collections import OrderedDict
 
 import charrnn
 from api.errors import RequestError, StartError
-from charrnn.config import shown
-from charrnn.errors import ConfigError, WeightsError, WeightsMissingError
+from charrnn.errors import ConfigError, WeightsError, WeightsMissingError, shown
 
 RECHECK_SECONDS = 0.5
 OLD_VERSIONS_KEPT = 4

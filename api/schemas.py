@@ -6,25 +6,19 @@ Fields, defaults and bounds are the library's GenerationConfig; this adds what o
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from types import NoneType
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
 from api.errors import RequestError, invalid_fields
 from api.settings import ServiceSettings
-from charrnn.config import LARGEST_RANDOM_SEED, WHOLE, GenerationConfig, shown
-from charrnn.errors import FieldProblem
+from charrnn.config import LARGEST_RANDOM_SEED, GenerationConfig
+from charrnn.errors import FieldProblem, shown
+from charrnn.settings import Setting, Settings, kind_of_value, setting, whole
 
 MOST_DIGITS = 1000  # of a number in a body
 DEEPEST = 8  # levels of lists and objects in a body; a request needs two
@@ -33,64 +27,51 @@ TOO_DEEP = f"the body must be nested at most {DEEPEST} levels deep"
 EXAMPLE = '{"seed": "Tyr", "count": 5}'
 
 
-def _text_or_random_seed(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    """One message for both kinds, where a union's own would speak of each apart."""
-    try:
-        return check(value)
-    except ValidationError:
-        raise ValueError(
-            f"must be text, or a whole number from 0 to {LARGEST_RANDOM_SEED} "
-            "(which is taken as random_seed)"
-        ) from None
+def _text_or_random_seed(value: Any) -> str | int:
+    number = whole(value)
+    if isinstance(value, str) or (type(number) is int and 0 <= number <= LARGEST_RANDOM_SEED):
+        return number
+    raise ValueError(
+        f"must be text, or a whole number from 0 to {LARGEST_RANDOM_SEED} "
+        "(which is taken as random_seed)"
+    )
 
 
-def _nullable(schema: dict[str, Any]) -> None:
-    """Say in the schema what `_null_means_absent` does."""
-    for name, field in schema["properties"].items():
-        if {"type": "null"} not in field.get("anyOf", ()):
-            kept = {key: field.pop(key) for key in ("title", "description", "default")}
-            schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **kept}
+def _hexadecimal(version: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{6,64}", version):
+        raise ValueError("must be 6 to 64 hexadecimal digits")
+    return version.lower()
 
 
 class GenerateRequest(GenerationConfig):
     """The body of POST /generate. Every field may be left out, and null is as if it were."""
 
-    model_config = ConfigDict(json_schema_extra=_nullable)
-
-    model: str | None = Field(None, description="which model; left out: the service's default")
-    version: str | None = Field(
-        None,
+    model: str | None = setting(
+        default=None, description="which model; left out: the service's default"
+    )
+    version: str | None = setting(
+        default=None,
+        check=_hexadecimal,
         description="which version of it, by the first 6 or more hexadecimal digits of its "
         "SHA-256; left out: the live one",
-        json_schema_extra={"pattern": "^[0-9a-fA-F]{6,64}$"},
     )
-    seed: Annotated[
-        str | Annotated[int, Field(ge=0, le=LARGEST_RANDOM_SEED), WHOLE],
-        WrapValidator(_text_or_random_seed),
-    ] = Field("", description="what every text begins with; a whole number is a random_seed")
+    seed: Any = setting(  # text, or a whole number
+        default="",
+        check=_text_or_random_seed,
+        description="what every text begins with; a whole number is a random_seed",
+    )
 
-    @model_validator(mode="before")
     @classmethod
-    def _null_means_absent(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        known = cls.model_fields
-        return {
-            key: value for key, value in values.items() if value is not None or key not in known
-        }
+    def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Null means absent."""
+        known = cls.fields()
+        given = {key: v for key, v in values.items() if v is not None or key not in known}
+        return super().checked(given, where)
 
-    @field_validator("version")
-    @classmethod
-    def _is_hexadecimal(cls, version: str | None) -> str | None:
-        if version is not None and not re.fullmatch(r"[0-9a-fA-F]{6,64}", version):
-            raise ValueError("must be 6 to 64 hexadecimal digits")
-        return version and version.lower()
-
-    @model_validator(mode="after")
-    def _one_random_seed(self) -> Self:
+    def _fit(self, context: Any) -> None:
+        super()._fit(context)
         if isinstance(self.seed, int) and self.random_seed is not None:
             raise ValueError("random_seed must be left out where seed is a number")
-        return self
 
     @property
     def seed_text(self) -> str:
@@ -98,12 +79,12 @@ class GenerateRequest(GenerationConfig):
         return self.seed if isinstance(self.seed, str) else ""
 
     def generation(self) -> GenerationConfig:
-        """The library's part of the request, already checked."""
-        values = {name: getattr(self, name) for name in GenerationConfig.model_fields}
+        """The library's part of the request."""
+        ours = GenerationConfig.fields()
+        values = {name: value for name, value in self.said().items() if name in ours}
         if isinstance(self.seed, int):
             values["random_seed"] = self.seed
-        given = self.model_fields_set & set(values)
-        return GenerationConfig.model_construct(given, **values)
+        return GenerationConfig.checked(values)
 
 
 def request_model(settings: ServiceSettings) -> type[GenerateRequest]:
@@ -113,17 +94,43 @@ def request_model(settings: ServiceSettings) -> type[GenerateRequest]:
         "min_length": settings.max_length,
         "max_length": settings.max_length,
     }
-    fields: dict[str, Any] = {name: _capped(name, limit) for name, limit in limits.items()}
-    return create_model("GenerateRequest", __base__=GenerateRequest, **fields)
+    fields = GenerateRequest.fields()
+    capped = {
+        name: replace(fields[name], rules={**fields[name].rules, "le": limit})
+        for name, limit in limits.items()
+    }
+    return type("GenerateRequest", (GenerateRequest,), capped)
 
 
-def _capped(name: str, limit: int) -> tuple[Any, FieldInfo]:
-    """The same field with another upper bound."""
-    field = GenerateRequest.model_fields[name]
-    whole, *_ = GenerateRequest.model_json_schema()["properties"][name]["anyOf"]
-    kind = Annotated[int, Field(ge=whole["minimum"], le=limit), WHOLE]
-    nullable = kind if field.default is not None else kind | None
-    return nullable, Field(field.default, description=field.description)
+def json_schema(model: type[Settings]) -> dict[str, Any]:
+    """The JSON schema of settings, by way of a pydantic model with the same fields."""
+    fields: dict[str, Any] = {name: _described(field) for name, field in model.fields().items()}
+    made = create_model(model.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+    return made.model_json_schema()
+
+
+def _described(field: Setting) -> tuple[Any, FieldInfo]:
+    """A field as pydantic has it."""
+    described = Field(field.default, description=field.description, **field.rules)
+    if not field.items:
+        return field.annotation, described
+    kind = kind_of_value(field).type
+    item = Annotated[kind, Field(**field.items)]  # type: ignore[valid-type]  # made as we run
+    return tuple[item, ...], described
+
+
+def request_schema(model: type[GenerateRequest]) -> dict[str, Any]:
+    """The JSON schema of a request."""
+    schema = json_schema(model)
+    fields = schema["properties"]
+    fields["version"]["pattern"] = "^[0-9a-fA-F]{6,64}$"
+    seed_number, _ = fields["random_seed"]["anyOf"]
+    fields["seed"]["anyOf"] = [{"type": "string"}, seed_number, {"type": "null"}]
+    for name, field in fields.items():
+        if "anyOf" not in field:
+            kept = {key: field.pop(key) for key in ("title", "description", "default")}
+            fields[name] = {"anyOf": [field, {"type": "null"}], **kept}
+    return schema
 
 
 def parse_body(body: bytes) -> dict[str, Any]:

@@ -7,17 +7,16 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
-
-from pydantic import Field
+from typing import Any, Self
 
 from api.errors import StartError
-from charrnn.config import LONGEST_TEXT, WHOLE, GenerationConfig, Int, Settings, shown
-from charrnn.errors import ConfigError, FieldProblem
+from charrnn.config import LONGEST_TEXT, GenerationConfig
+from charrnn.errors import ConfigError, FieldProblem, shown
+from charrnn.settings import Settings, kind_of_value, setting
 
 PREFIX = "CHARRNN_"
 OWNED_ELSEWHERE = {"CHARRNN_PROVE"}  # variables that other parts read: here, the tests
-MOST_TEXTS: int = GenerationConfig.model_json_schema()["properties"]["count"]["maximum"]
+MOST_TEXTS: int = GenerationConfig.fields()["count"].rules["le"]
 
 
 def cores() -> int:
@@ -29,33 +28,47 @@ def cores() -> int:
 class ServiceSettings(Settings):
     """Everything about the service that can be set. A field `port` is the variable CHARRNN_PORT."""
 
-    host: str = Field(
-        "127.0.0.1", description="address to listen on; 0.0.0.0 for every network of this machine"
+    host: str = setting(
+        default="127.0.0.1",
+        description="address to listen on; 0.0.0.0 for every network of this machine",
     )
-    port: Int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any free one")
-    weights: str | None = Field(
-        None, description="the folder of weights; unset: the one of this repository"
+    port: int = setting(
+        default=8000, ge=0, le=65535, description="port to listen on; 0 for any free one"
     )
-    model: str | None = Field(
-        None, description="model of a request that names none; unset: dinosaurs, else the first"
+    weights: str | None = setting(
+        default=None, description="the folder of weights; unset: the one of this repository"
     )
-    max_count: Int = Field(100, ge=1, le=MOST_TEXTS, description="most texts of a request")
-    max_length: Int = Field(2000, ge=1, le=LONGEST_TEXT, description="most characters of a text")
-    max_characters: Int = Field(
-        20_000,
+    model: str | None = setting(
+        default=None,
+        description="model of a request that names none; unset: dinosaurs, else the first",
+    )
+    max_count: int = setting(
+        default=100, ge=1, le=MOST_TEXTS, description="most texts of a request"
+    )
+    max_length: int = setting(
+        default=2000, ge=1, le=LONGEST_TEXT, description="most characters of a text"
+    )
+    max_characters: int = setting(
+        default=20_000,
         ge=1,
         description="most characters of a request in all: its texts times their longest length",
     )
-    max_body: Int = Field(
-        64 * 1024, ge=64, le=16 * 1024 * 1024, description="largest body of a request, bytes"
+    max_body: int = setting(
+        default=64 * 1024,
+        ge=64,
+        le=16 * 1024 * 1024,
+        description="largest body of a request, bytes",
     )
-    read_timeout: Int = Field(
-        10, ge=1, le=3600, description="longest wait for the next bytes of a request, seconds"
+    read_timeout: int = setting(
+        default=10,
+        ge=1,
+        le=3600,
+        description="longest wait for the next bytes of a request, seconds",
     )
-    workers: Annotated[int, Field(ge=1, le=1024), WHOLE] = Field(
-        default_factory=cores, description="worker processes"
+    workers: int = setting(default=cores, ge=1, le=1024, description="worker processes")
+    threads: int = setting(
+        default=8, ge=1, le=1024, description="threads, and so requests, of a worker"
     )
-    threads: Int = Field(8, ge=1, le=1024, description="threads, and so requests, of a worker")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -65,10 +78,10 @@ class ServiceSettings(Settings):
         """
         environ = os.environ if environ is None else environ
         given = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
-        _refuse_unknown(set(given) - set(map(variable, cls.model_fields)) - OWNED_ELSEWHERE)
+        _refuse_unknown(set(given) - set(map(variable, cls.fields())) - OWNED_ELSEWHERE)
         values = {
-            name: _number_or_text(text) if field.annotation is int else text
-            for name, field in cls.model_fields.items()
+            name: _number_or_text(text) if kind_of_value(field).type is int else text
+            for name, field in cls.fields().items()
             if (text := given.get(variable(name), "").strip())
         }
         try:
@@ -87,14 +100,14 @@ def variable(field: str) -> str:
 def table() -> list[tuple[str, str, str]]:
     """(variable, default, meaning) of every setting, for the documents."""
     return [
-        (variable(name), _default(field.default, field.default_factory), field.description or "")
-        for name, field in ServiceSettings.model_fields.items()
+        (variable(name), _default(field.default), field.description)
+        for name, field in ServiceSettings.fields().items()
     ]
 
 
-def _default(value: Any, factory: Any) -> str:
-    if factory is not None:
-        return str(factory.__name__)
+def _default(value: Any) -> str:
+    if callable(value):
+        return str(value.__name__)
     return "unset" if value is None else str(value)
 
 
@@ -109,7 +122,7 @@ def _named_as_variable(problem: FieldProblem, given: Mapping[str, str]) -> Field
 
 
 def _refuse_unknown(names: set[str]) -> None:
-    known = list(ServiceSettings.model_fields)
+    known = list(ServiceSettings.fields())
     for name in sorted(names):  # its value stays out of the message: it may be a secret
         close = difflib.get_close_matches(name.removeprefix(PREFIX).lower(), known, n=1)
         hint = f" (did you mean {variable(close[0])}?)" if close else ""

@@ -40,11 +40,11 @@ def main() -> None:
 
 def one_run(data: Path, values: dict[str, Any], seed: int) -> tuple[float, float, float]:
     """Best validation loss, at which fraction of the run, seconds."""
-    network = {k: v for k, v in values.items() if k in NetworkConfig.model_fields}
+    network = {k: v for k, v in values.items() if k in NetworkConfig.fields()}
     training = {k: v for k, v in values.items() if k not in network}
     recipe = Recipe.checked(
         {
-            **recipe_for(data).model_dump(exclude_unset=True),
+            **recipe_for(data).said(),
             "corpus": {"salt": f"split {seed}"},
             "network": network,
             "training": {"threads": 1, **training, "random_seed": seed},

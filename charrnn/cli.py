@@ -20,9 +20,7 @@ from charrnn.config import (
     CorpusConfig,
     GenerationConfig,
     NetworkConfig,
-    Settings,
     TrainConfig,
-    kind_of_value,
 )
 from charrnn.corpus import SPLITS, split
 from charrnn.errors import CharRNNError, ConfigError, TrainingInterrupted, WeightsError
@@ -33,6 +31,7 @@ from charrnn.progress import Reporter
 from charrnn.recipe import SIZED, Recipe, read_recipe, recipe_for
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
 from charrnn.retraining import Outcome, retrain, train
+from charrnn.settings import Settings, kind_of_value
 from charrnn.store import SHORT_VERSION, Store
 from charrnn.tables import table_of_losses, table_of_models
 from charrnn.training import Listener
@@ -74,7 +73,7 @@ def settings_options(model: type[Settings], *names: str) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         for name in reversed(names):
-            field = model.model_fields[name]
+            field = model.fields()[name]
             kind = kind_of_value(field)
             default = "by the size of the data" if name in SIZED else field.default
             function = click.option(
@@ -83,7 +82,7 @@ def settings_options(model: type[Settings], *names: str) -> Callable[[F], F]:
                 type=click.Choice(kind.choices) if kind.choices else kind.type,
                 multiple=kind.several,
                 default=None,
-                help=str(field.description)
+                help=field.description
                 + ("" if default in (None, ()) else f"  [default: {default}]"),
             )(function)
         return function
@@ -189,7 +188,7 @@ def retrain_command(model: str, weights: Path | None, quiet: bool) -> None:
 @main.command("sample")
 @click.argument("model")
 @click.option("--seed", default="", help="The text that the output begins with.")
-@settings_options(GenerationConfig, *GenerationConfig.model_fields)
+@settings_options(GenerationConfig, *GenerationConfig.fields())
 @click.option("--version", "version", help="A kept version, by its first hex digits.")
 @weights_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, as the service answers.")

@@ -2,6 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: its repr, shortened."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of thousands of digits
+        return "a number of too many digits"
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
 
 
 class CharRNNError(Exception):

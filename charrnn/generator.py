@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from charrnn.compiled import CompiledModel
-from charrnn.config import LONGEST_TEXT, GenerationConfig, shown
+from charrnn.config import LONGEST_TEXT, GenerationConfig
 from charrnn.decoding import MOST_STEPS
-from charrnn.errors import ConfigError, FieldProblem
+from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.model import CharRNN, count_parameters
 from charrnn.ops import log_softmax
 from charrnn.store import SHORT_VERSION, SUFFIX, Store

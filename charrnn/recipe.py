@@ -12,20 +12,20 @@ import tomllib
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import tomli_w
-from pydantic import Field
 
 from charrnn.config import (
     MODEL_NAME_PATTERN,
+    MODEL_NAME_RULE,
     CorpusConfig,
     NetworkConfig,
-    Settings,
     TrainConfig,
 )
 from charrnn.corpus import Corpus
 from charrnn.errors import ConfigError, CorpusError, FieldProblem
+from charrnn.settings import Settings, setting
 
 SUFFIX = ".toml"
 SIZED = frozenset(  # settings whose defaults follow from the data
@@ -39,16 +39,22 @@ OTHER_RULES: dict[str, dict[str, Any]] = {  # what differs where the update rule
 }
 
 
+def _model_name(name: str) -> str:
+    if not re.fullmatch(MODEL_NAME_PATTERN, name):
+        raise ValueError(MODEL_NAME_RULE)
+    return name
+
+
 class Recipe(Settings):
     """A training, whole. What isn't given follows from the size of the data (`completed`)."""
 
-    name: str = Field(pattern=f"^{MODEL_NAME_PATTERN}$", description="the model's name")
-    data: list[Annotated[str, Field(min_length=1)]] = Field(
-        min_length=1, description="files, relative to the recipe"
+    name: str = setting(check=_model_name, description="the model's name")
+    data: list[str] = setting(
+        min_length=1, items={"min_length": 1}, description="files, relative to the recipe"
     )
-    corpus: CorpusConfig = CorpusConfig()
-    network: NetworkConfig = NetworkConfig()
-    training: TrainConfig = TrainConfig()
+    corpus: CorpusConfig = setting(default=CorpusConfig())
+    network: NetworkConfig = setting(default=NetworkConfig())
+    training: TrainConfig = setting(default=TrainConfig())
 
     def paths(self, folder: Path) -> list[Path]:
         """The data files, for a recipe in `folder`."""
@@ -73,7 +79,7 @@ class Recipe(Settings):
 
     def plain(self) -> dict[str, Any]:
         """Every value, without nulls."""
-        return _without_nulls(self.model_dump())
+        return _without_nulls(self.values())
 
     def described(self) -> dict[str, Any]:
         """`plain`, with the data's file names alone: a weights file says nothing of a machine."""
@@ -128,7 +134,7 @@ def recipe_for(data: Path) -> Recipe:
 
 def write_recipe(recipe: Recipe) -> str:
     """A recipe as TOML: what it says, and not what it leaves to the data."""
-    return tomli_w.dumps(_without_nulls(recipe.model_dump(exclude_unset=True)))
+    return tomli_w.dumps(_without_nulls(recipe.said()))
 
 
 def name_for(path: Path) -> str:

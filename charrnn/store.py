@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from charrnn.config import MODEL_NAME_PATTERN, MODEL_NAME_RULE, shown
+from charrnn.config import MODEL_NAME_PATTERN, MODEL_NAME_RULE
 from charrnn.errors import (
     ConfigError,
     FieldProblem,
     PromotionError,
     WeightsCorruptError,
     WeightsMissingError,
+    shown,
 )
 from charrnn.files import append_line, read_json_lines, write_atomically
 from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of

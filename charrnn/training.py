@@ -93,7 +93,7 @@ class Run:
         self.config = config
         self.feed = _feed(corpus, config)
         self.model_config = ModelConfig.checked(
-            {**self.recipe.network.model_dump(), "vocab_size": len(corpus.vocabulary)}
+            {**self.recipe.network.values(), "vocab_size": len(corpus.vocabulary)}
         )
         rng = np.random.default_rng([config.random_seed, 0])
         self.model = CharRNN.initialized(self.model_config, rng)

@@ -18,8 +18,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from charrnn.config import ModelConfig, shown
-from charrnn.errors import WeightsCorruptError, WeightsFormatError, WeightsMissingError
+from charrnn.config import ModelConfig
+from charrnn.errors import WeightsCorruptError, WeightsFormatError, WeightsMissingError, shown
 from charrnn.files import canonical_json
 from charrnn.model import parameter_shapes
 from charrnn.parameters import Array, Parameters
@@ -59,7 +59,7 @@ def to_bytes(model: FrozenModel) -> bytes:
     metadata = {
         "format": FORMAT,
         "kind": model.kind,
-        "config": model.config.model_dump(),
+        "config": model.config.values(),
         "vocabulary": model.vocabulary.to_json(),
         "provenance": dict(model.provenance),
         "evaluation": dict(model.evaluation),

@@ -28,7 +28,7 @@ def test_the_table_of_settings_is_the_services_own():
 
 def test_the_table_of_fields_is_the_requests_own():
     page = (ROOT / "docs" / "service.md").read_text()
-    assert {row[0] for row in rows(page, "POST /generate")} == set(GenerateRequest.model_fields)
+    assert {row[0] for row in rows(page, "POST /generate")} == set(GenerateRequest.fields())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -209,9 +209,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_at_once(poison, tmp_path):
 def test_a_budget_in_minutes_counts_the_time_before_the_stop(tmp_path):
     corpus = small_corpus("names", tmp_path)
     recipe = small_recipe("names", minutes=0.02)
-    recipe = recipe.changed(
-        training={**recipe.training.model_dump(exclude_unset=True), "steps": None}
-    )
+    recipe = recipe.changed(training={**recipe.training.said(), "steps": None})
     folder = tmp_path / "run"
     with pytest.raises(TrainingInterrupted):
         Run(recipe, corpus, folder, stop=stopping_after(20)).train()
@@ -226,7 +224,7 @@ def test_a_budget_in_minutes_counts_the_time_before_the_stop(tmp_path):
 def test_a_run_without_a_budget_plans_one_and_says_how_long(tmp_path, monkeypatch):
     corpus = small_corpus("names", tmp_path)
     recipe = small_recipe("names")
-    values = recipe.training.model_dump(exclude_unset=True)
+    values = recipe.training.said()
     del values["steps"], values["evaluate_every"]
     recipe = recipe.changed(training=values)
     seen = []

@@ -74,7 +74,7 @@ def test_the_value_of_an_unknown_variable_is_not_shown():
 
 def test_the_table_has_every_setting_with_its_default_and_meaning():
     rows = {name: (default, meaning) for name, default, meaning in table()}
-    assert set(rows) == {variable(name) for name in ServiceSettings.model_fields}
+    assert set(rows) == {variable(name) for name in ServiceSettings.fields()}
     assert rows["CHARRNN_PORT"][0] == "8000"
     assert rows["CHARRNN_WORKERS"][0] == "cores"
     assert rows["CHARRNN_WEIGHTS"][0] == "unset"
