@@ -32,7 +32,7 @@ from charrnn.recipe import Recipe, defaults_for
 from charrnn.threads import blas_kernel, blas_threads
 from charrnn.weights import FrozenModel, from_bytes, to_bytes
 
-TRAINING_FORMAT = 1  # changes when the same recipe gives other weights
+TRAINING_FORMAT = 2  # changes when the same recipe gives other weights
 CHECKPOINT_SECONDS = 10.0
 FEWEST_STEPS = 300  # of such a run, however small its data: the warm-up is over, and the best kept
 LOOK_SHARE = 0.1  # of the time, for looks at the validation set
@@ -174,7 +174,9 @@ class Run:
         rows = int(batch.sizes[0])
         if self.feed.starts_afresh(p.step):
             self.state = self.model.init_state(rows)
-        masks = np.random.default_rng([config.random_seed, 2, p.step])
+        masks = None
+        if self.model_config.dropout:
+            masks = np.random.default_rng([config.random_seed, 2, p.step])
         loss, final, _ = self.model.loss_and_grads(
             batch, self.state, self.grads, self.work, rng=masks
         )
