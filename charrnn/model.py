@@ -27,8 +27,7 @@ from charrnn.ops import (
 )
 from charrnn.parameters import Parameters
 
-COLUMNS_IN_A_PART = 512  # steps that are passed at once have at least so many characters,
-NUMBERS_IN_A_PART = 1 << 19  # or so many pre-activations: 2 MB of float32
+CHARACTERS_IN_A_PART = 1024  # passed forward, and back, at once: mostly in the cache still
 LOGITS_IN_A_BLOCK = 1 << 21  # the output layer's temporary arrays stay under 8 MB of float32
 
 
@@ -173,7 +172,7 @@ class CharRNN:
             The sum over all targets, and each sequence's last state.
         """
         layers, state, total = self._transposed(work), _feature_major(state), 0.0
-        for part in _parts(batch, len(layers[0]["W_T"])):
+        for part in _parts(batch):
             x, _ = self._forward_part(part, layers, state, work, work, None)
             for columns in self._blocks(len(part.ids)):
                 logits = self._logits(x[:, columns], work)
@@ -206,7 +205,7 @@ class CharRNN:
         """
         layers, state = self._transposed(work), _feature_major(state)
         dstate = np.zeros_like(state) if dstate is None else _feature_major(dstate)
-        parts = _parts(batch, len(layers[0]["W_T"]))
+        parts = _parts(batch)
         passed = [
             self._forward_part(part, layers, state, work.child(f"part {k}"), work, rng)
             for k, part in enumerate(parts)
@@ -359,16 +358,15 @@ def _feature_major(state: Array) -> Array:
 _batch_major = _feature_major  # the same swap, back
 
 
-def _parts(batch: Batch, height: int) -> list[Batch]:
+def _parts(batch: Batch) -> list[Batch]:
     """A batch cut into shorter ones, each going on where the one before it ends.
 
-    So few steps that the largest array of a part, of `height` for each column, mostly stays in
-    the processor's cache between its making and its use.
+    What a part needs besides its caches (above all the gradient by its pre-activations, the
+    largest array) is small, and used while it still is in the processor's cache.
     """
-    columns = max(COLUMNS_IN_A_PART, NUMBERS_IN_A_PART // height)
     parts, begin, start, end = [], 0, 0, 0
-    for t, size in enumerate([*batch.sizes.tolist(), columns]):
-        if end > start and end + size - start > columns:
+    for t, size in enumerate([*batch.sizes.tolist(), CHARACTERS_IN_A_PART]):
+        if end > start and end + size - start > CHARACTERS_IN_A_PART:
             rows = slice(start, end)
             parts.append(Batch(batch.ids[rows], batch.targets[rows], batch.sizes[begin:t]))
             begin, start = t, end

@@ -152,16 +152,15 @@ def test_output_blocks_do_not_change_the_gradient(cell, monkeypatch):
 
 
 @pytest.mark.parametrize(("cell", "layers"), NETWORKS)
-@pytest.mark.parametrize("columns", [1, 7, 11])
-def test_a_batch_passed_in_parts_equals_the_whole(cell, layers, columns, monkeypatch):
+@pytest.mark.parametrize("characters", [1, 7, 11])
+def test_a_batch_passed_in_parts_equals_the_whole(cell, layers, characters, monkeypatch):
     model, rng = network(cell, layers)
     batch, state = unequal_batch(rng), random_state(model, rng, 5)
     dstate = rng.normal(size=state.shape)
     whole, in_parts, work = model.params.like(), model.params.like(), Workspace()
     expected = model.loss_and_grads(batch, state, whole, work, dstate=dstate)
     expected_loss = model.loss(batch, state, work)
-    monkeypatch.setattr("charrnn.model.COLUMNS_IN_A_PART", columns)
-    monkeypatch.setattr("charrnn.model.NUMBERS_IN_A_PART", 1)
+    monkeypatch.setattr("charrnn.model.CHARACTERS_IN_A_PART", characters)
     got = model.loss_and_grads(batch, state, in_parts, work, dstate=dstate)
     for one, other in zip(
         (*got, *model.loss(batch, state, work)), (*expected, *expected_loss), strict=True
