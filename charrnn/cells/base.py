@@ -197,19 +197,3 @@ def previous_outputs(outputs: Array, steps: Sequence[Step], work: Workspace) -> 
     for step in steps:
         previous[:, step.columns] = outputs[:, step.before]
     return previous
-
-
-def end_sequences(final: Array, state: Sequence[Array], lasting: int) -> None:
-    """Of a step's state, put away that of the sequences that end here: all but `lasting`."""
-    for part, array in zip(final, state, strict=True):
-        part[:, lasting : array.shape[1]] = array[:, lasting:]
-
-
-def widened(d: Array, dfinal: Array, out: Array) -> Array:
-    """The gradient by a step's state (H, n), in `out`: `d` for the sequences that go on, and for
-    those that end here that by their final state.
-    """
-    lasting = d.shape[1]
-    out[:, :lasting] = d
-    out[:, lasting:] = dfinal[:, lasting : out.shape[1]]
-    return out

@@ -17,11 +17,9 @@ from charrnn.cells.base import (
     Cache,
     Cell,
     Step,
-    end_sequences,
     previous_outputs,
     scratch,
     step_blocks,
-    widened,
 )
 from charrnn.ops import (
     Array,
@@ -86,17 +84,16 @@ class GRU(Cell):
             step_blocks(kept, name, height, steps, dtype)
             for name, height in (("gates", 3 * H), ("q", H))
         )
-        product, h_of = (
+        product, step_of = (
             scratch(work, name, height, steps, dtype)
-            for name, height in (("product", 3 * H), ("h_t", H))
+            for name, height in (("product", 3 * H), ("step", H))
         )
-        h = state[0].copy()
-        outputs[:, :B] = h
+        outputs[:, :B] = state[0]
         for step, a_x_t, a, q in zip(steps, a_x, gates, reset_products, strict=True):
             n = step.size
-            p, h_prev, h_t = product[n], h[:, :n], h_of[n]
+            p, h, change = product[n], state[0, :, :n], step_of[n]
             (r, z, candidate), sigmoids = row_blocks(a, 3), a[: 2 * H]
-            np.matmul(W_T, h_prev, p)  # 1
+            np.matmul(W_T, h, p)  # 1
             np.add(a_x_t[: 2 * H], p[: 2 * H], sigmoids)  # 2
             np.tanh(sigmoids, sigmoids)
             sigmoids *= half
@@ -106,13 +103,10 @@ class GRU(Cell):
             np.multiply(r, q, rq)  # 4
             np.add(a_x_t[2 * H :], rq, candidate)
             np.tanh(candidate, candidate)
-            np.subtract(h_prev, candidate, h_t)  # 5: h = n + z * (h_prev - n)
-            h_t *= z
-            h_t += candidate
-            h = h_t
+            np.subtract(h, candidate, change)  # 5: h = n + z * (h_prev - n)
+            change *= z
+            np.add(candidate, change, h)
             outputs[:, step.after] = h
-            if step.lasting < n:
-                end_sequences(state, (h,), step.lasting)
         return outputs[:, B:], (gates, reset_products, outputs, steps)
 
     def backward_sequence(
@@ -130,17 +124,15 @@ class GRU(Cell):
             work.columns(name, height, dh.shape[1], dtype)
             for name, height in (("da_x", 3 * H), ("dq", H))
         )
-        dproduct_of, dh_of, keep_of, dn_of = (
+        dproduct_of, keep_of, dn_of = (
             scratch(work, name, height, steps, dtype)
-            for name, height in (("dproduct", 3 * H), ("dh_t", H), ("keep", H), ("dn", H))
+            for name, height in (("dproduct", 3 * H), ("keep", H), ("dn", H))
         )
-        dh_t = dstate[0, :, :0]
         for step, a, q in zip(
             *(reversed(each) for each in (steps, gates, reset_products)), strict=True
         ):
             n = step.size
-            if step.lasting < n:
-                dh_t = widened(dh_t, dstate[0], dh_of[n])
+            dh_t = dstate[0, :, :n]
             (r, z, candidate), dp = row_blocks(a, 3), dproduct_of[n]
             (dp_r, dp_z, dq), sigmoids = row_blocks(dp, 3), a[: 2 * H]
             dh_t += dh[:, step.columns]
@@ -161,7 +153,6 @@ class GRU(Cell):
             da_x[2 * H :, step.columns], dq_x[:, step.columns] = dn, dq
             np.matmul(W, dp, dh_t)  # 1
             dh_t += keep_of[n]
-        dstate[0, :, : steps[0].size] = dh_t
         h_prev = previous_outputs(outputs, steps, work)
         add_product(h_prev, da_x[: 2 * H].T, grads["W"][:, : 2 * H], work)
         add_product(h_prev, dq_x.T, grads["W"][:, 2 * H :], work)

@@ -17,11 +17,9 @@ from charrnn.cells.base import (
     Cache,
     Cell,
     Step,
-    end_sequences,
     previous_outputs,
     scratch,
     step_blocks,
-    widened,
 )
 from charrnn.ops import (
     Array,
@@ -86,16 +84,17 @@ class LSTM(Cell):
             step_blocks(kept, name, height, steps, dtype)
             for name, height in (("gates", 4 * H), ("c", H), ("tanh_c", H))
         )
-        product, h_of, ig_of = (
+        product, ig_of = (
             scratch(work, name, height, steps, dtype)
-            for name, height in (("product", 4 * H), ("h_t", H), ("ig", H))
+            for name, height in (("product", 4 * H), ("ig", H))
         )
-        h, c = state.copy()
-        initial_c, outputs[:, :B] = c, h
+        initial_c = c = state[1].copy()
+        outputs[:, :B] = state[0]
         for step, a_x_t, a, c_t, tanh_c in zip(steps, a_x, gates, cells, squashed, strict=True):
             n = step.size
+            h = state[0, :, :n]
             i, f, o, g = row_blocks(a, 4)
-            np.matmul(W_T, h[:, :n], product[n])  # 1
+            np.matmul(W_T, h, product[n])  # 1
             np.add(a_x_t, product[n], a)
             np.tanh(a, a)  # 2
             sigmoids = a[: 3 * H]
@@ -105,11 +104,11 @@ class LSTM(Cell):
             np.multiply(i, g, ig_of[n])
             c_t += ig_of[n]
             np.tanh(c_t, tanh_c)  # 4
-            np.multiply(o, tanh_c, h_of[n])  # 5
-            h, c = h_of[n], c_t
+            np.multiply(o, tanh_c, h)  # 5
+            c = c_t
             outputs[:, step.after] = h
             if step.lasting < n:
-                end_sequences(state, (h, c), step.lasting)
+                state[1, :, step.lasting : n] = c[:, step.lasting :]
         return outputs[:, B:], (gates, [initial_c, *cells[:-1]], squashed, outputs, steps)
 
     def backward_sequence(
@@ -124,19 +123,16 @@ class LSTM(Cell):
         gates, cells, squashed, outputs, steps = cache
         (_, H, _), W, dtype, one = dstate.shape, params["W"], dh.dtype, dh.dtype.type(1)
         da_x = work.columns("da_x", 4 * H, dh.shape[1], dtype)
-        da_of, dh_of, dc_of, slope_of = (
+        da_of, slope_of = (
             scratch(work, name, height, steps, dtype)
-            for name, height in (("da", 4 * H), ("dh_t", H), ("dc_t", H), ("slope", H))
+            for name, height in (("da", 4 * H), ("slope", H))
         )
-        dh_t, dc_t = dstate[:, :, :0]
         for step, a, c_prev, tanh_c in zip(
             *(reversed(each) for each in (steps, gates, cells, squashed)),
             strict=True,
         ):
             n = step.size
-            if step.lasting < n:
-                dh_t = widened(dh_t, dstate[0], dh_of[n])
-                dc_t = widened(dc_t, dstate[1], dc_of[n])
+            dh_t, dc_t = dstate[:, :, :n]
             (i, f, o, g), da, slope = row_blocks(a, 4), da_of[n], slope_of[n]
             di, df, do, dg = row_blocks(da, 4)
             dh_t += dh[:, step.columns]
@@ -159,6 +155,5 @@ class LSTM(Cell):
             dc_t *= f  # 3: dc_prev
             da_x[:, step.columns] = da
             np.matmul(W, da, dh_t)  # 1: dh_prev
-        dstate[0, :, : steps[0].size], dstate[1, :, : steps[0].size] = dh_t, dc_t
         add_product(previous_outputs(outputs, steps, work), da_x.T, grads["W"], work)
         return da_x

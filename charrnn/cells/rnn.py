@@ -12,11 +12,9 @@ from charrnn.cells.base import (
     Cache,
     Cell,
     Step,
-    end_sequences,
     previous_outputs,
     scratch,
     step_blocks,
-    widened,
 )
 from charrnn.ops import Array, Workspace, add_product, matmul_rows
 
@@ -63,7 +61,7 @@ class RNN(Cell):
             h = np.tanh(a, h_t)
             outputs[:, step.after] = h
             if step.lasting < n:
-                end_sequences(state, (h,), step.lasting)
+                state[0, :, step.lasting : n] = h[:, step.lasting :]
         return outputs[:, B:], (activations, outputs, steps)
 
     def backward_sequence(
@@ -78,18 +76,15 @@ class RNN(Cell):
         activations, outputs, steps = cache
         (_, H, _), W, dtype, one = dstate.shape, params["W"], dh.dtype, dh.dtype.type(1)
         da_x = work.columns("da_x", H, dh.shape[1], dtype)
-        da_of, dh_of = (scratch(work, name, H, steps, dtype) for name in ("da", "dh_t"))
-        dh_t = dstate[0, :, :0]
+        da_of = scratch(work, "da", H, steps, dtype)
         for step, h in zip(reversed(steps), reversed(activations), strict=True):
             n = step.size
-            if step.lasting < n:
-                dh_t = widened(dh_t, dstate[0], dh_of[n])
+            dh_t = dstate[0, :, :n]
             dh_t += dh[:, step.columns]
             da = np.multiply(h, h, da_of[n])  # 1: tanh' = 1 - tanh^2
             np.subtract(one, da, da)
             da *= dh_t
             da_x[:, step.columns] = da
             np.matmul(W, da, dh_t)  # 1: dh_prev
-        dstate[0, :, : steps[0].size] = dh_t
         add_product(previous_outputs(outputs, steps, work), da_x.T, grads["W"], work)
         return da_x
