@@ -146,13 +146,14 @@ def gather_rows_backward(ids: Array, drows: Array, dtable: Array, work: Workspac
         dtable[id_] += row
 
 
-def dropout_mask(shape: tuple[int, ...], probability: float, rng: np.random.Generator) -> Array:
+def dropout_mask(probability: float, rng: np.random.Generator, out: Array) -> Array:
     """Inverted dropout (Srivastava et al. 2014, JMLR 15): 0 with `probability`, else 1 / kept.
 
     The probability is rounded to a multiple of 2^-16; the scale is that of the rounded one, so
-    that the mean is 1. Returns float32 of `shape`.
+    that the mean is 1. Returns `out`, overwritten.
     """
     kept = max(1, round((1 - probability) * 65_536))
-    size = math.prod(shape)
-    draws = rng.integers(0, 2**64 - 1, -(-size // 4), np.uint64, endpoint=True).view(np.uint16)
-    return np.multiply(draws[:size].reshape(shape) < kept, np.float32(65_536 / kept))
+    whole = 2**64 - 1  # four draws of 16 bits in each number
+    draws = rng.integers(0, whole, -(-out.size // 4), np.uint64, endpoint=True).view(np.uint16)
+    kept_ones = draws[: out.size].reshape(out.shape) < kept
+    return np.multiply(kept_ones, out.dtype.type(65_536 / kept), out)

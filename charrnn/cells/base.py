@@ -46,6 +46,8 @@ class Cell(ABC):
     """How many of them, the first ones, are gates between 0 and 1."""
     parts: ClassVar[tuple[str, ...]]
     """The parts of the state; parts[0] is the output."""
+    kept: ClassVar[int]
+    """How many vectors of H numbers `forward_sequence` keeps of each character for backward."""
 
     def shapes(self, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """The shapes of the recurrent parameters."""

@@ -39,6 +39,7 @@ class GRU(Cell):
     gates = ("r", "z", "n")
     sigmoids = 2
     parts = ("h",)
+    kept = 5  # the gates, q, h
 
     def shapes(self, hidden_size: int) -> dict[str, tuple[int, ...]]:
         return {**super().shapes(hidden_size), "b_h": (hidden_size,)}

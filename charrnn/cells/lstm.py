@@ -39,6 +39,7 @@ class LSTM(Cell):
     gates = ("i", "f", "o", "g")
     sigmoids = 3
     parts = ("h", "c")
+    kept = 7  # the gates, c, tanh(c), h
 
     def init_bias(self, hidden_size: int) -> Array:
         bias = super().init_bias(hidden_size)

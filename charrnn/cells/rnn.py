@@ -26,6 +26,7 @@ class RNN(Cell):
     gates = ("h",)
     sigmoids = 0
     parts = ("h",)
+    kept = 2  # h, by steps and as the outputs
 
     def forward(self, params: Mapping[str, Array], a_x: Array, state: Array) -> tuple[Array, Cache]:
         h_prev = state[0]
