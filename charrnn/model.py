@@ -172,7 +172,7 @@ class CharRNN:
         Returns:
             The sum over all targets, and each sequence's last state.
         """
-        layers, state, total = self._transposed(work), _feature_major(state), 0.0
+        layers, state, total = self._folded(work), _feature_major(state), 0.0
         for part in _parts(batch):
             x, _ = self._forward_part(part, layers, state, work, work, None)
             for columns in self._blocks(len(part.ids)):
@@ -204,7 +204,7 @@ class CharRNN:
         Returns:
             The loss, each sequence's last state, and the gradient by `state`.
         """
-        layers, state = self._transposed(work), _feature_major(state)
+        layers, state = self._folded(work), _feature_major(state)
         dstate = np.zeros_like(state) if dstate is None else _feature_major(dstate)
         parts = _parts(batch)
         passed = [
@@ -221,22 +221,28 @@ class CharRNN:
         np.sum(grads["layers.0.U"], axis=0, out=grads["layers.0.b"])
         return total / len(batch.ids), _batch_major(state), _batch_major(dstate)
 
-    def _transposed(self, work: Workspace) -> list[dict[str, Array]]:
-        """The layers with `W_T` and, above the first, `U_T` and `b_T`, times `input_scale`."""
-        scale = self.cell.input_scale(self.config.hidden_size).astype(self.dtype)[:, None]
+    def _folded(self, work: Workspace) -> list[dict[str, Array]]:
+        """The layers with what `forward_sequence` multiplies by, made once for all steps.
+
+        W_T (G*H, H) and U_T (G*H, H), transposed, and b_T (G*H, 1); for the first layer instead
+        of U_T `table` (V, G*H), U with b in each row. All times the cell's `input_scale`.
+        """
+        scale = self.cell.input_scale(self.config.hidden_size).astype(self.dtype)
         layers = []
         for n, layer in enumerate(self._layers):
-            own = work.child(f"layer {n}")
-            W_T = np.multiply(
-                layer["W"].T, scale, own.take("W_T", layer["W"].shape[::-1], scale.dtype)
-            )
-            layers.append({**layer, "W_T": W_T, "scale": scale})
+            U, W, own = layer["U"], layer["W"], work.child(f"layer {n}")
+            W_T = own.take("W_T", W.shape[::-1], self.dtype)
+            np.multiply(W.T, scale[:, None], W_T)
+            folded = {"W_T": W_T, "b_T": (layer["b"] * scale)[:, None]}
             if n:
-                U_T = own.take("U_T", layer["U"].shape[::-1], scale.dtype)
-                layers[n] |= {
-                    "U_T": np.multiply(layer["U"].T, scale, U_T),
-                    "b_T": layer["b"][:, None] * scale,
-                }
+                U_T = folded["U_T"] = own.take("U_T", U.shape[::-1], self.dtype)
+                np.multiply(U.T, scale[:, None], U_T)
+            else:
+                # Rows a cache line longer than a power of two: columns of them don't collide.
+                table = folded["table"] = own.take("table", (len(U), len(scale) + 16), self.dtype)
+                np.add(U, layer["b"], table[:, :-16])
+                table[:, :-16] *= scale
+            layers.append({**layer, **folded})
         return layers
 
     def _forward_part(
@@ -251,8 +257,8 @@ class CharRNN:
         """All layers over a part: (the output layer's input (H, N), caches).
 
         `state` (L, S, H, B) becomes each sequence's last. What backward needs stays in `kept`:
-        for each character and layer H floats for each gate, each part of the state and what else
-        the cell says; with dropout the mask and what it let through.
+        for each character and layer, the `kept` vectors of the cell, and with dropout two more:
+        the mask, and what it let through.
         """
         caches: list[Any] = []
         steps, x = packed_steps(tuple(part.sizes.tolist())), None
@@ -305,12 +311,8 @@ class CharRNN:
         self, layer: Mapping[str, Array], ids: Array, steps: Sequence[Step], work: Workspace
     ) -> Iterator[Array]:
         """The first layer's share of the pre-activations, U[id] + b, step by step."""
-        width = layer["U"].shape[1]
-        # Rows a cache line longer than a power of two: columns of them then don't collide.
-        table = work.take("table", (len(layer["U"]), width + 16), self.dtype)
-        np.add(layer["U"], layer["b"], table[:, :width])
-        table[:, :width] *= layer["scale"][:, 0]
-        rows = work.take("rows", (steps[0].size, width + 16), self.dtype)
+        table, width = layer["table"], len(layer["W_T"])
+        rows = work.take("rows", (steps[0].size, table.shape[1]), self.dtype)
         a_x = scratch(work, "a_x", width, steps, self.dtype)
         for step in steps:
             taken = np.take(table, ids[step.columns], 0, rows[: step.size], "clip")

@@ -3,6 +3,9 @@
 Axes: B batch, N packed rows, T time, S state parts, H hidden, G gates. A cell is given `a_x`, the
 input's share of its pre-activations (x U + b, made by the model), and owns what recurs: W.
 
+`forward` and `backward` are one step, as the equations are written, batch first. The same for a
+packed sequence, as training needs it, is written for speed: feature-major, (features, rows).
+
 A packed sequence is time-major without padding. Step t holds `sizes[t]` rows, sizes never grow,
 and row j of a step continues row j of the step before: sequences are sorted by falling length.
 """
