@@ -152,7 +152,7 @@ class Cell(ABC):
 
 
 @lru_cache(maxsize=16)
-def packed_steps(rows: tuple[int, ...]) -> list[Step]:
+def packed_steps(rows: tuple[int, ...]) -> tuple[Step, ...]:
     """The steps of a packed sequence with so many rows each."""
     ends = list(accumulate(rows))
     starts, first = [0, *ends[:-1]], rows[0]
@@ -161,7 +161,7 @@ def packed_steps(rows: tuple[int, ...]) -> list[Step]:
     begins = [0, *(first + start for start in starts[:-1])]
     before = map(slice, begins, map(operator.add, begins, rows))
     after = map(slice, [first + start for start in starts], [first + end for end in ends])
-    return list(map(Step._make, zip(columns, rows, lasting, before, after, strict=True)))
+    return tuple(map(Step._make, zip(columns, rows, lasting, before, after, strict=True)))
 
 
 def scratch(
