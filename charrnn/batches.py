@@ -54,18 +54,21 @@ class TextFeed:
         self.seq_length = min(seq_length, targets)
         self.batch_size = max(1, min(batch_size, targets // self.seq_length))
         self.steps_in_epoch = targets // (self.batch_size * self.seq_length)
-        self._spare = targets - self.steps_in_epoch * self.batch_size * self.seq_length
+        stream = self.steps_in_epoch * self.seq_length
+        self._spare = targets - self.batch_size * stream
+        self._first = (-1, 0)  # an epoch, and where it begins
+        starts = stream * np.arange(self.batch_size)
+        self._places = (starts + np.arange(self.seq_length)[:, None]).ravel()  # time-major
+        self._sizes = np.full(self.seq_length, self.batch_size)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
         epoch, index = divmod(step, self.steps_in_epoch)
-        rng = np.random.default_rng([self._random_seed, 1, epoch])
-        stream = self.steps_in_epoch * self.seq_length
-        first = rng.integers(self._spare + 1) + index * self.seq_length
-        starts = first + stream * np.arange(self.batch_size)
-        places = (starts + np.arange(self.seq_length)[:, None]).ravel()  # time-major
-        sizes = np.full(self.seq_length, self.batch_size)
-        return Batch(self._symbols[places], self._symbols[places + 1], sizes)
+        if self._first[0] != epoch:
+            rng = np.random.default_rng([self._random_seed, 1, epoch])
+            self._first = (epoch, int(rng.integers(self._spare + 1)))
+        places = self._places + (self._first[1] + index * self.seq_length)
+        return Batch(self._symbols[places], self._symbols[places + 1], self._sizes)
 
     def starts_afresh(self, step: int) -> bool:
         """Whether the state is zero before a step: where an epoch begins."""

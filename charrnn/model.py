@@ -7,17 +7,20 @@ readable form) and `loss_and_grads` (training). What recurs belongs to the cells
 no state of a computation, so threads may share it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from charrnn.cells import cell_named
+from charrnn.cells.base import Step, packed_steps, scratch
 from charrnn.config import ModelConfig
 from charrnn.ops import (
+    ONE_HOT_LIMIT,
     Array,
     Workspace,
+    add_product,
     cross_entropy,
     dropout_mask,
     gather_rows_backward,
@@ -25,6 +28,7 @@ from charrnn.ops import (
 )
 from charrnn.parameters import Parameters
 
+CHARACTERS_IN_A_PART = 1024  # passed forward, and back, at once: mostly in the cache still
 LOGITS_IN_A_BLOCK = 1 << 21  # the output layer's temporary arrays stay under 8 MB of float32
 
 
@@ -168,11 +172,13 @@ class CharRNN:
         Returns:
             The sum over all targets, and each sequence's last state.
         """
-        x, final, _ = self._forward_packed(batch, state, work, None)
-        total = 0.0
-        for rows in self._blocks(len(x)):
-            total += cross_entropy(self._logits(x[rows], work), batch.targets[rows], gradient=False)
-        return total, final
+        layers, state, total = self._folded(work), _feature_major(state), 0.0
+        for part in _parts(batch):
+            x, _ = self._forward_part(part, layers, state, work, work, None)
+            for columns in self._blocks(len(part.ids)):
+                logits = self._logits(x[:, columns], work)
+                total += cross_entropy(logits, part.targets[columns])
+        return total, _batch_major(state)
 
     def loss_and_grads(
         self,
@@ -198,81 +204,178 @@ class CharRNN:
         Returns:
             The loss, each sequence's last state, and the gradient by `state`.
         """
-        x, final, caches = self._forward_packed(batch, state, work, rng)
-        loss, dx = self._output_backward(batch, x, grads, work)
-        dstate = np.zeros_like(state) if dstate is None else dstate
-        dinitial = np.empty_like(state)
-        for n in reversed(range(len(self._layers))):
-            layer, dlayer = self._layers[n], grads.layer(f"layers.{n}.")
-            layer_input, mask, cell_cache, layer_work = caches[n]
+        layers, state = self._folded(work), _feature_major(state)
+        dstate = np.zeros_like(state) if dstate is None else _feature_major(dstate)
+        parts = _parts(batch)
+        passed = [
+            self._forward_part(part, layers, state, work.child(f"part {k}"), work, rng)
+            for k, part in enumerate(parts)
+        ]
+        grads.flat[...] = 0
+        total, scale = 0.0, self.dtype.type(1 / len(batch.ids))
+        for part, (x, caches) in zip(reversed(parts), reversed(passed), strict=True):
+            loss, dx = self._output_backward(part, x, scale, grads, work)
+            self._backward_part(part, layers, dx, dstate, caches, grads, work)
+            total += loss
+        # Each symbol read one row of U, and b.
+        np.sum(grads["layers.0.U"], axis=0, out=grads["layers.0.b"])
+        return total / len(batch.ids), _batch_major(state), _batch_major(dstate)
+
+    def _folded(self, work: Workspace) -> list[dict[str, Array]]:
+        """The layers with what `forward_sequence` multiplies by, made once for all steps.
+
+        W_T (G*H, H) and U_T (G*H, H), transposed, and b_T (G*H, 1); for the first layer instead
+        of U_T `table` (V, G*H), U with b in each row. All times the cell's `input_scale`.
+        """
+        scale = self.cell.input_scale(self.config.hidden_size).astype(self.dtype)
+        layers = []
+        for n, layer in enumerate(self._layers):
+            U, W, own = layer["U"], layer["W"], work.child(f"layer {n}")
+            W_T = own.take("W_T", W.shape[::-1], self.dtype)
+            np.multiply(W.T, scale[:, None], W_T)
+            folded = {"W_T": W_T, "b_T": (layer["b"] * scale)[:, None]}
+            if n:
+                U_T = folded["U_T"] = own.take("U_T", U.shape[::-1], self.dtype)
+                np.multiply(U.T, scale[:, None], U_T)
+            else:
+                # Rows a cache line longer than a power of two: columns of them don't collide.
+                table = folded["table"] = own.take("table", (len(U), len(scale) + 16), self.dtype)
+                np.add(U, layer["b"], table[:, :-16])
+                table[:, :-16] *= scale
+            layers.append({**layer, **folded})
+        return layers
+
+    def _forward_part(
+        self,
+        part: Batch,
+        layers: Sequence[Mapping[str, Array]],
+        state: Array,
+        kept: Workspace,
+        work: Workspace,
+        rng: np.random.Generator | None,
+    ) -> tuple[Array, list[Any]]:
+        """All layers over a part: (the output layer's input (H, N), caches).
+
+        `state` (L, S, H, B) becomes each sequence's last. What backward needs stays in `kept`:
+        for each character and layer, the `kept` vectors of the cell, and with dropout two more:
+        the mask, and what it let through.
+        """
+        caches: list[Any] = []
+        steps, x = packed_steps(tuple(part.sizes.tolist())), None
+        for n, layer in enumerate(layers):
+            own = kept.child(f"layer {n}")
+            a_x = (
+                self._embedded(layer, part.ids, steps, work)
+                if x is None
+                else self._projected(layer, x, steps, work)
+            )
+            layer_input: Array | None = x
+            alive = state[n, :, :, : steps[0].size]
+            x, cache = self.cell.forward_sequence(layer, a_x, steps, alive, own, work)
+            mask = None
+            if rng is not None and self.config.dropout:
+                mask = own.take("mask", x.shape, self.dtype)
+                dropout_mask(self.config.dropout, rng, mask)
+                x = np.multiply(x, mask, own.columns("dropped", len(x), x.shape[1], self.dtype))
+            caches.append((layer_input, mask, cache))
+        assert x is not None
+        return x, caches
+
+    def _backward_part(
+        self,
+        part: Batch,
+        layers: Sequence[Mapping[str, Array]],
+        dx: Array,
+        dstate: Array,
+        caches: list[Any],
+        grads: Parameters,
+        work: Workspace,
+    ) -> None:
+        """Back through `_forward_part`: adds to `grads`; `dstate` becomes that by its state."""
+        rows = int(part.sizes[0])
+        for n in reversed(range(len(layers))):
+            layer, dlayer = layers[n], grads.layer(f"layers.{n}.")
+            layer_input, mask, cache = caches[n]
             if mask is not None:
                 dx *= mask
-            da_x, dinitial[n] = self.cell.backward_sequence(
-                layer, dx, dstate[n], cell_cache, dlayer, layer_work
-            )
-            np.sum(da_x, axis=0, out=dlayer["b"])
+            alive = dstate[n, :, :, :rows]
+            da_x = self.cell.backward_sequence(layer, dx, alive, cache, dlayer, work)
             if layer_input is None:
-                gather_rows_backward(batch.ids, da_x, dlayer["U"], work)
+                gather_rows_backward(part.ids, da_x, dlayer["U"], work)
             else:
-                np.matmul(layer_input.T, da_x, dlayer["U"])
-                np.matmul(da_x, layer["U"].T, dx)
-        return loss, final, dinitial
+                add_product(layer_input, da_x.T, dlayer["U"], work)
+                dlayer["b"] += da_x.sum(axis=1)
+                np.matmul(layer["U"], da_x, dx)
 
-    def _forward_packed(
-        self, batch: Batch, state: Array, work: Workspace, rng: np.random.Generator | None
-    ) -> tuple[Array, Array, list[Any]]:
-        """All layers over a packed batch: (the output layer's input, last states, caches)."""
-        caches: list[Any] = []
-        final, dropout, x = np.empty_like(state), self.config.dropout, None
-        for n, layer in enumerate(self._layers):
-            layer_work = work.child(f"layer {n}")
-            a_x = layer_work.take("a_x", (len(batch.ids), len(layer["b"])), self.dtype)
-            if x is None:
-                np.take(layer["U"] + layer["b"], batch.ids, axis=0, out=a_x, mode="clip")
-            else:
-                np.matmul(x, layer["U"], a_x)
-                a_x += layer["b"]
-            layer_input: Array | None = x
-            h, final[n], cache = self.cell.forward_sequence(
-                layer, a_x, batch.sizes, state[n], layer_work
-            )
-            mask = None
-            x = h
-            if rng is not None and dropout:
-                mask = dropout_mask(h.shape, dropout, rng)
-                x = layer_work.take("dropped", h.shape, self.dtype)
-                np.multiply(h, mask, x)
-            caches.append((layer_input, mask, cache, layer_work))
-        assert x is not None
-        return x, final, caches
+    def _embedded(
+        self, layer: Mapping[str, Array], ids: Array, steps: Sequence[Step], work: Workspace
+    ) -> Iterator[Array]:
+        """The first layer's share of the pre-activations, U[id] + b, step by step."""
+        table, width = layer["table"], len(layer["W_T"])
+        rows = work.take("rows", (steps[0].size, table.shape[1]), self.dtype)
+        a_x = scratch(work, "a_x", width, steps, self.dtype)
+        for step in steps:
+            taken = np.take(table, ids[step.columns], 0, rows[: step.size], "clip")
+            np.copyto(a_x[step.size], taken[:, :width].T)
+            yield a_x[step.size]
+
+    def _projected(
+        self, layer: Mapping[str, Array], x: Array, steps: Sequence[Step], work: Workspace
+    ) -> Iterator[Array]:
+        """A higher layer's share of the pre-activations, x U + b, step by step."""
+        a_x = scratch(work, "a_x", len(layer["U_T"]), steps, self.dtype)
+        for step in steps:
+            a = np.matmul(layer["U_T"], x[:, step.columns], a_x[step.size])
+            a += layer["b_T"]
+            yield a
 
     def _output_backward(
-        self, batch: Batch, x: Array, grads: Parameters, work: Workspace
+        self, part: Batch, x: Array, scale: float, grads: Parameters, work: Workspace
     ) -> tuple[float, Array]:
-        """The output layer, forward and backward, block by block: (mean loss, gradient by x)."""
+        """The output layer, forward and backward, block by block: (summed loss, gradient by x)."""
         V, dV, dc = self.params["out.V"], grads["out.V"], grads["out.c"]
-        dx = work.take("dx", x.shape, self.dtype)
-        total, scale = 0.0, self.dtype.type(1 / len(x))
-        dV[...] = 0
-        dc[...] = 0
-        for rows in self._blocks(len(x)):
-            dlogits = self._logits(x[rows], work)
-            total += cross_entropy(dlogits, batch.targets[rows], gradient=True)
-            dlogits *= scale
-            dV += x[rows].T @ dlogits
-            dc += dlogits.sum(axis=0)
-            np.matmul(dlogits, V.T, dx[rows])
-        return total / len(x), dx
+        dx, total = work.columns("dx", len(x), x.shape[1], self.dtype), 0.0
+        for columns in self._blocks(len(part.ids)):
+            dlogits = self._logits(x[:, columns], work)
+            total += cross_entropy(dlogits, part.targets[columns], scale)
+            add_product(x[:, columns], dlogits.T, dV, work)
+            dc += dlogits.sum(axis=1)
+            np.matmul(V, dlogits, dx[:, columns])
+        return total, dx
 
     def _logits(self, x: Array, work: Workspace) -> Array:
-        logits = work.take("logits", (len(x), self.config.vocab_size), self.dtype)
-        np.matmul(x, self.params["out.V"], logits)
-        logits += self.params["out.c"]
+        logits = work.columns("logits", self.config.vocab_size, x.shape[1], self.dtype)
+        np.matmul(self.params["out.V"].T, x, logits)
+        logits += self.params["out.c"][:, None]
         return logits
 
     def _blocks(self, n: int) -> list[slice]:
         size = max(1, LOGITS_IN_A_BLOCK // self.config.vocab_size)
         return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _feature_major(state: Array) -> Array:
+    """A copy (L, S, H, B) of a state (L, S, B, H)."""
+    return state.swapaxes(2, 3).copy()
+
+
+_batch_major = _feature_major  # the same swap, back
+
+
+def _parts(batch: Batch) -> list[Batch]:
+    """A batch cut into shorter ones, each going on where the one before it ends.
+
+    What a part needs besides its caches (above all the gradient by its pre-activations, the
+    largest array) is small, and used while it still is in the processor's cache.
+    """
+    parts, begin, start, end = [], 0, 0, 0
+    for t, size in enumerate([*batch.sizes.tolist(), CHARACTERS_IN_A_PART]):
+        if end > start and end + size - start > CHARACTERS_IN_A_PART:
+            rows = slice(start, end)
+            parts.append(Batch(batch.ids[rows], batch.targets[rows], batch.sizes[begin:t]))
+            begin, start = t, end
+        end += size
+    return parts
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -287,6 +390,27 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes[f"layers.{n}.b"] = (width,)
         shapes.update({f"layers.{n}.{name}": shape for name, shape in own.items()})
     return {**shapes, "out.V": (H, config.vocab_size), "out.c": (config.vocab_size,)}
+
+
+def training_bytes(config: ModelConfig, *, batch_size: int, steps: int) -> int:
+    """About how many bytes the workspace of `loss_and_grads` holds, in float32."""
+    cell, H, V, L = (
+        cell_named(config.cell),
+        config.hidden_size,
+        config.vocab_size,
+        config.num_layers,
+    )
+    width, characters = len(cell.gates) * H, batch_size * steps
+    part = min(characters, max(1, CHARACTERS_IN_A_PART // batch_size) * batch_size)
+    parts = -(-characters // part)
+    vectors = cell.kept + (2 if config.dropout else 0)
+    kept = L * H * (vectors * characters + parts * batch_size)
+    transposed = width * H * (2 * L - 1)
+    gathered = V if V <= ONE_HOT_LIMIT else width
+    passing = part * (width + H + gathered + min(V, LOGITS_IN_A_BLOCK // part))
+    step = batch_size * (4 * width)
+    products = width * max(H, V if V <= ONE_HOT_LIMIT else H) + V * width
+    return 4 * (kept + transposed + passing + step + products)
 
 
 def count_parameters(params: Mapping[str, Array]) -> int:

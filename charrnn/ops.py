@@ -2,6 +2,7 @@
 their own. Axes: N packed rows, B batch, H hidden, V vocabulary.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-ONE_HOT_LIMIT = 512  # up to this many rows, a product with a one-hot array beats sorting
+ONE_HOT_LIMIT = 96  # up to this many rows, a product with a one-hot array beats sorting
 
 
 class Workspace:
@@ -29,12 +30,20 @@ class Workspace:
 
     def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array of `shape` with undefined contents, valid until the name is taken again."""
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         key = (name, np.dtype(dtype))
         buffer = self._buffers.get(key)
         if buffer is None or buffer.size < size:
             buffer = self._buffers[key] = np.empty(size, dtype)
         return buffer[:size].reshape(shape)
+
+    def columns(self, name: str, height: int, width: int, dtype: Any) -> Array:
+        """Likewise (height, width), a view with its rows an odd number of cache lines apart: a
+        few columns of it then lie spread over the cache, where powers of two would collide.
+        """
+        line = 64 // np.dtype(dtype).itemsize
+        stride = (-(-width // line) | 1) * line
+        return self.take(name, (height, stride), dtype)[:, :width]
 
     @property
     def nbytes(self) -> int:
@@ -49,19 +58,23 @@ def blocks(x: Array, count: int) -> list[Array]:
     return [x[:, k * width : (k + 1) * width] for k in range(count)]
 
 
+def row_blocks(x: Array, count: int) -> list[Array]:
+    """The `count` equal blocks of x's rows, as views: (count*H, n) -> count times (H, n)."""
+    height = len(x) // count
+    return [x[k * height : (k + 1) * height] for k in range(count)]
+
+
+def add_product(x: Array, y: Array, out: Array, work: Workspace) -> None:
+    """out += x @ y."""
+    product = work.take("product", out.shape, out.dtype)
+    np.matmul(x, y, product)
+    out += product
+
+
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), written as (1 + tanh(x / 2)) / 2, which can't overflow."""
     half = x.dtype.type(0.5)
     return half * (1 + np.tanh(half * x))
-
-
-def sigmoid_inplace(x: Array) -> None:
-    """`sigmoid`, over its own argument."""
-    half = x.dtype.type(0.5)
-    np.multiply(x, half, x)
-    np.tanh(x, x)
-    np.multiply(x, half, x)
-    np.add(x, half, x)
 
 
 def matmul_rows(x: Array, weights: Array) -> Array:
@@ -88,35 +101,36 @@ def log_softmax(logits: Array) -> Array:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def cross_entropy(logits: Array, targets: Array, *, gradient: bool) -> float:
+def cross_entropy(logits: Array, targets: Array, scale: float | None = None) -> float:
     """Summed cross-entropy -log softmax(logits)[target], in nats; overwrites `logits`.
 
-    With `gradient`, `logits` holds the gradient of the sum afterwards: softmax(logits), less one
-    at the target (Goodfellow, Bengio & Courville 2016, "Deep Learning", eq. 10.18).
+    With `scale`, `logits` holds `scale` times the gradient of the sum afterwards: softmax(logits),
+    less one at the target (Goodfellow, Bengio & Courville 2016, "Deep Learning", eq. 10.18).
 
     Args:
-        logits: (N, V), overwritten.
+        logits: (V, N), overwritten.
         targets: (N,) integers.
+        scale: of the gradient; None for no gradient.
     """
-    rows = np.arange(len(targets))
-    logits -= logits.max(axis=1, keepdims=True)
-    chosen = logits[rows, targets].astype(np.float64)  # (N,)
+    chosen = (targets, np.arange(len(targets)))
+    logits -= logits.max(axis=0)
+    gains = logits[chosen].sum(dtype=np.float64)
     np.exp(logits, logits)
-    totals = logits.sum(axis=1, keepdims=True)  # (N, 1)
-    loss = float(np.log(totals, dtype=np.float64).sum() - chosen.sum())
-    if gradient:
-        logits /= totals
-        logits[rows, targets] -= 1
+    totals = logits.sum(axis=0)  # (N,)
+    loss = float(np.log(totals, dtype=np.float64).sum() - gains)
+    if scale is not None:
+        logits *= scale / totals
+        logits[chosen] -= scale
     return loss
 
 
 def gather_rows_backward(ids: Array, drows: Array, dtable: Array, work: Workspace) -> None:
-    """Gradient of table[ids]: for each id, the sum of the gradients of the rows that it gave.
+    """Gradient of table[ids]: to each id's row, add the gradients of the rows that it gave.
 
     Args:
         ids: (N,) integers below V.
-        drows: (N, M), gradient of the gathered rows.
-        dtable: (V, M), overwritten.
+        drows: (M, N), gradient of the gathered rows, feature-major.
+        dtable: (V, M), added to.
         work: where the temporary arrays live.
     """
     n, v = len(ids), len(dtable)
@@ -124,20 +138,22 @@ def gather_rows_backward(ids: Array, drows: Array, dtable: Array, work: Workspac
         one_hot = work.take("one_hot", (n, v), drows.dtype)
         one_hot[...] = 0
         one_hot[np.arange(n), ids] = 1
-        np.matmul(one_hot.T, drows, dtable)
+        add_product(one_hot.T, drows.T, dtable, work)
         return
-    order = np.argsort(ids, kind="stable")
-    present, starts = np.unique(ids[order], return_index=True)
-    dtable[...] = 0
-    dtable[present] = np.add.reduceat(drows[order], starts, axis=0)
+    rows = work.take("drows", (n, len(drows)), drows.dtype)
+    rows[...] = drows.T
+    for id_, row in zip(ids.tolist(), rows, strict=True):
+        dtable[id_] += row
 
 
-def dropout_mask(shape: tuple[int, ...], probability: float, rng: np.random.Generator) -> Array:
+def dropout_mask(probability: float, rng: np.random.Generator, out: Array) -> Array:
     """Inverted dropout (Srivastava et al. 2014, JMLR 15): 0 with `probability`, else 1 / kept.
 
     The probability is rounded to a multiple of 2^-16; the scale is that of the rounded one, so
-    that the mean is 1. Returns float32 of `shape`.
+    that the mean is 1. Returns `out`, overwritten.
     """
     kept = max(1, round((1 - probability) * 65_536))
-    mask = rng.integers(0, 65_536, shape, np.uint16) < kept
-    return mask.astype(np.float32) * np.float32(65_536 / kept)
+    whole = 2**64 - 1  # four draws of 16 bits in each number
+    draws = rng.integers(0, whole, -(-out.size // 4), np.uint64, endpoint=True).view(np.uint16)
+    kept_ones = draws[: out.size].reshape(out.shape) < kept
+    return np.multiply(kept_ones, out.dtype.type(65_536 / kept), out)

@@ -6,7 +6,7 @@ import pytest
 from charrnn.cells import CELLS
 from charrnn.config import ModelConfig
 from charrnn.graph import numerical_gradient, relative_error
-from charrnn.model import Batch, CharRNN, parameter_shapes
+from charrnn.model import Batch, CharRNN, parameter_shapes, training_bytes
 from charrnn.ops import Workspace, gather_rows_backward
 from tests.reference import graph_gradients, pack
 
@@ -151,13 +151,46 @@ def test_output_blocks_do_not_change_the_gradient(cell, monkeypatch):
     assert np.abs(whole.flat - blocked.flat).max() < 1e-14
 
 
+@pytest.mark.parametrize(("cell", "layers"), NETWORKS)
+@pytest.mark.parametrize("characters", [1, 7, 11])
+def test_a_batch_passed_in_parts_equals_the_whole(cell, layers, characters, monkeypatch):
+    model, rng = network(cell, layers)
+    batch, state = unequal_batch(rng), random_state(model, rng, 5)
+    dstate = rng.normal(size=state.shape)
+    whole, in_parts, work = model.params.like(), model.params.like(), Workspace()
+    expected = model.loss_and_grads(batch, state, whole, work, dstate=dstate)
+    expected_loss = model.loss(batch, state, work)
+    monkeypatch.setattr("charrnn.model.CHARACTERS_IN_A_PART", characters)
+    got = model.loss_and_grads(batch, state, in_parts, work, dstate=dstate)
+    for one, other in zip(
+        (*got, *model.loss(batch, state, work)), (*expected, *expected_loss), strict=True
+    ):
+        assert np.abs(one - other).max() < 1e-12
+    assert np.abs(whole.flat - in_parts.flat).max() < 1e-13
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("sizes", [(64, 2, 30), (128, 1, 300), (100, 3, 65)])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_memory_of_a_training_step_is_foretold_within_a_fifth(cell, sizes, dropout):
+    hidden, layers, vocab = sizes
+    model, rng = network(
+        cell, layers, hidden=hidden, vocab=vocab, dropout=dropout, dtype=np.float32
+    )
+    ids, work = rng.integers(0, vocab, 32 * 100), Workspace()
+    batch = Batch(ids, ids, np.full(100, 32))
+    model.loss_and_grads(batch, model.init_state(32), model.params.like(), work, rng=rng)
+    foretold = training_bytes(model.config, batch_size=32, steps=100)
+    assert 0.8 < foretold / work.nbytes < 1.25
+
+
 def test_a_large_vocabulary_has_the_same_gradient_without_one_hot_rows():
     rng = np.random.default_rng(0)
     ids, drows = rng.integers(0, 700, 90), rng.normal(size=(90, 3))
     ids[:30] = 4
-    dtable, expected = np.full((700, 3), np.nan), np.zeros((700, 3))
+    dtable, expected = np.zeros((2, 700, 3))
     np.add.at(expected, ids, drows)
-    gather_rows_backward(ids, drows, dtable, Workspace())
+    gather_rows_backward(ids, drows.T, dtable, Workspace())
     assert np.abs(dtable - expected).max() < 1e-13
 
 

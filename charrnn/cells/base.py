@@ -3,15 +3,19 @@
 Axes: B batch, N packed rows, T time, S state parts, H hidden, G gates. A cell is given `a_x`, the
 input's share of its pre-activations (x U + b, made by the model), and owns what recurs: W.
 
+`forward` and `backward` are one step, as the equations are written, batch first. The same for a
+packed sequence, as training needs it, is written for speed: feature-major, (features, rows).
+
 A packed sequence is time-major without padding. Step t holds `sizes[t]` rows, sizes never grow,
 and row j of a step continues row j of the step before: sequences are sorted by falling length.
 """
 
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from functools import partial
-from itertools import pairwise
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from itertools import accumulate
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -20,14 +24,33 @@ from charrnn.ops import Array, Workspace
 Cache = Any
 
 
+class Step(NamedTuple):
+    """A step of a packed sequence of N rows, which begins with B sequences."""
+
+    columns: slice
+    """Where it stands in an array (..., N)."""
+    size: int
+    """How many rows it has."""
+    lasting: int
+    """How many of their sequences go on after it."""
+    before: slice
+    """In an array (H, B + N) of the initial state and the outputs: the outputs it begins from."""
+    after: slice
+    """In the same array: its own outputs."""
+
+
 class Cell(ABC):
     """One kind of recurrent layer. Holds no state: parameters and caches are passed."""
 
     name: ClassVar[str]
     gates: ClassVar[tuple[str, ...]]
     """The blocks of the pre-activations, in the order of their columns."""
+    sigmoids: ClassVar[int]
+    """How many of them, the first ones, are gates between 0 and 1."""
     parts: ClassVar[tuple[str, ...]]
     """The parts of the state; parts[0] is the output."""
+    kept: ClassVar[int]
+    """How many vectors of H numbers `forward_sequence` keeps of each character for backward."""
 
     def shapes(self, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """The shapes of the recurrent parameters."""
@@ -65,21 +88,41 @@ class Cell(ABC):
             da_x (B, G*H); the gradient by the previous state (S, B, H); those by the parameters.
         """
 
+    def input_scale(self, hidden_size: int) -> Array:
+        """What `forward_sequence` wants its pre-activations multiplied by, (G*H,): a half for
+        the sigmoid gates. For sigmoid(x) = (1 + tanh(x / 2)) / 2, and with the halves in the
+        weights one tanh serves all gates.
+        """
+        scale = np.ones((len(self.gates), hidden_size))
+        scale[: self.sigmoids] = 0.5
+        return scale.ravel()
+
     @abstractmethod
     def forward_sequence(
-        self, params: Mapping[str, Array], a_x: Array, sizes: Array, state: Array, work: Workspace
-    ) -> tuple[Array, Array, Cache]:
+        self,
+        params: Mapping[str, Array],
+        a_x: Iterable[Array],
+        steps: Sequence[Step],
+        state: Array,
+        kept: Workspace,
+        work: Workspace,
+    ) -> tuple[Array, Cache]:
         """All steps of a packed sequence; equals `forward` step by step.
 
+        Arrays are feature-major here, a step's (features, rows) in one piece: each gate is then
+        one block of memory, and the products run at their best size.
+
         Args:
-            params: the recurrent parameters.
-            a_x: (N, G*H), overwritten.
-            sizes: (T,), the rows of each step, never growing.
-            state: (S, B, H), the state to begin with.
-            work: where outputs and caches live, until its next use by the same layer.
+            params: the recurrent parameters, and `W_T` (G*H, H): W transposed, its rows times
+                `input_scale`.
+            a_x: yields each step's (G*H, n), times `input_scale`; gone when the next is asked for.
+            steps: of the packed sequence.
+            state: (S, H, B), the state to begin with; overwritten with each sequence's last.
+            kept: where the outputs and the cache live, until its next use.
+            work: temporary arrays, which layers share.
 
         Returns:
-            The outputs (N, H); each sequence's state after its last step (S, B, H); the cache.
+            The outputs (H, N), and the cache.
         """
 
     @abstractmethod
@@ -91,19 +134,20 @@ class Cell(ABC):
         cache: Cache,
         grads: Mapping[str, Array],
         work: Workspace,
-    ) -> tuple[Array, Array]:
+    ) -> Array:
         """Back through `forward_sequence`, in one pass through time.
 
         Args:
             params: as in `forward_sequence`.
-            dh: (N, H), the gradient by the outputs.
-            dstate: (S, B, H), the gradient by the final states.
-            cache: from `forward_sequence`; used up.
-            grads: where the parameters' gradients are written.
-            work: as in `forward_sequence`.
+            dh: (H, N), the gradient by the outputs.
+            dstate: (S, H, B), the gradient by the final states; overwritten with that by the
+                initial state.
+            cache: from `forward_sequence`.
+            grads: the parameters' gradients, which are added to.
+            work: temporary arrays, which layers share, and the result.
 
         Returns:
-            da_x (N, G*H), and the gradient by the initial state (S, B, H).
+            da_x (G*H, N), not scaled.
         """
 
     # The compiled form, for generation: see `charrnn.compiled`.
@@ -173,19 +217,54 @@ def scaled_columns(array: Array, scales: tuple[float, ...], order: tuple[int, ..
     return np.concatenate(scaled, axis=-1)
 
 
-def previous_rows(h: Array, sizes: Array, initial: Array, out: Array) -> None:
-    """For each packed row, the row of the same sequence one step before.
+@lru_cache(maxsize=16)
+def packed_steps(rows: tuple[int, ...]) -> tuple[Step, ...]:
+    """The steps of a packed sequence with so many rows each."""
+    ends = list(accumulate(rows))
+    starts, first = [0, *ends[:-1]], rows[0]
+    lasting = [*rows[1:], 0]
+    columns = map(slice, starts, ends)
+    begins = [0, *(first + start for start in starts[:-1])]
+    before = map(slice, begins, map(operator.add, begins, rows))
+    after = map(slice, [first + start for start in starts], [first + end for end in ends])
+    return tuple(map(Step._make, zip(columns, rows, lasting, before, after, strict=True)))
+
+
+def scratch(
+    work: Workspace, name: str, height: int, steps: Sequence[Step], dtype: Any
+) -> dict[int, Array]:
+    """For each size n of a step an array (height, n), all of them over the same memory."""
+    sizes = {step.size for step in steps}
+    buffer = work.take(name, (height * max(sizes),), dtype)
+    return {n: buffer[: height * n].reshape(height, n) for n in sizes}
+
+
+def step_blocks(
+    kept: Workspace, name: str, height: int, steps: Sequence[Step], dtype: Any
+) -> list[Array]:
+    """For each step an array (height, n), one behind the other in memory."""
+    total, first = steps[-1].columns.stop, steps[0].size
+    buffer = kept.take(name, (height * total,), dtype)
+    if total == first * len(steps):  # the same views, made at once
+        return list(buffer.reshape(len(steps), height, first))
+    return [
+        buffer[height * step.columns.start : height * step.columns.stop].reshape(height, step.size)
+        for step in steps
+    ]
+
+
+def previous_outputs(outputs: Array, steps: Sequence[Step], work: Workspace) -> Array:
+    """For each column, that of the same sequence one step before, (H, N).
 
     Args:
-        h: (N, H), packed.
-        sizes: (T,).
-        initial: (B, H), the rows before the first step.
-        out: (N, H), overwritten.
+        outputs: (H, B + N), the initial state and then the outputs.
+        steps: of the packed sequence; where they are of one size the result is a view.
+        work: where it lives else.
     """
-    first = int(sizes[0])
-    out[:first] = initial
-    start = 0
-    for size, following in pairwise(sizes.tolist()):
-        end = start + size
-        out[end : end + following] = h[start : start + following]
-        start = end
+    total = steps[-1].columns.stop
+    if steps[-1].before.stop == total:
+        return outputs[:, :total]
+    previous = work.columns("previous", len(outputs), total, outputs.dtype)
+    for step in steps:
+        previous[:, step.columns] = outputs[:, step.before]
+    return previous

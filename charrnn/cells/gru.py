@@ -9,12 +9,29 @@ reset gate outside the product, with a bias b_h of its own inside the gate, as i
 (cudnnRNNMode_t, CUDNN_GRU) and PyTorch's nn.GRU. Cho et al. reset h_prev before the product.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from charrnn.cells.base import Cache, Cell, previous_rows, scaled_columns, weighted_sum
-from charrnn.ops import Array, Workspace, blocks, matmul_rows, sigmoid, sigmoid_inplace
+from charrnn.cells.base import (
+    Cache,
+    Cell,
+    Step,
+    previous_outputs,
+    scaled_columns,
+    scratch,
+    step_blocks,
+    weighted_sum,
+)
+from charrnn.ops import (
+    Array,
+    Workspace,
+    add_product,
+    blocks,
+    matmul_rows,
+    row_blocks,
+    sigmoid,
+)
 
 
 class GRU(Cell):
@@ -22,7 +39,9 @@ class GRU(Cell):
 
     name = "gru"
     gates = ("r", "z", "n")
+    sigmoids = 2
     parts = ("h",)
+    kept = 5  # the gates, q, h
 
     def shapes(self, hidden_size: int) -> dict[str, tuple[int, ...]]:
         return {**super().shapes(hidden_size), "b_h": (hidden_size,)}
@@ -52,29 +71,46 @@ class GRU(Cell):
         return np.concatenate([da_r, da_z, da_n], axis=1), dh_prev[None], grads
 
     def forward_sequence(
-        self, params: Mapping[str, Array], a_x: Array, sizes: Array, state: Array, work: Workspace
-    ) -> tuple[Array, Array, Cache]:
-        W, b_h, H, N, dtype = params["W"], params["b_h"], state.shape[2], len(a_x), a_x.dtype
-        q, h = (work.take(name, (N, H), dtype) for name in ("q", "h"))
-        product = work.take("product", (len(state[0]), 3 * H), dtype)
-        final, start = state.copy(), 0
-        for size in sizes.tolist():
-            step = slice(start, start + size)
-            a, p, h_prev, h_t = a_x[step], product[:size], final[0, :size], h[step]
-            r, z, n = blocks(a, 3)
-            np.matmul(h_prev, W, p)
-            np.add(p[:, 2 * H :], b_h, q[step])
-            a[:, : 2 * H] += p[:, : 2 * H]
-            sigmoid_inplace(a[:, : 2 * H])
-            np.multiply(r, q[step], h_t)
-            n += h_t
-            np.tanh(n, n)
-            np.subtract(h_prev, n, h_t)  # h = n + z * (h_prev - n)
-            h_t *= z
-            h_t += n
-            final[0, :size] = h_t
-            start += size
-        return h, final, (a_x, q, h, sizes, state[0])
+        self,
+        params: Mapping[str, Array],
+        a_x: Iterable[Array],
+        steps: Sequence[Step],
+        state: Array,
+        kept: Workspace,
+        work: Workspace,
+    ) -> tuple[Array, Cache]:
+        (_, H, B), dtype, half = state.shape, state.dtype, state.dtype.type(0.5)
+        W_T = params["W_T"]
+        b_h = params["b_h"][:, None]
+        outputs = kept.columns("h", H, B + steps[-1].columns.stop, dtype)
+        gates, reset_products = (
+            step_blocks(kept, name, height, steps, dtype)
+            for name, height in (("gates", 3 * H), ("q", H))
+        )
+        product, step_of = (
+            scratch(work, name, height, steps, dtype)
+            for name, height in (("product", 3 * H), ("step", H))
+        )
+        outputs[:, :B] = state[0]
+        for step, a_x_t, a, q in zip(steps, a_x, gates, reset_products, strict=True):
+            n = step.size
+            p, h, change = product[n], state[0, :, :n], step_of[n]
+            (r, z, candidate), sigmoids = row_blocks(a, 3), a[: 2 * H]
+            np.matmul(W_T, h, p)  # 1
+            np.add(a_x_t[: 2 * H], p[: 2 * H], sigmoids)  # 2
+            np.tanh(sigmoids, sigmoids)
+            sigmoids *= half
+            sigmoids += half
+            np.add(p[2 * H :], b_h, q)  # 3
+            rq = p[:H]
+            np.multiply(r, q, rq)  # 4
+            np.add(a_x_t[2 * H :], rq, candidate)
+            np.tanh(candidate, candidate)
+            np.subtract(h, candidate, change)  # 5: h = n + z * (h_prev - n)
+            change *= z
+            np.add(candidate, change, h)
+            outputs[:, step.after] = h
+        return outputs[:, B:], (gates, reset_products, outputs, steps)
 
     def backward_sequence(
         self,
@@ -84,45 +120,49 @@ class GRU(Cell):
         cache: Cache,
         grads: Mapping[str, Array],
         work: Workspace,
-    ) -> tuple[Array, Array]:
-        (gates, q, h, sizes, initial), W_T = cache, params["W"].T
-        (N, H), dtype = h.shape, h.dtype
-        h_prev = work.take("previous", (N, H), dtype)
-        previous_rows(h, sizes, initial, h_prev)
-        dproduct = work.take("dproduct", (N, 3 * H), dtype)  # by the recurrent product
-        slope, keep = (
-            work.take(name, (len(initial), width), dtype)
-            for name, width in (("slope", 2 * H), ("keep", H))
+    ) -> Array:
+        gates, reset_products, outputs, steps = cache
+        (_, H, _), W, dtype, one = dstate.shape, params["W"], dh.dtype, dh.dtype.type(1)
+        da_x, dq_x = (
+            work.columns(name, height, dh.shape[1], dtype)
+            for name, height in (("da_x", 3 * H), ("dq", H))
         )
-        dstate, end = dstate.copy(), N
-        for size in sizes[::-1].tolist():
-            step = slice(end - size, end)
-            da, dp, d, dh_keep = gates[step], dproduct[step], slope[:size], keep[:size]
-            r, z, n = blocks(da, 3)
-            dp_r, dp_z, dp_n = blocks(dp, 3)
-            dh_t = dstate[0, :size]
-            dh_t += dh[step]
-            np.multiply(dh_t, z, dh_keep)  # 5: the direct way to h_prev
-            np.multiply(da[:, : 2 * H], da[:, : 2 * H], d)  # 2: sigmoid' = s - s^2
-            np.subtract(da[:, : 2 * H], d, d)
-            np.subtract(h_prev[step], n, dp_z)  # 5: dz
-            dp_z *= dh_t
-            dp_z *= d[:, H:]
-            np.multiply(n, n, n)  # 5, 4: da_n = dh (1 - z) (1 - n^2), in n's place
-            np.subtract(1, n, n)
-            np.subtract(1, z, z)
-            n *= z
-            n *= dh_t
-            np.multiply(n, r, dp_n)  # 4, 3: dq
-            np.multiply(n, q[step], dp_r)  # 4: dr
-            dp_r *= d[:, :H]  # 2
-            da[:, : 2 * H] = dp[:, : 2 * H]
-            np.matmul(dp, W_T, dh_t)  # 1
-            dh_t += dh_keep
-            end -= size
-        np.matmul(h_prev.T, dproduct, grads["W"])
-        np.sum(dproduct[:, 2 * H :], axis=0, out=grads["b_h"])
-        return gates, dstate
+        dproduct_of, keep_of, dn_of = (
+            scratch(work, name, height, steps, dtype)
+            for name, height in (("dproduct", 3 * H), ("keep", H), ("dn", H))
+        )
+        for step, a, q in zip(
+            *(reversed(each) for each in (steps, gates, reset_products)), strict=True
+        ):
+            n = step.size
+            dh_t = dstate[0, :, :n]
+            (r, z, candidate), dp = row_blocks(a, 3), dproduct_of[n]
+            (dp_r, dp_z, dq), sigmoids = row_blocks(dp, 3), a[: 2 * H]
+            dh_t += dh[:, step.columns]
+            np.multiply(dh_t, z, keep_of[n])  # 5: the direct way to h_prev
+            dn = np.subtract(dh_t, keep_of[n], dn_of[n])  # 5: dn = dh (1 - z)
+            np.multiply(candidate, candidate, dq)  # 4: da_n = dn (1 - n^2)
+            np.subtract(one, dq, dq)
+            dn *= dq
+            np.multiply(sigmoids, sigmoids, dp[: 2 * H])  # 2: sigmoid' = s - s^2
+            np.subtract(sigmoids, dp[: 2 * H], dp[: 2 * H])
+            np.subtract(outputs[:, step.before], candidate, dq)  # 5: dz, by way of dq's memory
+            dq *= dh_t
+            dp_z *= dq
+            np.multiply(dn, q, dq)  # 4: dr, likewise
+            dp_r *= dq
+            np.multiply(dn, r, dq)  # 4, 3
+            da_x[: 2 * H, step.columns] = dp[: 2 * H]
+            da_x[2 * H :, step.columns], dq_x[:, step.columns] = dn, dq
+            np.matmul(W, dp, dh_t)  # 1
+            dh_t += keep_of[n]
+        h_prev = previous_outputs(outputs, steps, work)
+        add_product(h_prev, da_x[: 2 * H].T, grads["W"][:, : 2 * H], work)
+        add_product(h_prev, dq_x.T, grads["W"][:, 2 * H :], work)
+        grads["b_h"] += dq_x.sum(axis=1)
+        return da_x
+
+    # The compiled form, for generation
 
     buffer_parts = 6  # r, z, n, h_prev - n, q, h
     stored_parts = (5,)

@@ -9,12 +9,29 @@ in this form Greff et al. 2017, "LSTM: A Search Space Odyssey", section 2, witho
 The forget gate's bias begins at 1 (Jozefowicz, Zaremba & Sutskever 2015).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from charrnn.cells.base import Cache, Cell, previous_rows, scaled_columns, weighted_sum
-from charrnn.ops import Array, Workspace, blocks, matmul_rows, sigmoid, sigmoid_inplace
+from charrnn.cells.base import (
+    Cache,
+    Cell,
+    Step,
+    previous_outputs,
+    scaled_columns,
+    scratch,
+    step_blocks,
+    weighted_sum,
+)
+from charrnn.ops import (
+    Array,
+    Workspace,
+    add_product,
+    blocks,
+    matmul_rows,
+    row_blocks,
+    sigmoid,
+)
 
 
 class LSTM(Cell):
@@ -22,7 +39,9 @@ class LSTM(Cell):
 
     name = "lstm"
     gates = ("i", "f", "o", "g")
+    sigmoids = 3
     parts = ("h", "c")
+    kept = 7  # the gates, c, tanh(c), h
 
     def init_bias(self, hidden_size: int) -> Array:
         bias = super().init_bias(hidden_size)
@@ -53,29 +72,47 @@ class LSTM(Cell):
         return da, np.stack([dh_prev, dc_prev]), {"W": h_prev.T @ da}
 
     def forward_sequence(
-        self, params: Mapping[str, Array], a_x: Array, sizes: Array, state: Array, work: Workspace
-    ) -> tuple[Array, Array, Cache]:
-        W, H, (N, _), dtype = params["W"], state.shape[2], a_x.shape, a_x.dtype
-        c, tanh_c, h = (work.take(name, (N, H), dtype) for name in ("c", "tanh_c", "h"))
-        product = work.take("product", (len(state[0]), 4 * H), dtype)
-        ig = work.take("ig", state[0].shape, dtype)
-        final, start = state.copy(), 0
-        for size in sizes.tolist():
-            step = slice(start, start + size)
-            a, c_t, tanh_c_t, h_t, ig_t = a_x[step], c[step], tanh_c[step], h[step], ig[:size]
-            np.matmul(final[0, :size], W, product[:size])
-            a += product[:size]
-            i, f, o, g = blocks(a, 4)
-            sigmoid_inplace(a[:, : 3 * H])
-            np.tanh(g, g)
-            np.multiply(f, final[1, :size], c_t)
-            np.multiply(i, g, ig_t)
-            c_t += ig_t
-            np.tanh(c_t, tanh_c_t)
-            np.multiply(o, tanh_c_t, h_t)
-            final[0, :size], final[1, :size] = h_t, c_t
-            start += size
-        return h, final, (a_x, c, tanh_c, h, sizes, state)
+        self,
+        params: Mapping[str, Array],
+        a_x: Iterable[Array],
+        steps: Sequence[Step],
+        state: Array,
+        kept: Workspace,
+        work: Workspace,
+    ) -> tuple[Array, Cache]:
+        (_, H, B), dtype, half = state.shape, state.dtype, state.dtype.type(0.5)
+        W_T = params["W_T"]
+        outputs = kept.columns("h", H, B + steps[-1].columns.stop, dtype)
+        gates, cells, squashed = (
+            step_blocks(kept, name, height, steps, dtype)
+            for name, height in (("gates", 4 * H), ("c", H), ("tanh_c", H))
+        )
+        product, ig_of = (
+            scratch(work, name, height, steps, dtype)
+            for name, height in (("product", 4 * H), ("ig", H))
+        )
+        initial_c = c = state[1].copy()
+        outputs[:, :B] = state[0]
+        for step, a_x_t, a, c_t, tanh_c in zip(steps, a_x, gates, cells, squashed, strict=True):
+            n = step.size
+            h = state[0, :, :n]
+            i, f, o, g = row_blocks(a, 4)
+            np.matmul(W_T, h, product[n])  # 1
+            np.add(a_x_t, product[n], a)
+            np.tanh(a, a)  # 2
+            sigmoids = a[: 3 * H]
+            sigmoids *= half
+            sigmoids += half
+            np.multiply(f, c[:, :n], c_t)  # 3
+            np.multiply(i, g, ig_of[n])
+            c_t += ig_of[n]
+            np.tanh(c_t, tanh_c)  # 4
+            np.multiply(o, tanh_c, h)  # 5
+            c = c_t
+            outputs[:, step.after] = h
+            if step.lasting < n:
+                state[1, :, step.lasting : n] = c[:, step.lasting :]
+        return outputs[:, B:], (gates, [initial_c, *cells[:-1]], squashed, outputs, steps)
 
     def backward_sequence(
         self,
@@ -85,43 +122,46 @@ class LSTM(Cell):
         cache: Cache,
         grads: Mapping[str, Array],
         work: Workspace,
-    ) -> tuple[Array, Array]:
-        (gates, c, tanh_c, h, sizes, initial), W_T = cache, params["W"].T
-        (N, H), dtype = h.shape, h.dtype
-        c_prev = work.take("previous", (N, H), dtype)
-        previous_rows(c, sizes, initial[1], c_prev)
-        slope = work.take("slope", (len(initial[0]), 4 * H), dtype)
-        through_h = work.take("through_h", initial[0].shape, dtype)
-        dstate, end = dstate.copy(), N
-        for size in sizes[::-1].tolist():
-            step = slice(end - size, end)
-            da, tanh_c_t = gates[step], tanh_c[step]  # the gates become their gradients
-            i, f, o, g = blocks(da, 4)
-            dh_t, dc_t = dstate[0, :size], dstate[1, :size]
-            dh_t += dh[step]
-            d, ds = slope[:size], through_h[:size]
-            np.multiply(da, da, d)  # 2: sigmoid' = s - s^2, tanh' = 1 - g^2
-            np.subtract(da[:, : 3 * H], d[:, : 3 * H], d[:, : 3 * H])
-            np.subtract(1, d[:, 3 * H :], d[:, 3 * H :])
-            np.multiply(tanh_c_t, tanh_c_t, ds)  # 5, 4: dc += dh * o * (1 - tanh(c)^2)
-            np.subtract(1, ds, ds)
-            ds *= o
-            ds *= dh_t
-            dc_t += ds
-            np.multiply(dh_t, tanh_c_t, o)  # 5: do
-            np.multiply(dc_t, i, ds)  # 3: dg, kept until i is overwritten
-            np.multiply(dc_t, g, i)  # 3: di
-            g[...] = ds
-            np.multiply(dc_t, f, ds)  # 3: dc_prev, kept until f is overwritten
-            np.multiply(dc_t, c_prev[step], f)  # 3: df
-            dc_t[...] = ds
-            da *= d  # 2
-            np.matmul(da, W_T, dh_t)  # 1: dh_prev
-            end -= size
-        h_prev = c_prev
-        previous_rows(h, sizes, initial[0], h_prev)
-        np.matmul(h_prev.T, gates, grads["W"])
-        return gates, dstate
+    ) -> Array:
+        gates, cells, squashed, outputs, steps = cache
+        (_, H, _), W, dtype, one = dstate.shape, params["W"], dh.dtype, dh.dtype.type(1)
+        da_x = work.columns("da_x", 4 * H, dh.shape[1], dtype)
+        da_of, slope_of = (
+            scratch(work, name, height, steps, dtype)
+            for name, height in (("da", 4 * H), ("slope", H))
+        )
+        for step, a, c_prev, tanh_c in zip(
+            *(reversed(each) for each in (steps, gates, cells, squashed)),
+            strict=True,
+        ):
+            n = step.size
+            dh_t, dc_t = dstate[:, :, :n]
+            (i, f, o, g), da, slope = row_blocks(a, 4), da_of[n], slope_of[n]
+            di, df, do, dg = row_blocks(da, 4)
+            dh_t += dh[:, step.columns]
+            np.multiply(tanh_c, tanh_c, slope)  # 5, 4: dc += dh * o * (1 - tanh(c)^2)
+            np.subtract(one, slope, slope)
+            slope *= o
+            slope *= dh_t
+            dc_t += slope
+            np.multiply(a, a, da)  # 2: sigmoid' = s - s^2, tanh' = 1 - g^2
+            np.subtract(a[: 3 * H], da[: 3 * H], da[: 3 * H])
+            np.subtract(one, dg, dg)
+            do *= dh_t  # 5
+            do *= tanh_c
+            di *= g  # 3
+            di *= dc_t
+            df *= c_prev[:, :n]
+            df *= dc_t
+            dg *= i
+            dg *= dc_t
+            dc_t *= f  # 3: dc_prev
+            da_x[:, step.columns] = da
+            np.matmul(W, da, dh_t)  # 1: dh_prev
+        add_product(previous_outputs(outputs, steps, work), da_x.T, grads["W"], work)
+        return da_x
+
+    # The compiled form, for generation
 
     stored_scale = 2.0
     buffer_parts = 9  # o, i, f, g, c, i * g, f * c, tanh c, h

@@ -4,12 +4,19 @@ Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", eq. 10.8-10.9; wit
 Karpathy's minimal character RNN. The product U x_t + b arrives as `a_x`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from charrnn.cells.base import Cache, Cell, previous_rows
-from charrnn.ops import Array, Workspace, matmul_rows
+from charrnn.cells.base import (
+    Cache,
+    Cell,
+    Step,
+    previous_outputs,
+    scratch,
+    step_blocks,
+)
+from charrnn.ops import Array, Workspace, add_product, matmul_rows
 
 
 class RNN(Cell):
@@ -17,7 +24,9 @@ class RNN(Cell):
 
     name = "rnn"
     gates = ("h",)
+    sigmoids = 0
     parts = ("h",)
+    kept = 2  # h, by steps and as the outputs
 
     def forward(self, params: Mapping[str, Array], a_x: Array, state: Array) -> tuple[Array, Cache]:
         h_prev = state[0]
@@ -32,19 +41,29 @@ class RNN(Cell):
         return da, (da @ params["W"].T)[None], {"W": h_prev.T @ da}
 
     def forward_sequence(
-        self, params: Mapping[str, Array], a_x: Array, sizes: Array, state: Array, work: Workspace
-    ) -> tuple[Array, Array, Cache]:
-        W, h, final = params["W"], a_x, state.copy()  # the pre-activations become the outputs
-        product = work.take("product", state[0].shape, a_x.dtype)
-        start = 0
-        for size in sizes.tolist():
-            rows = h[start : start + size]
-            np.matmul(final[0, :size], W, product[:size])
-            rows += product[:size]
-            np.tanh(rows, rows)
-            final[0, :size] = rows
-            start += size
-        return h, final, (h, sizes, state[0])
+        self,
+        params: Mapping[str, Array],
+        a_x: Iterable[Array],
+        steps: Sequence[Step],
+        state: Array,
+        kept: Workspace,
+        work: Workspace,
+    ) -> tuple[Array, Cache]:
+        (_, H, B), dtype = state.shape, state.dtype
+        W_T, activations = params["W_T"], step_blocks(kept, "h_t", H, steps, dtype)
+        outputs = kept.columns("h", H, B + steps[-1].columns.stop, dtype)
+        product = scratch(work, "product", H, steps, dtype)
+        h = state[0].copy()
+        outputs[:, :B] = h
+        for step, a_x_t, h_t in zip(steps, a_x, activations, strict=True):
+            n = step.size
+            a = np.matmul(W_T, h[:, :n], product[n])  # 1
+            a += a_x_t
+            h = np.tanh(a, h_t)
+            outputs[:, step.after] = h
+            if step.lasting < n:
+                state[0, :, step.lasting : n] = h[:, step.lasting :]
+        return outputs[:, B:], (activations, outputs, steps)
 
     def backward_sequence(
         self,
@@ -54,23 +73,24 @@ class RNN(Cell):
         cache: Cache,
         grads: Mapping[str, Array],
         work: Workspace,
-    ) -> tuple[Array, Array]:
-        (h, sizes, initial), W_T = cache, params["W"].T
-        da = work.take("da", h.shape, h.dtype)  # (N, H)
-        np.multiply(h, h, da)
-        np.subtract(1, da, da)
-        dstate, end = dstate.copy(), len(h)
-        for size in sizes[::-1].tolist():
-            start = end - size
-            dh_t = dstate[0, :size]
-            dh_t += dh[start:end]
-            da[start:end] *= dh_t  # 1: tanh' = 1 - tanh^2
-            np.matmul(da[start:end], W_T, dh_t)
-            end = start
-        h_prev = work.take("h_prev", h.shape, h.dtype)
-        previous_rows(h, sizes, initial, h_prev)
-        np.matmul(h_prev.T, da, grads["W"])
-        return da, dstate
+    ) -> Array:
+        activations, outputs, steps = cache
+        (_, H, _), W, dtype, one = dstate.shape, params["W"], dh.dtype, dh.dtype.type(1)
+        da_x = work.columns("da_x", H, dh.shape[1], dtype)
+        da_of = scratch(work, "da", H, steps, dtype)
+        for step, h in zip(reversed(steps), reversed(activations), strict=True):
+            n = step.size
+            dh_t = dstate[0, :, :n]
+            dh_t += dh[:, step.columns]
+            da = np.multiply(h, h, da_of[n])  # 1: tanh' = 1 - tanh^2
+            np.subtract(one, da, da)
+            da *= dh_t
+            da_x[:, step.columns] = da
+            np.matmul(W, da, dh_t)  # 1: dh_prev
+        add_product(previous_outputs(outputs, steps, work), da_x.T, grads["W"], work)
+        return da_x
+
+    # The compiled form, for generation
 
     buffer_parts = 1
     stored_parts = (0,)
