@@ -31,6 +31,7 @@ from charrnn.config import TrainConfig
 from charrnn.model import Batch
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm
+from charrnn.parallel import Team
 
 CELL = "lstm"
 SECONDS = 0.6  # of a point, beyond its first two calls
@@ -65,25 +66,26 @@ class Training:
         self.batch = Batch(ids[:-B], ids[B:], np.full(T, B))
         self.state = self.model.init_state(B)
         self.characters = T * B
-        self.begin()
+        self.begin(1)
 
-    def begin(self) -> None:
+    def begin(self, threads: int) -> None:
         """What a run holds beside the weights, anew."""
         self.optimizer = OPTIMIZERS["adam"](self.model.params, TrainConfig(optimizer="adam"))
-        self.grads, self.work = self.model.params.like(), Workspace()
+        self.grads, self.team = self.model.params.like(), Team(self.model, threads, Workspace())
+        self.no_masks = [None] * threads
 
     def step(self) -> None:
-        self.model.loss_and_grads(self.batch, self.state, self.grads, self.work)
+        self.team.loss_and_grads(self.batch, self.state, self.grads, self.no_masks)
         clip_by_norm(self.grads.flat, 1.0)
         self.optimizer.step(self.model.params.flat, self.grads.flat, 1e-3, 1)
 
     def bytes(self) -> int:
         def once() -> None:
-            self.begin()
+            self.begin(1)
             self.step()
             self.step()
 
-        self.optimizer = self.grads = self.work = None  # type: ignore[assignment]
+        self.optimizer = self.grads = self.team = None  # type: ignore[assignment]
         return peak_bytes(once)
 
 
@@ -149,14 +151,13 @@ class Benchmark:
 
     def training(self, axis: str, values: tuple[int, ...]) -> None:
         """Characters a second by threads, and memory."""
-        speeds: dict[str, list[float]] = {
-            f"{n} BLAS thread{'s' * (n > 1)}": [] for n in self.threads
-        }
+        speeds: dict[str, list[float]] = {f"{n} thread{'s' * (n > 1)}": [] for n in self.threads}
         memory = []
         for value in values:
             training = Training(**{**self.base, axis: value})
             for n, speed in zip(self.threads, speeds.values(), strict=True):
-                with blas_threads(n):
+                training.begin(n)
+                with blas_threads(1):
                     timing = seconds_of(training.step)
                 self.report.note(f"training, {axis} {value}", f"{n} threads", timing)
                 speed.append(training.characters / timing.median)

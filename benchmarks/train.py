@@ -47,6 +47,7 @@ from charrnn.export import torch_state_dict
 from charrnn.model import Batch, CharRNN
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm
+from charrnn.parallel import Team
 
 RATE, CLIP = 1e-3, 1.0
 BATCHES = 50  # different ones, again and again
@@ -110,7 +111,7 @@ QUICK = (Case("lstm", 16, 5, 1, 4, 6),)
 class Ours:
     """A step of the library, as `charrnn.training` makes it."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, threads: int) -> None:
         self.model = case.model()
         self.batches = [
             Batch(ids[:-1].ravel(), ids[1:].ravel(), np.full(case.seq_length, case.batch_size))
@@ -118,20 +119,21 @@ class Ours:
         ]
         config = TrainConfig(optimizer="adam", beta2=0.999)
         self.optimizer = OPTIMIZERS["adam"](self.model.params, config)
-        self.grads, self.work = self.model.params.like(), Workspace()
+        self.grads, self.team = self.model.params.like(), Team(self.model, threads, Workspace())
+        self.no_masks = [None] * threads
         self.state = self.model.init_state(case.batch_size)
         self.count = 0
 
     def gradients(self) -> tuple[float, dict[str, Any]]:
         """The loss of the first batch and its gradients under torch's names; nothing is learned."""
         batch = self.batches[0]
-        loss, _, _ = self.model.loss_and_grads(batch, self.state, self.grads, self.work)
+        loss, _ = self.team.loss_and_grads(batch, self.state, self.grads, self.no_masks)
         return loss, torch_state_dict(self.model.config, self.grads)
 
     def step(self) -> None:
         batch = self.batches[self.count % BATCHES]
         self.count += 1
-        _, self.state, _ = self.model.loss_and_grads(batch, self.state, self.grads, self.work)
+        _, self.state = self.team.loss_and_grads(batch, self.state, self.grads, self.no_masks)
         clip_by_norm(self.grads.flat, CLIP)
         self.optimizer.step(self.model.params.flat, self.grads.flat, RATE, self.count)
 
@@ -188,8 +190,8 @@ class Torch:
 
 def serve(kind: str, threads: int, case: Case) -> None:
     """A contender's process: it answers each line that it reads with a line."""
-    with blas_threads(threads):
-        contender = Torch(case, threads) if kind == "torch" else Ours(case)
+    with blas_threads(1):
+        contender = Torch(case, threads) if kind == "torch" else Ours(case, threads)
         for line in sys.stdin:
             task, argument = line.rstrip("\n").split(maxsplit=1)
             answer: Any = None  # to "ready"
