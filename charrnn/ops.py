@@ -77,21 +77,6 @@ def sigmoid(x: Array) -> Array:
     return half * (1 + np.tanh(half * x))
 
 
-def matmul_rows(x: Array, weights: Array) -> Array:
-    """x @ weights, where each row of the result depends, to the last bit, on its own row alone.
-
-    A plain product picks its kernel by the number of rows, and its last bits change with it.
-
-    Args:
-        x: (B, K).
-        weights: (K, M).
-
-    Returns:
-        (B, M).
-    """
-    return np.matmul(x[:, None], weights)[:, 0]
-
-
 def log_softmax(logits: Array) -> Array:
     """x - log(sum(exp(x))) over the last axis, (..., V) -> (..., V).
 

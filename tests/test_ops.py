@@ -16,7 +16,6 @@ from charrnn.ops import (
     dropout_mask,
     gather_rows_backward,
     log_softmax,
-    matmul_rows,
     sigmoid,
 )
 from tests.reference import pack
@@ -66,25 +65,6 @@ def test_elementwise_rows_have_the_same_bits_in_any_batch_and_at_any_alignment(w
         assert np.array_equal(operation(wide), whole)
         for k in range(13):
             assert np.array_equal(operation(rows[k : k + 1]), whole[k : k + 1])
-
-
-@pytest.mark.parametrize("width", [1, 7, 64, 128, 130])
-@pytest.mark.parametrize("outputs", [1, 2, 27, 65, 300, 520])
-def test_rows_of_a_product_have_the_same_bits_in_any_batch_slot_and_alignment(width, outputs):
-    weights = rng(1).normal(size=(width, outputs)).astype(np.float32)
-    rows = rng(2).normal(size=(17, width)).astype(np.float32)
-    alone = np.concatenate([matmul_rows(rows[k : k + 1], weights) for k in range(17)])
-    exact = rows.astype(np.float64) @ weights.astype(np.float64)
-    assert np.abs(alone - exact).max() < 1e-4
-    for size in (2, 3, 8, 16, 17):
-        for offset in range(3):
-            memory = np.empty(offset + size * width, np.float32)
-            moved = memory[offset:].reshape(size, width)
-            moved[...] = rows[:size][::-1]
-            assert np.array_equal(matmul_rows(moved, weights)[::-1], alone[:size])
-    states = np.zeros((2, 20, width), np.float32)  # as DecodeBatch hands them over: a view
-    states[1, :17] = rows
-    assert np.array_equal(matmul_rows(states[:, :17][1], weights), alone)
 
 
 # Softmax and the loss

@@ -28,7 +28,6 @@ from charrnn.ops import (
     Workspace,
     add_product,
     blocks,
-    matmul_rows,
     row_blocks,
     sigmoid,
 )
@@ -48,7 +47,7 @@ class GRU(Cell):
 
     def forward(self, params: Mapping[str, Array], a_x: Array, state: Array) -> tuple[Array, Cache]:
         h_prev = state[0]
-        p_r, p_z, p_n = blocks(matmul_rows(h_prev, params["W"]), 3)  # 1
+        p_r, p_z, p_n = blocks(h_prev @ params["W"], 3)  # 1
         a_r, a_z, a_n = blocks(a_x, 3)
         r, z = sigmoid(a_r + p_r), sigmoid(a_z + p_z)  # 2  each (B, H)
         q = p_n + params["b_h"]  # 3

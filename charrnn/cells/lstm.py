@@ -28,7 +28,6 @@ from charrnn.ops import (
     Workspace,
     add_product,
     blocks,
-    matmul_rows,
     row_blocks,
     sigmoid,
 )
@@ -50,7 +49,7 @@ class LSTM(Cell):
 
     def forward(self, params: Mapping[str, Array], a_x: Array, state: Array) -> tuple[Array, Cache]:
         h_prev, c_prev = state
-        a_i, a_f, a_o, a_g = blocks(a_x + matmul_rows(h_prev, params["W"]), 4)  # 1
+        a_i, a_f, a_o, a_g = blocks(a_x + h_prev @ params["W"], 4)  # 1
         i, f, o, g = sigmoid(a_i), sigmoid(a_f), sigmoid(a_o), np.tanh(a_g)  # 2  each (B, H)
         c = f * c_prev + i * g  # 3
         tanh_c = np.tanh(c)  # 4

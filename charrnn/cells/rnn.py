@@ -16,7 +16,7 @@ from charrnn.cells.base import (
     scratch,
     step_blocks,
 )
-from charrnn.ops import Array, Workspace, add_product, matmul_rows
+from charrnn.ops import Array, Workspace, add_product
 
 
 class RNN(Cell):
@@ -30,7 +30,7 @@ class RNN(Cell):
 
     def forward(self, params: Mapping[str, Array], a_x: Array, state: Array) -> tuple[Array, Cache]:
         h_prev = state[0]
-        h = np.tanh(a_x + matmul_rows(h_prev, params["W"]))  # 1  (B, H)
+        h = np.tanh(a_x + h_prev @ params["W"])  # 1  (B, H)
         return h[None], (h_prev, h)
 
     def backward(

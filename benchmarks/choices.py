@@ -1,0 +1,171 @@
+"""What the fast forms were chosen from, each alternative beside the one that was taken.
+
+python benchmarks/choices.py
+python benchmarks/choices.py --quick --json figures.json
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as `python benchmarks/...` too
+
+import argparse
+import os
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from benchmarks.common import Report, Table, machine, options, run, take_turns
+from benchmarks.models import network
+from charrnn import blas_threads
+from charrnn.compiled import MOST_ROWS, Bound, CompiledModel, Lanes
+from charrnn.model import Batch
+from charrnn.ops import Workspace
+from charrnn.parallel import Team
+from charrnn.writing import STRIDE
+
+LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary
+TRAINED = (("lstm", 256, 64, 64), ("gru", 256, 64, 64), ("rnn", 128, 32, 25))
+
+
+def measure(chosen: argparse.Namespace) -> Report:
+    seconds = 0.01 if chosen.quick else 1.5
+    layers, trained = (LAYERS[:1], TRAINED[2:]) if chosen.quick else (LAYERS, TRAINED)
+    report = Report(machine({"torch": "no part", "onnxruntime": "no part"}))
+    print(f"\n## {report.head()}\n", flush=True)
+    with blas_threads(1):
+        report.add(products(layers, seconds))
+        report.add(few_rows(layers, seconds))
+        report.add(streams(seconds))
+    report.add(training(trained, 2 * seconds))
+    return report
+
+
+def repeated(work: Callable[[], object], times: int) -> int:
+    for _ in range(times):
+        work()
+    return times
+
+
+def products(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
+    """64 rows times an LSTM's matrix [W | V], in blocks of several sizes."""
+    sizes = (1, 4, 8, 16, 32, MOST_ROWS)
+    names = {1: "each alone", MOST_ROWS: "all at once"}
+    table = Table(
+        f"{MOST_ROWS} rows times a layer's matrix: microseconds a row",
+        [("LSTM", ""), *((names.get(n, f"blocks of {n}"), ".2f") for n in sizes)],
+        note="Stars: every row has the same bits at every place of a block. Two: and the same as "
+        "in the smaller blocks with two stars. Only such products are taken.",
+    )
+    for hidden_size, vocab_size in layers:
+        matrix = CompiledModel(network("lstm", hidden_size, vocab_size)).layers[0].matrix
+        row = np.random.default_rng(0).standard_normal(hidden_size).astype(matrix.dtype)
+        rows, out = np.repeat(row[None], MOST_ROWS, axis=0), {}
+        contenders = {}
+        for n in sizes:
+            grouped = rows.reshape(-1, n, hidden_size)
+            out[n] = np.empty((len(grouped), n, matrix.shape[1]), matrix.dtype)
+            work = partial(np.matmul, grouped, matrix, out[n])
+            contenders[str(n)] = partial(repeated, work, 5)
+        timings = take_turns(contenders, seconds=seconds)
+        blocked = out[8][0, 0]
+        cells: list[str] = []
+        for n in sizes:
+            alike = bool((out[n] == out[n][0, 0]).all())
+            stars = "**" if alike and (out[n][0, 0] == blocked).all() else "*" if alike else ""
+            cells.append(f"{1e6 * timings[str(n)].median / MOST_ROWS:.2f} {stars}".strip())
+        table.rows.append([f"{hidden_size}, V {vocab_size}", *cells])
+    return table
+
+
+def few_rows(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
+    """A step of a few sequences whose rows are multiplied alone."""
+    counts = (2, 4, 6, 8, 16)
+    table = Table(
+        "A few sequences, rows alone: a step of all together, over one after the other",
+        [("LSTM", ""), *((f"{n} sequences", ".2f") for n in counts)],
+        note="Above 1 together is slower.",
+    )
+    for hidden_size, vocab_size in layers:
+        model = CompiledModel(network("lstm", hidden_size, vocab_size))
+        ratios = []
+        for n in counts:
+            lanes, ids = Lanes(model, n), np.zeros(n, int)
+            each = [lanes.alone(lane) for lane in range(n)]
+
+            def one_by_one(each: list[Bound] = each) -> None:
+                for bound in each:
+                    bound.top(bound.below(0))
+                    bound.multiply()
+
+            together = partial(lanes.bound(n).read, ids)
+            timings = take_turns(
+                {
+                    "together": partial(repeated, together, 50),
+                    "one by one": partial(repeated, one_by_one, 50),
+                },
+                seconds=seconds / 2,
+            )
+            ratios.append(timings["together"].median / timings["one by one"].median)
+        table.rows.append([f"{hidden_size}, V {vocab_size}", *ratios])
+    return table
+
+
+def streams(seconds: float) -> Table:
+    """Making a sample's random numbers ready."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    state = np.random.PCG64(1).state
+
+    def jump() -> None:
+        generator.bit_generator.state = state
+        generator.bit_generator.advance(STRIDE * 7 % (1 << 128))  # type: ignore[attr-defined]
+
+    contenders: dict[str, Callable[[], object]] = {
+        "a SeedSequence for each": lambda: np.random.default_rng(np.random.SeedSequence([1, 7])),
+        "PCG64.jumped": lambda: np.random.Generator(np.random.PCG64(1).jumped(7)),
+        "the same jump, in place": jump,
+    }
+    timings = take_turns(
+        {n: partial(repeated, w, 500) for n, w in contenders.items()}, seconds=seconds
+    )
+    table = Table("A sample's random numbers: microseconds", [("way", ""), ("a sample", ".2f")])
+    table.rows = [[name, 1e6 * timing.median] for name, timing in timings.items()]
+    return table
+
+
+def training(trained: tuple[tuple[str, int, int, int], ...], seconds: float) -> Table:
+    """Two cores for the gradient of a batch: threads within each product, or sharing the batch."""
+    ways = ("one thread", "two in each product", "two share the batch")
+    table = Table(
+        "Loss and gradients: characters a second",
+        [("network, batch x steps", ""), *((way, ",.0f") for way in ways)],
+        note="V 65. Threads in a product spin while they wait: beside other work they lose far "
+        "more than threads that share the batch.",
+    )
+    for cell, hidden_size, batch_size, steps in trained:
+        model = network(cell, hidden_size, 65)
+        ids = np.random.default_rng(0).integers(0, 65, (steps + 1) * batch_size)
+        batch = Batch(ids[:-batch_size], ids[batch_size:], np.full(steps, batch_size))
+        state, grads = model.init_state(batch_size), model.params.like()
+
+        def step(team: Team, blas: int) -> int:
+            with blas_threads(blas):
+                team.loss_and_grads(batch, state, grads, [None] * team.threads)  # noqa: B023
+            return len(batch.ids)  # noqa: B023
+
+        cores = min(2, os.cpu_count() or 1)
+        one, two = (Team(model, n, Workspace()) for n in (1, cores))
+        contenders = {
+            "one": partial(step, one, 1),
+            "products": partial(step, one, cores),
+            "shared": partial(step, two, 1),
+        }
+        timings = take_turns(contenders, seconds=seconds)
+        speeds = [1 / timings[name].median for name in contenders]
+        table.rows.append([f"{cell.upper()} {hidden_size}, {batch_size} x {steps}", *speeds])
+    return table
+
+
+if __name__ == "__main__":
+    run(measure, options(__doc__ or ""))
