@@ -92,7 +92,7 @@ def few_rows(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
         ratios = []
         for n in counts:
             lanes, ids = Lanes(model, n), np.zeros(n, int)
-            each = [lanes.alone(lane) for lane in range(n)]
+            each = [Lanes(model, 1).alone for _ in range(n)]
 
             def one_by_one(each: list[Bound] = each) -> None:
                 for bound in each:

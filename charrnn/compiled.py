@@ -89,7 +89,7 @@ class CompiledModel:
             return position
         lanes = Lanes(self, 1)
         lanes.put(0, position)
-        bound = lanes.alone(0)
+        bound = lanes.alone
         for before in ids[:-1]:
             bound.top(bound.below(before))
             bound.multiply()
@@ -97,7 +97,7 @@ class CompiledModel:
 
     def logits(self, ids: Sequence[int]) -> Iterator[Array]:
         """The logits (V,) after each of `ids`, read from the zero state."""
-        bound = Lanes(self, 1).alone(0)
+        bound = Lanes(self, 1).alone
         for id_ in ids:
             bound.top(bound.below(id_))
             bound.multiply()
@@ -179,8 +179,7 @@ class Lanes:
         ]
         self._rows = np.zeros((capacity, model.table.shape[1]), dtype)  # of the table
         self._biased = [np.zeros((capacity, model.table.shape[1]), dtype) for _ in model.layers[1:]]
-        self._bound: dict[int, Bound] = {}  # by count
-        self._alone: dict[int, Bound] = {}  # by lane
+        self._bound: dict[int, Bound] = {}
 
     def put(self, lanes: int | slice, position: Position) -> None:
         """Let lanes hold a position; its symbol is the caller's to keep."""
@@ -208,6 +207,16 @@ class Lanes:
                 parts[part, targets] = parts[part, sources]
             product[targets, :width] = product[sources, :width]
 
+    def hand(self, lane: int, other: "Lanes", target: int) -> None:
+        """Copy what a lane holds into a lane of others."""
+        width = self.model.table.shape[1]
+        for parts, product, other_parts, other_product in zip(
+            self._parts, self._products, other._parts, other._products, strict=True
+        ):
+            for part in self.model.cell.stored_parts:
+                other_parts[part, target] = parts[part, lane]
+            other_product[target, :width] = product[lane, :width]
+
     def bound(self, count: int) -> Bound:
         """The step over the first `count` lanes, and a few more where that spares rebinding."""
         count = self._rounded(count)
@@ -215,12 +224,11 @@ class Lanes:
             self._bound[count] = self._bind(slice(count))
         return self._bound[count]
 
-    def alone(self, lane: int) -> Bound:
-        """The step of one lane, over arrays without a lane axis: rows multiplied alone."""
-        assert self.block == BY_ROW
-        if lane not in self._alone:
-            self._alone[lane] = self._bind(lane)
-        return self._alone[lane]
+    @cached_property
+    def alone(self) -> Bound:
+        """The step of the only lane, over arrays without a lane axis: its row multiplied alone."""
+        assert (self.block, len(self._rows)) == (BY_ROW, 1)
+        return self._bind(0)
 
     def _rounded(self, count: int) -> int:
         """Up to a multiple of the width, or of an eighth of the next power of two."""

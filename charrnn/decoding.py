@@ -21,7 +21,6 @@ from charrnn.sampling import Limits, scaled_noise
 
 FinishReason = Literal["end", "length", "stop", "time"]
 FIRST_STEPS = 16  # of noise, for a sequence that has just joined: many are short
-FEW = 6  # lanes, whose rows are multiplied alone: faster one after the other
 MOST_STEPS = 64  # of a run, and of noise later on; fewer for a large vocabulary:
 NOISE_NUMBERS = 1 << 14  # memory grows with neither the text nor the vocabulary
 
@@ -67,6 +66,7 @@ class DecodeBatch:
         self.model, self.end = model, end
         self.most_steps = max(1, min(MOST_STEPS, NOISE_NUMBERS // vocab))
         self._lanes = Lanes(model, slots, block)
+        self._solo = Lanes(model, 1) if block == BY_ROW else None  # for the last one left
         self._live: list[_Sequence] = []  # in the order of their lanes
         self._free = list(range(slots))[::-1]
         # By lane: the symbol that is read next, how many were drawn, how many may be, how many must
@@ -128,16 +128,16 @@ class DecodeBatch:
         """
         steps, left = min(n, self.most_steps), {}
         self._slots[:steps] = -1
-        if self._lanes.block == BY_ROW and len(self._live) <= FEW:
-            for lane in range(len(self._live)):
-                self._draw_alone(lane, steps)
+        run = self._slots[:steps, : len(self._live)]
+        if self._solo and len(self._live) == 1:
+            self._draw_alone(self._solo, steps)
             left = self._let_go()
         else:
             made = 0
             while made < steps and self._live:
                 made += self._draw(made, steps)
                 left |= self._let_go()
-        return self._stretches(steps, left)
+        return self._stretches(run, left)
 
     def state(self, slot: int) -> Array:
         """A copy of a sequence's state, (L, S, H), after all that it has read."""
@@ -224,21 +224,24 @@ class DecodeBatch:
         self._noise[empty, place:] = noise
         self._places[empty] = place
 
-    def _draw_alone(self, lane: int, steps: int) -> None:
-        """`_draw` for one lane until it has made `steps`, or ends: the same bits in fewer calls."""
-        below, top, multiply, logits = self._lanes.alone(lane)
-        add, scores, end, id_ = np.add, self._scores[lane], self.end, int(self._ids[lane])
+    def _draw_alone(self, solo: Lanes, steps: int) -> None:
+        """`_draw` for the only sequence, until it has made `steps` or ends: the same bits, in fewer
+        calls, over arrays of its own.
+        """
+        self._lanes.hand(0, solo, 0)
+        below, top, multiply, logits = solo.alone
+        add, scores, end, id_ = np.add, self._scores[0], self.end, int(self._ids[0])
         argmax: Callable[[], Any] = scores.argmax
-        if self._live[lane].limited:
-            choose, row = self._chooser([lane]), logits[None]
+        if self._live[0].limited:
+            choose, row = self._chooser([0]), logits[None]
             argmax = lambda: choose(row)[0]  # noqa: E731
         ids: list[int] = []
-        steps = min(steps, int(self._limits[lane] - self._made[lane]))
-        kept = iter(self._logits[:steps, lane])
+        steps = min(steps, int(self._limits[0] - self._made[0]))
+        kept = iter(self._logits[:steps, 0])
         while len(ids) < steps and (id_ != end or not ids):
-            self._refill(slice(lane, lane + 1))
-            place, before = int(self._places[lane]), len(ids)
-            for noise in self._noise[lane, place : place + steps - before]:
+            self._refill(slice(0, 1))
+            place, before = int(self._places[0]), len(ids)
+            for noise in self._noise[0, place : place + steps - before]:
                 top(below(id_))
                 multiply()
                 next(kept)[:] = logits
@@ -247,11 +250,12 @@ class DecodeBatch:
                 ids.append(id_)
                 if id_ == end:
                     break
-            self._places[lane] += len(ids) - before
-            self._made[lane] += len(ids) - before
-        self._drawn[: len(ids), lane] = ids
-        self._slots[: len(ids), lane] = self._live[lane].slot
-        self._ids[lane] = id_
+            self._places[0] += len(ids) - before
+            self._made[0] += len(ids) - before
+        solo.hand(0, self._lanes, 0)
+        self._drawn[: len(ids), 0] = ids
+        self._slots[: len(ids), 0] = self._live[0].slot
+        self._ids[0] = id_
 
     def _draw(self, made: int, steps: int) -> int:
         """Step all lanes, from step `made` of the run to `steps` at most, or until one of them ends
@@ -328,11 +332,16 @@ class DecodeBatch:
         self._remove(lanes)
         return reasons
 
-    def _stretches(self, steps: int, left: dict[int, FinishReason]) -> list[Stretch]:
-        """What each slot drew in a run. The slots of those that left are free from now on."""
+    def _stretches(self, run: Array, left: dict[int, FinishReason]) -> list[Stretch]:
+        """What each slot drew in a run. The slots of those that left are free from now on.
+
+        Args:
+            run: (steps, lanes), the slot of each lane in each step, -1 for none.
+            left: why a slot's sequence left, where it did.
+        """
         self._free += left
-        step, lane = np.nonzero(self._slots[:steps] >= 0)  # in the order of the steps
-        slots = self._slots[step, lane]
+        step, lane = np.nonzero(run >= 0)  # in the order of the steps
+        slots = run[step, lane]
         order = np.argsort(slots, kind="stable")
         step, lane, slots = step[order], lane[order], slots[order]
         drawn = self._drawn[step, lane]
