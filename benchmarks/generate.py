@@ -232,18 +232,14 @@ class Benchmark:
         self.report.add(many_requests.table)
 
     def our_requests(self, generator: Generator) -> Callable[[], float]:
-        """As many requests as there would be rows, served together where the library can."""
-        together = getattr(generator, "generate_many", None)
+        """As many requests as there would be rows, served together."""
 
         def work() -> float:
             requests = [
                 ("", GenerationConfig(max_length=LONGEST_NAME, random_seed=next(self.seeds)))
                 for _ in range(TOGETHER)
             ]
-            if together is None:
-                done = [generator.generate(seed, config=config) for seed, config in requests]
-            else:
-                done = together(requests)
+            done = generator.generate_many(requests)
             return sum(len(sample.text) for samples in done for sample in samples)
 
         return work

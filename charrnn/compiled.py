@@ -21,6 +21,7 @@ import numpy as np
 
 from charrnn.model import CharRNN
 from charrnn.parameters import Array
+from charrnn.threads import blas_threads
 
 ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
 BLOCK_WIDTH = 8  # rows of a block
@@ -41,7 +42,7 @@ class Position:
 
 
 class CompiledLayer(NamedTuple):
-    """One layer: its folded parameters, and the matrix that its output is multiplied by."""
+    """One layer: its folded biases, and the matrix that its output is multiplied by."""
 
     folded: dict[str, Array]
     matrix: Array  # (H, G*H + what follows)
@@ -63,7 +64,7 @@ class CompiledModel:
         following = [layer["U"] * stored for layer in layers[1:]]
         following.append(model.params["out.V"] * stored)
         self.layers = [
-            CompiledLayer(layer, _side_by_side(layer["W"], above))
+            CompiledLayer(_biases(layer), _side_by_side(layer["W"], above))
             for layer, above in zip(layers, following, strict=True)
         ]
         self.gates = len(model.cell.gates)
@@ -116,11 +117,12 @@ class CompiledModel:
         rng = np.random.default_rng(0)
         row = rng.standard_normal(self.config.hidden_size).astype(self.table.dtype)
         rows = np.repeat(row[None], MOST_ROWS, axis=0)
-        expected = [(rows[:BLOCK_WIDTH] @ layer.matrix)[0] for layer in self.layers]
-        for count in range(BLOCK_WIDTH, MOST_ROWS + 1, BLOCK_WIDTH):
-            for layer, product in zip(self.layers, expected, strict=True):
-                if not (rows[:count] @ layer.matrix == product).all():
-                    return Block(BLOCK_WIDTH, joined=False) if count > BLOCK_WIDTH else BY_ROW
+        with blas_threads(1):
+            expected = [(rows[:BLOCK_WIDTH] @ layer.matrix)[0] for layer in self.layers]
+            for count in range(BLOCK_WIDTH, MOST_ROWS + 1, BLOCK_WIDTH):
+                for layer, product in zip(self.layers, expected, strict=True):
+                    if not (rows[:count] @ layer.matrix == product).all():
+                        return Block(BLOCK_WIDTH, joined=False) if count > BLOCK_WIDTH else BY_ROW
         return Block(BLOCK_WIDTH, joined=True)
 
 
@@ -133,6 +135,11 @@ class Block(NamedTuple):
 
 
 BY_ROW = Block(1, joined=False)
+
+
+def _biases(folded: dict[str, Array]) -> dict[str, Array]:
+    """Without U and W, which stand in the table and the matrices: no second copy is held."""
+    return {name: array for name, array in folded.items() if name not in ("U", "W")}
 
 
 def _side_by_side(left: Array, right: Array) -> Array:
@@ -317,6 +324,7 @@ def by_gate(x: Array, gates: int) -> Array:
     return x.reshape(len(x), gates, -1).transpose(1, 0, 2)
 
 
+@blas_threads(1)
 def rows_are_exact(model: CompiledModel, steps: int = 4) -> bool:
     """Whether this machine's products keep the promise: in both forms, a sequence alone, and in
     every lane among others, has the same states and logits to the last bit.
@@ -338,10 +346,14 @@ def _trace(model: CompiledModel, ids: Array, block: Block) -> list[bytes]:
     """Every bit of each lane's logits and states after each step of `ids` (T, B)."""
     B = ids.shape[1]
     lanes = Lanes(model, B, block)
-    bound = lanes.bound(B)
     traces = [b""] * B
     for row in ids:
-        logits = bound.read(row)
+        if B == 1 and block == BY_ROW:
+            lanes.alone.top(lanes.alone.below(int(row[0])))
+            lanes.alone.multiply()
+            logits = lanes.alone.logits[None]
+        else:
+            logits = lanes.bound(B).read(row)
         for lane in range(B):
             state = lanes.position(lane, 0).state
             traces[lane] += logits[lane].tobytes() + state.tobytes()

@@ -6,6 +6,7 @@ nor on its slot (`charrnn.compiled` says why). What is drawn in a run is kept, w
 until the run is over; the log-probabilities are then worked out all at once.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -15,14 +16,15 @@ import numpy as np
 from charrnn.compiled import BY_ROW, Block, CompiledModel, Lanes, Position
 from charrnn.config import GenerationConfig
 from charrnn.constraints import Constraint
+from charrnn.errors import WeightsCorruptError
 from charrnn.ops import log_softmax
 from charrnn.parameters import Array
 from charrnn.sampling import Limits, scaled_noise
 
 FinishReason = Literal["end", "length", "stop", "time"]
 FIRST_STEPS = 16  # of noise, for a sequence that has just joined: many are short
-MOST_STEPS = 64  # of a run, and of noise later on; fewer for a large vocabulary:
-NOISE_NUMBERS = 1 << 14  # memory grows with neither the text nor the vocabulary
+MOST_STEPS = 256  # of a run, and of noise later on; fewer for many sequences of a large vocabulary:
+RUN_NUMBERS = 1 << 17  # memory grows with none of them
 
 
 class Stretch(NamedTuple):
@@ -64,7 +66,7 @@ class DecodeBatch:
         """
         vocab, dtype = model.config.vocab_size, model.table.dtype
         self.model, self.end = model, end
-        self.most_steps = max(1, min(MOST_STEPS, NOISE_NUMBERS // vocab))
+        self.most_steps = max(1, min(MOST_STEPS, RUN_NUMBERS // vocab))
         self._lanes = Lanes(model, slots, block)
         self._solo = Lanes(model, 1) if block == BY_ROW else None  # for the last one left
         self._live: list[_Sequence] = []  # in the order of their lanes
@@ -123,10 +125,13 @@ class DecodeBatch:
 
     def step(self, n: int = 1) -> list[Stretch]:
         """Advance every sequence by `n` symbols; those that finish leave. Returns what was drawn,
-        one stretch for each sequence in the order of slots; fewer symbols where the end came, and
-        no more than `most_steps`.
+        one stretch for each sequence in the order of slots; fewer symbols where the end came, or
+        where so many sequences have no room for more.
         """
-        steps, left = min(n, self.most_steps), {}
+        assert n >= 1
+        if not self._live:
+            return []
+        steps, left = min(n, self._room()), {}
         self._slots[:steps] = -1
         run = self._slots[:steps, : len(self._live)]
         if self._solo and len(self._live) == 1:
@@ -157,6 +162,11 @@ class DecodeBatch:
         made, limit, fewest = self._made[lane], self._limits[lane], self._fewest[lane]
         self._join([copy], self.position(slot), made, limit, fewest)
         return new_slot
+
+    def _room(self) -> int:
+        """The steps whose noise and logits are held at a time, for as many as are live."""
+        vocab = len(self.model.out_bias)
+        return max(1, min(self.most_steps, RUN_NUMBERS // (vocab * len(self._live))))
 
     def cancel(self, slot: int) -> None:
         """Let a sequence leave; its slot is free at once."""
@@ -208,8 +218,7 @@ class DecodeBatch:
         empty = np.flatnonzero(self._places[lanes] == self.most_steps) + lanes.start
         if not len(empty):
             return
-        fresh = not self._made[empty].any()
-        steps = min(FIRST_STEPS, self.most_steps) if fresh else self.most_steps
+        steps = min(max(FIRST_STEPS, int(self._made[empty].max())), self._room())
         place = self.most_steps - steps
         sequences = [self._live[lane] for lane in empty]
         noise = scaled_noise(
@@ -347,6 +356,11 @@ class DecodeBatch:
         drawn = self._drawn[step, lane]
         logprobs = log_softmax(self._logits[step, lane] + self.model.out_bias)
         chosen = logprobs[np.arange(len(drawn)), drawn].tolist()
+        if not math.isfinite(sum(chosen)):
+            raise WeightsCorruptError(
+                "the network's logits must be finite, and are not: its weights are of no use; "
+                "train it again, or go back to an earlier version"
+            )
         ids, stretches, start = drawn.tolist(), [], 0
         for end in [*(np.flatnonzero(np.diff(slots)) + 1).tolist(), len(ids)] if ids else []:
             slot = int(slots[start])

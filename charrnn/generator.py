@@ -166,7 +166,16 @@ class Generator:
 
         Raises as `generate` does.
         """
-        return self._generate([self._request(seed, config, {}) for seed, config in requests])
+        checked = []
+        for number, each in enumerate(requests):
+            try:
+                seed, config = each
+            except (TypeError, ValueError):
+                rule = "must be a seed and its GenerationConfig"
+                problem = FieldProblem(f"requests[{number}]", rule, shown(each))
+                raise ConfigError([problem]) from None
+            checked.append(self._request(seed, config, {}))
+        return self._generate(checked)
 
     def stream(
         self, seed: str = "", *, config: GenerationConfig | None = None, **settings: Any

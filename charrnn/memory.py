@@ -13,7 +13,7 @@ def peak_memory() -> int | None:
     the process that started this one held.
     """
     try:
-        peak = re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+        peak = re.search(rb"^VmHWM:\s+(\d+) kB$", STATUS.read_bytes(), re.MULTILINE)
     except OSError:
         return None
     return 1024 * int(peak[1]) if peak else None

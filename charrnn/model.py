@@ -17,7 +17,6 @@ from charrnn.cells import cell_named
 from charrnn.cells.base import Step, packed_steps, scratch
 from charrnn.config import ModelConfig
 from charrnn.ops import (
-    ONE_HOT_LIMIT,
     Array,
     Workspace,
     add_product,
@@ -390,27 +389,6 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes[f"layers.{n}.b"] = (width,)
         shapes.update({f"layers.{n}.{name}": shape for name, shape in own.items()})
     return {**shapes, "out.V": (H, config.vocab_size), "out.c": (config.vocab_size,)}
-
-
-def training_bytes(config: ModelConfig, *, batch_size: int, steps: int) -> int:
-    """About how many bytes the workspace of `loss_and_grads` holds, in float32."""
-    cell, H, V, L = (
-        cell_named(config.cell),
-        config.hidden_size,
-        config.vocab_size,
-        config.num_layers,
-    )
-    width, characters = len(cell.gates) * H, batch_size * steps
-    part = min(characters, max(1, CHARACTERS_IN_A_PART // batch_size) * batch_size)
-    parts = -(-characters // part)
-    vectors = cell.kept + (2 if config.dropout else 0)
-    kept = L * H * (vectors * characters + parts * batch_size)
-    transposed = width * H * (2 * L - 1)
-    gathered = V if V <= ONE_HOT_LIMIT else width
-    passing = part * (width + H + gathered + min(V, LOGITS_IN_A_BLOCK // part))
-    step = batch_size * (4 * width)
-    products = width * max(H, V if V <= ONE_HOT_LIMIT else H) + V * width
-    return 4 * (kept + transposed + passing + step + products)
 
 
 def count_parameters(params: Mapping[str, Array]) -> int:

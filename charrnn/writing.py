@@ -24,7 +24,8 @@ from charrnn.vocabulary import Vocabulary
 SLOTS = 64  # sequences of a batch
 ALONE = 4
 MOST_PARTS = 256  # of a text that is streamed, before they are joined
-REFILL_STEPS = 8  # symbols at a time while others wait for a slot
+# Symbols at a time while others wait for a slot, and at first where a stop string may come.
+REFILL_STEPS = 8
 # Between the streams of two samples: 2^128 / golden ratio, as in numpy's PCG64.jumped.
 STRIDE = 0x9E3779B97F4A7C15F39CC0605CEDC835
 
@@ -89,30 +90,22 @@ class Writer:
         queues = [_Queue(self._alone, requests, range(ALONE))]
         if any(request.config.count > ALONE for request in requests):
             queues.append(_Queue(self._many(), requests, range(ALONE, sys.maxsize)))
-        positions = [self._position(request) for request in requests]
-        streams = [np.random.PCG64(request.random_seed).state for request in requests]
+        watching, turn = any(request.stop for request in requests), REFILL_STEPS
+        begun: dict[int, _Beginning] = {}
         while texts or any(queue.waiting for queue in queues):
             for queue in queues:
                 for number, indices in queue.next():
-                    request, position = requests[number], positions[number]
-                    if position is None:
-                        whole = self.sample(request.seed, 0.0, "length")
-                        for index in indices:
-                            yield Written(number, index, "", request.seed, whole)
-                        continue
-                    joined = [_Text(self, number, index, request) for index in indices]
-                    for text in joined:
-                        text.rng = self._rng(streams[number], text.index)
-                        if request.seed:
-                            yield text.opening()
-                    slots = self._admit(queue.batch, request, position, joined)
-                    texts.update(
-                        ((queue.batch, slot), text)
-                        for slot, text in zip(slots, joined, strict=True)
-                    )
+                    request = requests[number]
+                    beginning = begun.get(number) or self._beginning(request)
+                    begun[number] = beginning
+                    beginning.left -= len(indices)
+                    if not beginning.left:
+                        del begun[number]
+                    yield from self._join(queue.batch, number, request, beginning, indices, texts)
+            turn = min(2 * turn, steps)
             for queue in queues:
-                turn = min(steps, REFILL_STEPS) if queue.waiting else steps
-                for stretch in queue.batch.step(turn) if queue.batch.live else ():
+                most = min(REFILL_STEPS if queue.waiting else turn if watching else steps, steps)
+                for stretch in queue.batch.step(most) if queue.batch.live else ():
                     text = texts[queue.batch, stretch.slot]
                     news = text.add(stretch)
                     if news and news.sample:
@@ -122,6 +115,35 @@ class Writer:
                             queue.batch.cancel(stretch.slot)
                     if news:
                         yield news
+
+    def _join(
+        self,
+        batch: DecodeBatch,
+        number: int,
+        request: Request,
+        beginning: "_Beginning",
+        indices: range,
+        texts: "dict[tuple[DecodeBatch, int], _Text]",
+    ) -> Iterator[Written]:
+        """Let samples of a request join a batch; what can be said of them at once."""
+        if beginning.position is None:
+            whole = self.sample(request.seed, 0.0, "length")
+            for index in indices:
+                yield Written(number, index, "", request.seed, whole)
+            return
+        joined = [_Text(self, number, index, request) for index in indices]
+        for text in joined:
+            text.rng = self._rng(beginning.stream, text.index)
+            if request.seed:
+                yield text.opening()
+        slots = batch.admit(
+            beginning.position,
+            request.config,
+            [text.rng for text in joined],
+            limit=request.max_length - len(request.seed),
+            fewest=max(request.config.min_length, 1) - len(request.seed),  # no name is empty
+        )
+        texts.update(((batch, slot), text) for slot, text in zip(slots, joined, strict=True))
 
     def sample(self, text: str, logprob: float, reason: FinishReason) -> Sample:
         """A sample from a text as the model reads it."""
@@ -137,22 +159,11 @@ class Writer:
             self._together = DecodeBatch(self._model, SLOTS, end=end, block=block)
         return self._together
 
-    def _position(self, request: Request) -> Position | None:
-        """Where all samples of a request begin; None where the seed leaves no room to draw."""
-        if request.max_length <= len(request.seed):
-            return None
-        return self._model.read(request.prompt)
-
-    def _admit(
-        self, batch: DecodeBatch, request: Request, position: Position, texts: "list[_Text]"
-    ) -> list[int]:
-        return batch.admit(
-            position,
-            request.config,
-            [text.rng for text in texts],
-            limit=request.max_length - len(request.seed),
-            fewest=max(request.config.min_length, 1) - len(request.seed),  # no name is empty
-        )
+    def _beginning(self, request: Request) -> "_Beginning":
+        room = request.max_length > len(request.seed)
+        position = self._model.read(request.prompt) if room else None
+        stream = np.random.PCG64(request.random_seed).state
+        return _Beginning(position, stream, request.config.count)
 
     def _rng(self, stream: Any, index: int) -> np.random.Generator:
         """The random numbers of a sample: `PCG64(random_seed).jumped(index)`, but reused."""
@@ -160,6 +171,17 @@ class Writer:
         rng.bit_generator.state = stream
         rng.bit_generator.advance(STRIDE * index % (1 << 128))  # type: ignore[attr-defined]
         return rng
+
+
+@dataclass
+class _Beginning:
+    """What all samples of a request begin with, until the last of them has joined: a position, None
+    where the seed leaves no room to draw, and a stream of random numbers.
+    """
+
+    position: Position | None
+    stream: Any
+    left: int
 
 
 class _Queue:

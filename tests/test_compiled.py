@@ -150,3 +150,27 @@ def test_folding_leaves_the_parameters_as_they_are():
         assert np.array_equal(model.params.flat, before)
         for layer in compiled.layers:
             assert not any(np.shares_memory(layer.matrix, array) for array in model.params.values())
+
+
+def test_a_lane_alone_that_differs_from_one_among_others_is_noticed(monkeypatch):
+    model, whole = CompiledModel(network("lstm", hidden=16)), Lanes._bind
+
+    def off(self, lanes):
+        bound = whole(self, lanes)
+        if lanes != 0:
+            return bound
+        return bound._replace(multiply=lambda: (bound.multiply(), bound.logits.__iadd__(1e-3)))
+
+    monkeypatch.setattr(Lanes, "_bind", off)
+    assert not rows_are_exact(model)
+
+
+def test_what_is_folded_is_not_held_twice():
+    for cell in CELLS:
+        plain = network(cell, hidden=64, layers=2, vocab=50)
+        model = CompiledModel(plain)
+        held = model.table.nbytes + sum(
+            layer.matrix.nbytes + sum(array.nbytes for array in layer.folded.values())
+            for layer in model.layers
+        )
+        assert held < 1.1 * plain.params.flat.nbytes

@@ -20,7 +20,7 @@ import charrnn
 from charrnn import threads
 from charrnn.compiled import Lanes
 from charrnn.config import LONGEST_TEXT, GenerationConfig
-from charrnn.errors import ConfigError, UnknownCharacterError
+from charrnn.errors import ConfigError, UnknownCharacterError, WeightsCorruptError
 from charrnn.generator import TEXT_LENGTH
 from charrnn.vocabulary import Vocabulary
 from charrnn.weights import to_bytes
@@ -721,3 +721,66 @@ def test_a_samples_random_numbers_are_a_jump_of_the_requests_stream():
         mine = writer._rng(np.random.PCG64(123).state, index)
         numpys = np.random.Generator(np.random.PCG64(123).jumped(index))
         assert mine.bit_generator.state == numpys.bit_generator.state
+
+
+def test_many_requests_at_once_give_what_each_gives_alone():
+    g = titled(hidden=64, layers=2)
+    settings = [
+        {"count": 1},
+        {"count": 9, "temperature": 0.5},
+        {"count": 70, "top_k": 5},
+        {"count": 3, "min_length": 12, "max_length": 30},
+        {"count": 6, "stop": ["a", "s"]},
+        {"count": 2, "max_length": 2},
+        {"count": 5, "top_p": 0.7},
+    ]
+    requests = [
+        (seed, GenerationConfig(random_seed=k, **settings[k % 7]))
+        for k, seed in enumerate(["", "Re", "S", "", "Ta", "Xe", ""] * 20)
+    ]
+    expected = [g.generate(seed, config=config) for seed, config in requests]
+    made = g.generate_many(requests)
+    assert made == expected
+    for mine, alone in zip(made, expected, strict=True):
+        assert (mine.seed, mine.random_seed, mine.requested) == (
+            alone.seed,
+            alone.random_seed,
+            alone.requested,
+        )
+    assert g.generate_many(requests[::-1]) == expected[::-1]
+    assert g.generate_many([]) == []
+
+
+@pytest.mark.parametrize("bad", [None, "Rex", ("Rex",), 3, {"seed": "Rex"}])
+def test_a_request_of_many_that_is_none_is_named(bad):
+    with pytest.raises(ConfigError, match=r"requests\[1\] must be a seed and its GenerationConfig"):
+        titled().generate_many([("Re", GenerationConfig()), bad])
+
+
+def test_what_requests_begin_with_is_read_when_they_begin(monkeypatch):
+    """So ten thousand requests hold no more than those that are being written."""
+    g, held = titled(), []
+    whole = Writer._beginning
+    monkeypatch.setattr(
+        Writer, "_beginning", lambda self, request: held.append(request) or whole(self, request)
+    )
+    written = g._stream(g._request("R", GenerationConfig(count=500, max_length=6), {}))
+    next(written)
+    assert len(held) == 1
+    config = GenerationConfig(max_length=3, random_seed=0)
+    requests = [g._request("R", config, {}) for _ in range(300)]
+    news = Writer(g.compiled, g.vocabulary, None).write(requests, 1)
+    next(news)
+    assert len(held) < 100
+    assert len([each for each in news if each.sample]) == 300
+    assert len(held) == 301
+
+
+def test_a_network_whose_logits_are_no_numbers_is_refused():
+    model = names_model()
+    params = model.params.like(model.params.flat.copy())
+    params["out.c"][2] = np.nan
+    g = generator(replace(model, params=params))
+    for use in (lambda: g.generate(count=9), lambda: list(g.stream())):
+        with pytest.raises(WeightsCorruptError, match="must be finite"):
+            use()

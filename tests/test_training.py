@@ -54,6 +54,19 @@ def test_a_run_stopped_and_resumed_gives_the_bytes_of_the_run_never_stopped(
     assert resumed.progress.step == 60
 
 
+@pytest.mark.parametrize("kind", ["names", "text"])
+def test_a_run_of_several_threads_resumes_and_learns_as_that_of_one(kind, tmp_path):
+    corpus = small_corpus(kind, tmp_path)
+    recipe = small_recipe(kind, threads=3, network={"dropout": 0.2})
+    whole = Run(recipe, corpus).train()
+    resumed = run_with_stops(recipe, corpus, tmp_path / "run", [1, 16, 23])
+    assert resumed.data == whole.data
+    without = small_recipe(kind, threads=3, network={"dropout": 0.0}, steps=10)
+    alone = small_recipe(kind, threads=1, network={"dropout": 0.0}, steps=10)
+    losses = [Run(each, corpus).train().progress.best_loss for each in (without, alone)]
+    assert abs(losses[0] - losses[1]) < 1e-3  # rounding, through ten updates
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_every_cell_learns_and_resumes(cell, tmp_path):
     corpus = small_corpus("names", tmp_path)
