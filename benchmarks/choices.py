@@ -10,7 +10,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as `python benchmarks/...` too
 
 import argparse
-import os
 from collections.abc import Callable
 from functools import partial
 
@@ -20,25 +19,20 @@ from benchmarks.common import Report, Table, machine, options, run, take_turns
 from benchmarks.models import network
 from charrnn import blas_threads
 from charrnn.compiled import MOST_ROWS, Bound, CompiledModel, Lanes
-from charrnn.model import Batch
-from charrnn.ops import Workspace
-from charrnn.parallel import Team
 from charrnn.writing import STRIDE
 
 LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary
-TRAINED = (("lstm", 256, 64, 64), ("gru", 256, 64, 64), ("rnn", 128, 32, 25))
 
 
 def measure(chosen: argparse.Namespace) -> Report:
     seconds = 0.01 if chosen.quick else 1.5
-    layers, trained = (LAYERS[:1], TRAINED[2:]) if chosen.quick else (LAYERS, TRAINED)
+    layers = LAYERS[:1] if chosen.quick else LAYERS
     report = Report(machine({"torch": "no part", "onnxruntime": "no part"}))
     print(f"\n## {report.head()}\n", flush=True)
     with blas_threads(1):
         report.add(products(layers, seconds))
         report.add(few_rows(layers, seconds))
         report.add(streams(seconds))
-    report.add(training(trained, 2 * seconds))
     return report
 
 
@@ -131,39 +125,6 @@ def streams(seconds: float) -> Table:
     )
     table = Table("A sample's random numbers: microseconds", [("way", ""), ("a sample", ".2f")])
     table.rows = [[name, 1e6 * timing.median] for name, timing in timings.items()]
-    return table
-
-
-def training(trained: tuple[tuple[str, int, int, int], ...], seconds: float) -> Table:
-    """Two cores for the gradient of a batch: threads within each product, or sharing the batch."""
-    ways = ("one thread", "two in each product", "two share the batch")
-    table = Table(
-        "Loss and gradients: characters a second",
-        [("network, batch x steps", ""), *((way, ",.0f") for way in ways)],
-        note="V 65. Threads in a product spin while they wait: beside other work they lose far "
-        "more than threads that share the batch.",
-    )
-    for cell, hidden_size, batch_size, steps in trained:
-        model = network(cell, hidden_size, 65)
-        ids = np.random.default_rng(0).integers(0, 65, (steps + 1) * batch_size)
-        batch = Batch(ids[:-batch_size], ids[batch_size:], np.full(steps, batch_size))
-        state, grads = model.init_state(batch_size), model.params.like()
-
-        def step(team: Team, blas: int) -> int:
-            with blas_threads(blas):
-                team.loss_and_grads(batch, state, grads, [None] * team.threads)  # noqa: B023
-            return len(batch.ids)  # noqa: B023
-
-        cores = min(2, os.cpu_count() or 1)
-        one, two = (Team(model, n, Workspace()) for n in (1, cores))
-        contenders = {
-            "one": partial(step, one, 1),
-            "products": partial(step, one, cores),
-            "shared": partial(step, two, 1),
-        }
-        timings = take_turns(contenders, seconds=seconds)
-        speeds = [1 / timings[name].median for name in contenders]
-        table.rows.append([f"{cell.upper()} {hidden_size}, {batch_size} x {steps}", *speeds])
     return table
 
 

@@ -104,6 +104,11 @@ class CompiledModel:
             bound.multiply()
             yield bound.logits + self.out_bias
 
+    @property
+    def matrix_bytes(self) -> int:
+        """What a step of one sequence reads."""
+        return sum(layer.matrix.nbytes for layer in self.layers)
+
     @cached_property
     def rows(self) -> list[Array]:
         """The rows of the table, (G, H) each."""

@@ -3,8 +3,9 @@ and what of a text may be shown already. The drawing itself is `charrnn.decoding
 
 Sample i of a request has the same bits whatever the request's count and whatever else is being
 written: its random numbers are a stream of its own, and its place in the request decides which
-batch it joins. The first `ALONE` join the one whose products take each row alone, which is fastest
-for few; the others the one whose products take several rows at once, which is fastest for many.
+batch it joins. The first few join the one whose products take each row alone, which is fastest for
+few; the others the one whose products take several rows at once, which is fastest for many. How
+many are few follows from the model: from a size on, reading its matrices is what counts.
 """
 
 import operator
@@ -22,7 +23,8 @@ from charrnn.decoding import DecodeBatch, FinishReason, Stretch
 from charrnn.vocabulary import Vocabulary
 
 SLOTS = 64  # sequences of a batch
-ALONE = 4
+ALONE, LARGE_ALONE = 4, 1  # samples of a request whose rows are multiplied alone,
+LARGE_BYTES = 1 << 21  # and of a network whose matrices take more than so many bytes
 MOST_PARTS = 256  # of a text that is streamed, before they are joined
 # Symbols at a time while others wait for a slot, and at first where a stop string may come.
 REFILL_STEPS = 8
@@ -87,9 +89,10 @@ class Writer:
         no more use.
         """
         texts: dict[tuple[DecodeBatch, int], _Text] = {}
-        queues = [_Queue(self._alone, requests, range(ALONE))]
-        if any(request.config.count > ALONE for request in requests):
-            queues.append(_Queue(self._many(), requests, range(ALONE, sys.maxsize)))
+        few = LARGE_ALONE if self._model.matrix_bytes > LARGE_BYTES else ALONE
+        queues = [_Queue(self._alone, requests, range(few))]
+        if any(request.config.count > few for request in requests):
+            queues.append(_Queue(self._many(), requests, range(few, sys.maxsize)))
         watching, turn = any(request.stop for request in requests), REFILL_STEPS
         begun: dict[int, _Beginning] = {}
         while texts or any(queue.waiting for queue in queues):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 TITLES = {
     "generate": ["Running text, one text", "64 names in one request", "Start-up"],
     "train": ["Training: characters a second"],
-    "choices": ["64 rows times", "A few sequences", "A sample's random", "Loss and gradients"],
+    "choices": ["64 rows times", "A few sequences", "A sample's random"],
     "memory": ["Growth of training with V", "Growth of one request with length"],
     "quality": ["text.txt, its last tenth", "names.txt, names never seen"],
 }
