@@ -90,8 +90,11 @@ class Writer:
         """
         texts: dict[tuple[DecodeBatch, int], _Text] = {}
         few = LARGE_ALONE if self._model.matrix_bytes > LARGE_BYTES else ALONE
+        many = any(request.config.count > few for request in requests)
+        if many and self._model.block == BY_ROW:  # no larger products are exact here
+            few, many = sys.maxsize, False
         queues = [_Queue(self._alone, requests, range(few))]
-        if any(request.config.count > few for request in requests):
+        if many:
             queues.append(_Queue(self._many(), requests, range(few, sys.maxsize)))
         watching, turn = any(request.stop for request in requests), REFILL_STEPS
         begun: dict[int, _Beginning] = {}
@@ -154,9 +157,7 @@ class Writer:
         return Sample(self.vocabulary.write(text), logprob, reason, novel)
 
     def _many(self) -> DecodeBatch:
-        """The batch of those that share products; where none are exact here, that of the others."""
-        if self._model.block == BY_ROW:
-            return self._alone
+        """The batch of those that share products."""
         if self._together is None:
             end, block = self.vocabulary.end, self._model.block
             self._together = DecodeBatch(self._model, SLOTS, end=end, block=block)

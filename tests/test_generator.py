@@ -18,8 +18,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import charrnn
 from charrnn import threads
-from charrnn.compiled import Lanes
+from charrnn.compiled import BY_ROW, CompiledModel, Lanes
 from charrnn.config import LONGEST_TEXT, GenerationConfig
+from charrnn.decoding import DecodeBatch
 from charrnn.errors import ConfigError, UnknownCharacterError, WeightsCorruptError
 from charrnn.generator import TEXT_LENGTH
 from charrnn.vocabulary import Vocabulary
@@ -784,3 +785,14 @@ def test_a_network_whose_logits_are_no_numbers_is_refused():
     for use in (lambda: g.generate(count=9), lambda: list(g.stream())):
         with pytest.raises(WeightsCorruptError, match="must be finite"):
             use()
+
+
+def test_where_no_shared_product_is_exact_all_samples_are_multiplied_alone(monkeypatch):
+    g, turns = titled(), []
+    monkeypatch.setattr(CompiledModel, "block", BY_ROW)
+    whole = DecodeBatch.step
+    monkeypatch.setattr(DecodeBatch, "step", lambda self, n: turns.append(self) or whole(self, n))
+    made = g.generate(count=90, random_seed=3)
+    assert g.generate(count=2, random_seed=3) == made[:2]
+    assert g.generate(count=9, random_seed=3) == made[:9]
+    assert len(set(turns)) == 1
