@@ -15,15 +15,6 @@ from charrnn.config import GenerationConfig
 from charrnn.parameters import Array
 
 
-def gumbel_noise(rng: np.random.Generator, steps: int, vocab_size: int) -> Array:
-    """Standard Gumbel noise, (steps, V) float32: -log of standard exponentials.
-
-    Drawn in float64, so that the upper tail, which decides rare symbols, reaches to 1e-16 and not
-    to the 6e-8 of a float32 uniform. Row k is the same however the rows are split into calls.
-    """
-    return gumbel_of(rng.standard_exponential((steps, vocab_size)).astype(np.float32))
-
-
 def gumbel_of(exponentials: Array) -> Array:
     """Standard Gumbel noise from standard exponentials, float32, overwritten."""
     np.maximum(exponentials, np.finfo(np.float32).tiny, out=exponentials)
@@ -36,6 +27,9 @@ def scaled_noise(
 ) -> Array:
     """What is added to each sequence's logits before the argmax: its Gumbel noise times its
     temperature, and the output bias, which the logits lack. (R, steps, V) for R sequences.
+
+    Drawn in float64, so that the upper tail, which decides rare symbols, reaches to 1e-16 and not
+    to the 6e-8 of a float32 uniform. Row k is the same however the rows are split into calls.
     """
     noise = np.empty((len(rngs), steps, len(bias)), np.float32)
     for rng, rows in zip(rngs, noise, strict=True):

@@ -16,7 +16,6 @@ from charrnn.cells import CELLS
 from charrnn.compiled import BY_ROW, Block, CompiledModel
 from charrnn.config import GenerationConfig
 from charrnn.decoding import FIRST_STEPS, MOST_STEPS, DecodeBatch
-from charrnn.sampling import gumbel_noise
 from tests.models import (
     Never,
     busy_lives,
@@ -25,7 +24,7 @@ from tests.models import (
     every_cell,
     network,
 )
-from tests.test_sampling import allowed_symbols
+from tests.test_sampling import allowed_symbols, gumbel_noise
 
 HIDDEN, VOCABULARIES = (1, 7, 64, 128, 130), (2, 27, 65, 300)
 PLAIN = GenerationConfig()

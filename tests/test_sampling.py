@@ -13,11 +13,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from charrnn.config import GenerationConfig
-from charrnn.sampling import Limits, gumbel_noise, scaled_noise
+from charrnn.sampling import Limits, gumbel_of, scaled_noise
 
 DRAWS = 200_000
 LOGITS = np.array([2.0, 1.2, 1.2, 0.1, -0.5, -1.3, -3.0, -4.0], np.float32)
 LIMITS = [(None, None), (3, None), (1, None), (None, 0.6), (None, 0.95), (5, 0.8)]
+
+
+def gumbel_noise(rng, steps, vocab):
+    """As `scaled_noise` makes it, which a test below holds to this."""
+    return gumbel_of(rng.standard_exponential((steps, vocab)).astype(np.float32))
 
 
 def allowed_symbols(logits, configs):
