@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as `python benchmarks/...` too
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -19,6 +19,7 @@ from benchmarks.common import Report, Table, machine, options, run, take_turns
 from benchmarks.models import network
 from charrnn import blas_threads
 from charrnn.compiled import MOST_ROWS, Bound, CompiledModel, Lanes
+from charrnn.parameters import Array
 from charrnn.writing import STRIDE
 
 LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary
@@ -43,34 +44,53 @@ def repeated(work: Callable[[], object], times: int) -> int:
 
 
 def products(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
-    """64 rows times an LSTM's matrix [W | V], in blocks of several sizes."""
-    sizes = (1, 4, 8, 16, 32, MOST_ROWS)
-    names = {1: "each alone", MOST_ROWS: "all at once"}
+    """64 rows times an LSTM's matrix [W | V]: so many at a time, a product for each gate and one
+    for V, or one product for all.
+    """
+    sizes = (1, 2, 4, 8, 16, MOST_ROWS)
+    columns = [(f"{n} by gate", n, True) for n in sizes[1:]]
+    columns = [("each alone", 1, False), *columns, ("64 at once", MOST_ROWS, False)]
     table = Table(
         f"{MOST_ROWS} rows times a layer's matrix: microseconds a row",
-        [("LSTM", ""), *((names.get(n, f"blocks of {n}"), ".2f") for n in sizes)],
-        note="Stars: every row has the same bits at every place of a block. Two: and the same as "
-        "in the smaller blocks with two stars. Only such products are taken.",
+        [("LSTM", ""), *((name, "") for name, *_ in columns)],
+        note="Stars: every row has the same bits at every place of a product. Two: and the same as "
+        "all other forms with two stars. Only such forms are taken.",
     )
     for hidden_size, vocab_size in layers:
-        matrix = CompiledModel(network("lstm", hidden_size, vocab_size)).layers[0].matrix
-        row = np.random.default_rng(0).standard_normal(hidden_size).astype(matrix.dtype)
-        rows, out = np.repeat(row[None], MOST_ROWS, axis=0), {}
-        contenders = {}
-        for n in sizes:
-            grouped = rows.reshape(-1, n, hidden_size)
-            out[n] = np.empty((len(grouped), n, matrix.shape[1]), matrix.dtype)
-            work = partial(np.matmul, grouped, matrix, out[n])
-            contenders[str(n)] = partial(repeated, work, 5)
+        layer = CompiledModel(network("lstm", hidden_size, vocab_size)).layers[0]
+        row = np.random.default_rng(0).standard_normal(hidden_size).astype(layer.matrix.dtype)
+        rows, made, contenders = np.repeat(row[None], MOST_ROWS, axis=0), {}, {}
+        for name, n, by_gate in columns:
+            pieces = (layer.recurrent, layer.following) if by_gate else (layer.matrix,)
+            outs = [np.empty((*m.shape[:-2], MOST_ROWS, m.shape[-1]), m.dtype) for m in pieces]
+            made[name] = outs
+            contenders[name] = partial(repeated, partial(_multiply, rows, n, pieces, outs), 5)
         timings = take_turns(contenders, seconds=seconds)
-        blocked = out[8][0, 0]
-        cells: list[str] = []
-        for n in sizes:
-            alike = bool((out[n] == out[n][0, 0]).all())
-            stars = "**" if alike and (out[n][0, 0] == blocked).all() else "*" if alike else ""
-            cells.append(f"{1e6 * timings[str(n)].median / MOST_ROWS:.2f} {stars}".strip())
+        columns_of = {name: _one_array(outs) for name, outs in made.items()}
+        cells = []
+        for name, *_ in columns:
+            alike = bool((columns_of[name] == columns_of[name][0]).all())
+            same = bool((columns_of[name][0] == columns_of[f"{MOST_ROWS} by gate"][0]).all())
+            stars = "**" if alike and same else "*" if alike else ""
+            cells.append(f"{1e6 * timings[name].median / MOST_ROWS:.2f} {stars}".strip())
         table.rows.append([f"{hidden_size}, V {vocab_size}", *cells])
     return table
+
+
+def _multiply(rows: Array, n: int, pieces: Sequence[Array], outs: Sequence[Array]) -> None:
+    """All rows times all pieces, so many rows at a time."""
+    if n == 1:
+        np.matmul(rows[:, None], pieces[0], outs[0][:, None])
+        return
+    for start in range(0, len(rows), n):
+        for piece, out in zip(pieces, outs, strict=True):
+            np.matmul(rows[start : start + n], piece, out[..., start : start + n, :])
+
+
+def _one_array(outs: Sequence[Array]) -> Array:
+    """Products side by side, (B, columns)."""
+    flat = [np.moveaxis(out, -2, 0).reshape(out.shape[-2], -1) for out in outs]
+    return np.concatenate(flat, axis=1)
 
 
 def few_rows(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:

@@ -9,7 +9,7 @@ can be worked out beforehand worked out.
 Sequences stand in lanes. What a lane holds is a function of its own symbols and of the way that
 rows are multiplied, bit for bit, whatever the other lanes hold. A product of another number of rows
 may differ in its last bits, and so may a row at another place of it. So rows are multiplied alone,
-or in blocks of a form that `CompiledModel.block` has tried.
+or several at once in a form that `CompiledModel.block` has tried.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +24,10 @@ from charrnn.parameters import Array
 from charrnn.threads import blas_threads
 
 ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
-BLOCK_WIDTH = 8  # rows of a block
-MOST_ROWS = 64  # of one product of several blocks
+WIDTHS = (2, 4, 8)  # the least rows of a product of several, the first that is exact
+MOST_ROWS = 64  # of one product
+SEPARATE_BYTES = 1 << 21  # of matrices from which separate blocks beat rows alone
+KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after openings of so many symbols
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: stays in the cache
 
 
@@ -33,7 +35,7 @@ CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: stays
 class Position:
     """Where a sequence stands: its next symbol to read, and the state before it.
 
-    state: (L, S, H). waiting: the recurrent products (G*H,) of that state, a layer each.
+    state: (L, S, H). waiting: the recurrent products (G, H) of that state, a layer each.
     """
 
     id: int
@@ -42,10 +44,16 @@ class Position:
 
 
 class CompiledLayer(NamedTuple):
-    """One layer: its folded biases, and the matrix that its output is multiplied by."""
+    """One layer: its folded biases, and the matrix that its output is multiplied by.
+
+    For one row that is one product. For several rows it is one for each gate, so that what comes
+    out is a block of memory for each: `recurrent` and `following` are views of the matrix.
+    """
 
     folded: dict[str, Array]
     matrix: Array  # (H, G*H + what follows)
+    recurrent: Array  # (G, H, H)
+    following: Array  # likewise, of the layer above; at the top (H, V and zeros)
 
 
 class CompiledModel:
@@ -63,28 +71,46 @@ class CompiledModel:
         stored = self.table.dtype.type(1 / model.cell.stored_scale)
         following = [layer["U"] * stored for layer in layers[1:]]
         following.append(model.params["out.V"] * stored)
-        self.layers = [
-            CompiledLayer(_biases(layer), _side_by_side(layer["W"], above))
-            for layer, above in zip(layers, following, strict=True)
-        ]
         self.gates = len(model.cell.gates)
+        self._positions: dict[tuple[int, ...], Position] = {}  # after short openings, read before
+        self.layers = []
+        for n, (layer, above) in enumerate(zip(layers, following, strict=True), 1):
+            matrix = _side_by_side(layer["W"], above)
+            left, right = matrix[:, : layer["W"].shape[1]], matrix[:, layer["W"].shape[1] :]
+            if n < len(layers):
+                right = by_gate(right[:, : above.shape[1]], self.gates)
+            self.layers.append(
+                CompiledLayer(_biases(layer), matrix, by_gate(left, self.gates), right)
+            )
 
     def start(self, id_: int, state: Array | None = None) -> Position:
         """The position before symbol `id_`, in `state` (L, S, H), or zeros."""
-        config, width = self.config, self.gates * self.config.hidden_size
+        config, H = self.config, self.config.hidden_size
         if state is None:
-            shape = (config.num_layers, len(self.cell.parts), config.hidden_size)
-            zero = np.zeros(width, self.table.dtype)
+            shape = (config.num_layers, len(self.cell.parts), H)
+            zero = np.zeros((self.gates, H), self.table.dtype)
             return Position(id_, np.zeros(shape, self.table.dtype), (zero,) * config.num_layers)
         scale = self.table.dtype.type(self.cell.stored_scale)
         waiting = tuple(
-            (h * scale).dot(layer.matrix)[:width]
+            by_gate((h * scale).dot(layer.matrix)[: self.gates * H], self.gates)
             for h, layer in zip(state[:, 0], self.layers, strict=True)
         )
         return Position(id_, np.array(state, self.table.dtype), waiting)
 
     def read(self, ids: Sequence[int], state: Array | None = None) -> Position:
         """The position before the last of `ids`, after all those before it."""
+        if state is not None or len(ids) > KEPT_LENGTH:
+            return self._read(ids, state)
+        key = tuple(ids)
+        position = self._positions.get(key)
+        if position is None:
+            position = self._read(ids, None)
+            if len(self._positions) >= KEPT_POSITIONS:
+                self._positions.clear()
+            self._positions[key] = position
+        return position
+
+    def _read(self, ids: Sequence[int], state: Array | None) -> Position:
         position = self.start(ids[0], state)
         if len(ids) == 1:
             return position
@@ -123,17 +149,27 @@ class CompiledModel:
         row = rng.standard_normal(self.config.hidden_size).astype(self.table.dtype)
         rows = np.repeat(row[None], MOST_ROWS, axis=0)
         with blas_threads(1):
-            expected = [(rows[:BLOCK_WIDTH] @ layer.matrix)[0] for layer in self.layers]
-            for count in range(BLOCK_WIDTH, MOST_ROWS + 1, BLOCK_WIDTH):
-                for layer, product in zip(self.layers, expected, strict=True):
-                    if not (rows[:count] @ layer.matrix == product).all():
-                        return Block(BLOCK_WIDTH, joined=False) if count > BLOCK_WIDTH else BY_ROW
-        return Block(BLOCK_WIDTH, joined=True)
+            for width in WIDTHS:
+                counts = {_rounded(count, width) for count in range(1, MOST_ROWS + 1)}
+                if self._are_alike(rows, sorted(counts)):
+                    return Block(width, joined=True)
+            if self.matrix_bytes > SEPARATE_BYTES and self._are_alike(rows, WIDTHS[-1:]):
+                return Block(WIDTHS[-1], joined=False)
+        return BY_ROW
+
+    def _are_alike(self, rows: Array, counts: Sequence[int]) -> bool:
+        """Whether equal rows have equal products, in products of so many rows."""
+        for layer in self.layers:
+            for piece in (layer.recurrent, layer.following):
+                expected = (rows[: counts[0]] @ piece)[..., :1, :]
+                if not all((rows[:count] @ piece == expected).all() for count in counts):
+                    return False
+        return True
 
 
 class Block(NamedTuple):
-    """A way to multiply rows: so many of them together, always as many; or, joined, any multiple
-    of that."""
+    """A way to multiply rows: so many of them together, always as many; or, joined, so many and
+    more, up to `MOST_ROWS`."""
 
     width: int
     joined: bool
@@ -182,56 +218,65 @@ class Lanes:
     """
 
     def __init__(self, model: CompiledModel, capacity: int, block: Block = BY_ROW) -> None:
-        capacity = -(-capacity // block.width) * block.width
-        cell, dtype, H = model.cell, model.table.dtype, model.config.hidden_size
         self.model, self.block = model, block
+        self.capacity = capacity = _rounded(capacity, block.width)
+        cell, dtype, H, G = model.cell, model.table.dtype, model.config.hidden_size, model.gates
         self._parts = [np.zeros((cell.buffer_parts, capacity, H), dtype) for _ in model.layers]
-        self._products = [
-            np.zeros((capacity, layer.matrix.shape[1]), dtype) for layer in model.layers
-        ]
-        self._rows = np.zeros((capacity, model.table.shape[1]), dtype)  # of the table
-        self._biased = [np.zeros((capacity, model.table.shape[1]), dtype) for _ in model.layers[1:]]
+        # The products by gate, and of the layer above, (G, capacity, H); at the top the logits.
+        self._waiting, self._following, self._products = [], [], []
+        for layer in model.layers:
+            product = np.zeros((capacity, layer.matrix.shape[1]), dtype)
+            if block == BY_ROW:
+                waiting, following = product[:, : G * H], product[:, G * H :]
+                self._products.append(product)
+                self._waiting.append(by_gate(waiting, G))
+                gated = layer.following.ndim == 3
+                self._following.append(by_gate(following[:, : G * H], G) if gated else following)
+            else:
+                self._waiting.append(np.zeros((G, capacity, H), dtype))
+                shape = (*layer.following.shape[:-2], capacity, layer.following.shape[-1])
+                self._following.append(np.zeros(shape, dtype))
+        self._rows = np.zeros(G * capacity * H, dtype)  # of the table
+        self._biased = [np.zeros((G, capacity, H), dtype) for _ in model.layers[1:]]
         self._bound: dict[int, Bound] = {}
 
     def put(self, lanes: int | slice, position: Position) -> None:
         """Let lanes hold a position; its symbol is the caller's to keep."""
-        cell, width = self.model.cell, self.model.table.shape[1]
-        for n, (parts, product) in enumerate(zip(self._parts, self._products, strict=True)):
+        cell = self.model.cell
+        several = (slice(None), None) if isinstance(lanes, slice) else slice(None)
+        for n, (parts, waiting) in enumerate(zip(self._parts, self._waiting, strict=True)):
             h, *others = position.state[n]
             parts[cell.stored_parts[0], lanes] = h * parts.dtype.type(cell.stored_scale)
             for part, state in zip(cell.stored_parts[1:], others, strict=True):
                 parts[part, lanes] = state
-            product[lanes, :width] = position.waiting[n]
+            waiting[:, lanes] = position.waiting[n][several]
 
     def position(self, lane: int, id_: int) -> Position:
         """A copy of where a lane stands, before reading `id_`."""
-        cell, width = self.model.cell, self.model.table.shape[1]
+        cell = self.model.cell
         state = np.stack([parts[list(cell.stored_parts), lane] for parts in self._parts])
         state[:, 0] /= cell.stored_scale
-        waiting = tuple(product[lane, :width].copy() for product in self._products)
-        return Position(id_, state, waiting)
+        return Position(id_, state, tuple(waiting[:, lane].copy() for waiting in self._waiting))
 
     def move(self, sources: Array, targets: Array) -> None:
         """Copy what some lanes hold into others."""
-        width = self.model.table.shape[1]
-        for parts, product in zip(self._parts, self._products, strict=True):
+        for parts, waiting in zip(self._parts, self._waiting, strict=True):
             for part in self.model.cell.stored_parts:
                 parts[part, targets] = parts[part, sources]
-            product[targets, :width] = product[sources, :width]
+            waiting[:, targets] = waiting[:, sources]
 
     def hand(self, lane: int, other: "Lanes", target: int) -> None:
         """Copy what a lane holds into a lane of others."""
-        width = self.model.table.shape[1]
-        for parts, product, other_parts, other_product in zip(
-            self._parts, self._products, other._parts, other._products, strict=True
+        for parts, waiting, other_parts, other_waiting in zip(
+            self._parts, self._waiting, other._parts, other._waiting, strict=True
         ):
             for part in self.model.cell.stored_parts:
                 other_parts[part, target] = parts[part, lane]
-            other_product[target, :width] = product[lane, :width]
+            other_waiting[:, target] = waiting[:, lane]
 
     def bound(self, count: int) -> Bound:
         """The step over the first `count` lanes, and a few more where that spares rebinding."""
-        count = self._rounded(count)
+        count = min(_rounded(count, self.block.width), self.capacity)
         if count not in self._bound:
             self._bound[count] = self._bind(slice(count))
         return self._bound[count]
@@ -239,34 +284,27 @@ class Lanes:
     @cached_property
     def alone(self) -> Bound:
         """The step of the only lane, over arrays without a lane axis: its row multiplied alone."""
-        assert (self.block, len(self._rows)) == (BY_ROW, 1)
+        assert (self.block, self.capacity) == (BY_ROW, 1)
         return self._bind(0)
 
-    def _rounded(self, count: int) -> int:
-        """Up to a multiple of the width, or of an eighth of the next power of two."""
-        unit = max(self.block.width, (1 << (count - 1).bit_length()) // 8)
-        return min(-(-count // unit) * unit, len(self._rows))
-
     def _bind(self, lanes: slice | int) -> Bound:
-        model, cell = self.model, self.model.cell
-        width, lookup = model.table.shape[1], self._lookup(lanes)
-        above = [*(layer.folded["b"] for layer in model.layers[1:]), model.out_bias]
+        model, G = self.model, self.model.gates
+        several = (slice(None), None) if isinstance(lanes, slice) else slice(None)
         layers = []
-        for layer, parts, product, bias in zip(
-            model.layers, self._parts, self._products, above, strict=True
-        ):
-            output, h = product[lanes], parts[cell.stored_parts[0], lanes]
-            waiting = by_gate(output[..., :width], model.gates)
-            following = output[..., width : width + len(bias)]
-            step = cell.bind(layer.folded, parts[:, lanes], waiting)
-            layers.append((step, self._multiplication(h, layer.matrix, output), following, bias))
-        *lower, (top, multiply, logits, _) = layers
-        below = [
-            (step, product, partial(np.add, following, bias, biased), by_gate(biased, model.gates))
-            for (step, product, following, bias), biased in zip(
-                lower, [array[lanes] for array in self._biased], strict=True
-            )
-        ]
+        for n, layer in enumerate(model.layers):
+            parts, waiting = self._parts[n][:, lanes], self._waiting[n][:, lanes]
+            following = self._following[n][..., lanes, :]
+            step = model.cell.bind(layer.folded, parts, waiting)
+            multiply = self._multiplication(n, parts[model.cell.stored_parts[0]], lanes)
+            layers.append((step, multiply, following))
+        *lower, (top, multiply, logits) = layers
+        below: list[tuple[Any, ...]] = []
+        for n, (step, product, following) in enumerate(lower):
+            bias = model.layers[n + 1].folded["b"].reshape(G, -1)[several]
+            biased = self._biased[n][:, lanes]
+            below.append((step, product, partial(np.add, following, bias, biased), biased))
+        lookup = self._lookup(lanes)
+        logits = logits[..., : len(model.out_bias)]
         return Bound(partial(_below, lookup, below) if below else lookup, top, multiply, logits)
 
     def _lookup(self, lanes: slice | int) -> Callable[[Any], Array]:
@@ -274,41 +312,51 @@ class Lanes:
         table, G = self.model.table, self.model.gates
         if isinstance(lanes, int):
             return self.model.rows.__getitem__
-        rows = self._rows[lanes]
-        gates_first = by_gate(rows, G)
+        take = table.reshape(len(table) * G, -1).take
+        count, offsets = lanes.stop, np.arange(G)[:, None]
+        rows = self._rows[: G * count * self.model.config.hidden_size].reshape(G, count, -1)
+        firsts, index = np.zeros(count, int), np.zeros((G, count), int)
 
         def lookup(ids: Array) -> Array:
-            np.take(table, ids, 0, rows[: len(ids)], "clip")
-            return gates_first
+            np.multiply(ids, G, firsts[: len(ids)])
+            np.add(firsts, offsets, index)
+            take(index, 0, rows, "clip")
+            return rows
 
         return lookup
 
-    def _multiplication(self, h: Array, matrix: Array, output: Array) -> Callable[[], Any]:
-        if h.ndim == 1:
-            return partial(h.dot, matrix, output)
-        if self.block.joined:
-            pieces = [
-                (h[start : start + MOST_ROWS], matrix, output[start : start + MOST_ROWS])
-                for start in range(0, len(h), MOST_ROWS)
-            ]
-        else:
-            grouped = h.reshape(-1, self.block.width, h.shape[1])
-            outputs = output.reshape(-1, self.block.width, output.shape[1])
+    def _multiplication(self, n: int, h: Array, lanes: slice | int) -> Callable[[], Any]:
+        """The products of a layer's output: a function that leaves them in their places."""
+        layer = self.model.layers[n]
+        if isinstance(lanes, int):
+            return partial(h.dot, layer.matrix, self._products[n][lanes])
+        pieces = []
+        if self.block == BY_ROW:
+            h, matrix, product = h[:, None], layer.matrix, self._products[n][lanes, None]
             columns = matrix.shape[1]
-            if self.block.width == 1 and matrix.nbytes > 2 * CACHE_BYTES:
+            if matrix.nbytes > 2 * CACHE_BYTES:
                 columns = max(ALIGNED, CACHE_BYTES // matrix[:, 0].nbytes // ALIGNED * ALIGNED)
-            pieces = [
-                (grouped, matrix[:, start : start + columns], outputs[..., start : start + columns])
-                for start in range(0, matrix.shape[1], columns)
-            ]
-        if len(pieces) == 1:
-            return partial(np.matmul, *pieces[0])
+            for start in range(0, matrix.shape[1], columns):
+                part = slice(start, start + columns)
+                pieces.append((h, matrix[:, part], product[..., part]))
+        else:
+            rows = MOST_ROWS if self.block.joined else self.block.width
+            for start in range(0, len(h), rows):
+                part = slice(start, min(start + rows, len(h)))
+                pieces.append((h[part], layer.recurrent, self._waiting[n][:, part]))
+                pieces.append((h[part], layer.following, self._following[n][..., part, :]))
 
         def multiply() -> None:
-            for rows, columns, out in pieces:
-                np.matmul(rows, columns, out)
+            for rows, matrix, product in pieces:
+                np.matmul(rows, matrix, product)
 
         return multiply
+
+
+def _rounded(count: int, width: int) -> int:
+    """Up to a multiple of the width, or of an eighth of the next power of two."""
+    unit = max(width, (1 << (count - 1).bit_length()) // 8)
+    return -(-count // unit) * unit
 
 
 def _below(lookup: Callable[[Any], Array], layers: list[tuple[Any, ...]], ids: Any) -> Array:

@@ -7,6 +7,7 @@ until the run is over; the log-probabilities are then worked out all at once.
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -17,7 +18,7 @@ from charrnn.compiled import BY_ROW, Block, CompiledModel, Lanes, Position
 from charrnn.config import GenerationConfig
 from charrnn.constraints import Constraint
 from charrnn.errors import WeightsCorruptError
-from charrnn.ops import log_softmax
+from charrnn.ops import chosen_log_softmax
 from charrnn.parameters import Array
 from charrnn.sampling import Limits, scaled_noise
 
@@ -25,6 +26,7 @@ FinishReason = Literal["end", "length", "stop", "time"]
 FIRST_STEPS = 16  # of noise, for a sequence that has just joined: many are short
 MOST_STEPS = 256  # of a run, and of noise later on; fewer for many sequences of a large vocabulary:
 RUN_NUMBERS = 1 << 17  # memory grows with none of them
+IDLE_BYTES = 1 << 21  # of matrices read for rows that have ended already, before others close up
 
 
 class Stretch(NamedTuple):
@@ -69,11 +71,14 @@ class DecodeBatch:
         self.most_steps = max(1, min(MOST_STEPS, RUN_NUMBERS // vocab))
         self._lanes = Lanes(model, slots, block)
         self._solo = Lanes(model, 1) if block == BY_ROW else None  # for the last one left
+        self._most_idle = IDLE_BYTES // model.matrix_bytes  # rows, all steps together
         self._live: list[_Sequence] = []  # in the order of their lanes
         self._free = list(range(slots))[::-1]
         # By lane: the symbol that is read next, how many were drawn, how many may be, how many must
-        # be before the end, and the next row of the noise (at the end of the rows, more is drawn).
-        self._ids, self._made, self._limits, self._fewest, self._places = np.zeros((5, slots), int)
+        # be before the end, the next row of the noise (at the end of the rows, more is drawn), and
+        # the slot.
+        self._numbers = np.zeros((6, slots), int)
+        self._ids, self._made, self._limits, self._fewest, self._places, self._slot = self._numbers
         self._noise = np.zeros((slots, self.most_steps, vocab), dtype)
         self._scores = np.zeros((slots, vocab), dtype)
         # What a run drew, by its steps and by lane: for which slot (-1: none), what, from what.
@@ -186,6 +191,7 @@ class DecodeBatch:
         self._lanes.put(lanes, position)
         self._ids[lanes], self._made[lanes], self._limits[lanes] = position.id, made, limit
         self._fewest[lanes], self._places[lanes] = fewest, self.most_steps
+        self._slot[lanes] = [sequence.slot for sequence in sequences]
         self._live += sequences
 
     def _lane(self, slot: int) -> int:
@@ -202,35 +208,41 @@ class DecodeBatch:
         """
         count = len(self._live) - len(lanes)
         targets = lanes[lanes < count]
-        sources = np.setdiff1d(np.arange(count, len(self._live)), lanes, assume_unique=True)
         if len(targets):
+            staying = np.ones(len(lanes), bool)
+            staying[lanes[len(targets) :] - count] = False
+            sources = staying.nonzero()[0] + count
             self._lanes.move(sources, targets)
-            for numbers in (self._ids, self._made, self._limits, self._fewest, self._places):
-                numbers[targets] = numbers[sources]
+            self._numbers[:, targets] = self._numbers[:, sources]
             place = self._places[targets].min()
             self._noise[targets, place:] = self._noise[sources, place:]
-        for target, source in zip(targets.tolist(), sources.tolist(), strict=True):
-            self._live[target] = self._live[source]
+            for target, source in zip(targets.tolist(), sources.tolist(), strict=True):
+                self._live[target] = self._live[source]
         del self._live[count:]
 
-    def _refill(self, lanes: slice) -> None:
-        """Draw noise for every sequence that has none left, and forbid ends that are too early."""
-        empty = np.flatnonzero(self._places[lanes] == self.most_steps) + lanes.start
+    def _refill(self, count: int) -> None:
+        """Draw noise for each of the first lanes that has none left, and forbid ends that are too
+        early.
+        """
+        empty = (self._places[:count] == self.most_steps).nonzero()[0]
         if not len(empty):
             return
         steps = min(max(FIRST_STEPS, int(self._made[empty].max())), self._room())
         place = self.most_steps - steps
-        sequences = [self._live[lane] for lane in empty]
-        noise = scaled_noise(
+        sequences = [self._live[lane] for lane in empty.tolist()]
+        whole = len(empty) == count
+        noise = self._noise[:count, place:] if whole else self._noise[empty, place:]
+        scaled_noise(
             [one.rng for one in sequences],
             [one.config.temperature for one in sequences],
-            steps,
             self.model.out_bias,
+            noise,
         )
         early = self._fewest[empty, None] > self._made[empty, None] + np.arange(steps)
         if early.any():
             noise[early, self.end] = -np.inf
-        self._noise[empty, place:] = noise
+        if not whole:
+            self._noise[empty, place:] = noise
         self._places[empty] = place
 
     def _draw_alone(self, solo: Lanes, steps: int) -> None:
@@ -248,7 +260,7 @@ class DecodeBatch:
         steps = min(steps, int(self._limits[0] - self._made[0]))
         kept = iter(self._logits[:steps, 0])
         while len(ids) < steps and (id_ != end or not ids):
-            self._refill(slice(0, 1))
+            self._refill(1)
             place, before = int(self._places[0]), len(ids)
             for noise in self._noise[0, place : place + steps - before]:
                 top(below(id_))
@@ -267,35 +279,55 @@ class DecodeBatch:
         self._ids[0] = id_
 
     def _draw(self, made: int, steps: int) -> int:
-        """Step all lanes, from step `made` of the run to `steps` at most, or until one of them ends
-        or has no noise left. Returns how many steps that were.
+        """Step all lanes, from step `made` of the run to `steps` at most, or until one of them has
+        no noise left, or those that have ended cost more than it takes to close up. Returns how
+        many steps that were.
         """
-        count, lanes = len(self._live), np.arange(len(self._live))
-        self._refill(slice(0, count))
-        places = self._places[:count].copy()
+        count, lanes, end = len(self._live), np.arange(len(self._live)), self.end
+        self._refill(count)
+        places = self._places[:count]
         left = int((self._limits[:count] - self._made[:count]).min())
         steps = min(steps - made, self.most_steps - int(places.max()), left)
-        bound = self._lanes.bound(count)
-        limited = [lane for lane, sequence in enumerate(self._live) if sequence.limited]
-        choose = self._chooser(limited) if limited else None
+        read, choose, limited, most_idle = self._lanes.bound(count).read, None, [], self._most_idle
+        if any(sequence.limited for sequence in self._live):
+            limited = [lane for lane, sequence in enumerate(self._live) if sequence.limited]
+            choose = self._chooser(limited)
+            most_idle = 0  # a constraint knows nothing of what would come after the end
         ids, scores, noise = self._ids[:count], self._scores[:count], self._noise[:count]
-        in_step, done = bool((places == places[0]).all()), 0
-        while done < steps:
-            logits = bound.read(ids)
-            self._logits[made + done, :count] = logits
-            place = places[0] + done
-            np.add(logits, noise[:, place] if in_step else noise[lanes, places + done], scores)
-            scores.argmax(1, ids)
+        drawn, kept = self._drawn[made : made + steps, :count], self._logits[made:, :count]
+        in_step, first = bool((places == places[0]).all()), int(places[0])
+        ended, idle, done = np.zeros(count, bool), 0, 0
+        while done < steps and idle <= most_idle:
+            logits = read(ids)
+            kept[done] = logits
+            here = noise[:, first + done] if in_step else noise[lanes, places + done]
+            np.add(logits, here, scores)
+            ids = scores.argmax(1, drawn[done])
             if choose:
                 ids[limited] = choose(logits[limited])
-            self._drawn[made + done, :count] = ids
             done += 1
-            if self.end is not None and np.count_nonzero(ids == self.end):
-                break
-        self._made[:count] += done
-        self._places[:count] += done
-        self._slots[made : made + done, :count] = [sequence.slot for sequence in self._live]
+            if end is not None:
+                ended |= ids == end
+                over = int(np.count_nonzero(ended))
+                idle += over if over < count else sys.maxsize
+        self._note(made, drawn[:done], ended)
         return done
+
+    def _note(self, made: int, drawn: Array, ended: Array) -> None:
+        """Write down what the lanes drew from step `made` of a run on, up to their ends: (T, B),
+        and whether there is an end for each, (B,).
+        """
+        done, count = drawn.shape
+        self._ids[:count], slots = drawn[-1], self._slots[made : made + done, :count]
+        slots[...] = self._slot[:count]
+        if ended.any():
+            self._ids[:count][ended] = self.end
+            lengths = np.where(ended, (drawn == self.end).argmax(0) + 1, done)
+            slots[np.arange(done)[:, None] >= lengths] = -1
+            self._made[:count] += lengths
+        else:
+            self._made[:count] += done
+        self._places[:count] += done
 
     def _chooser(self, lanes: list[int]) -> Callable[[Array], Array]:
         """The choice for sequences with constraints, top_k or top_p: from their logits without the
@@ -330,7 +362,7 @@ class DecodeBatch:
         over = self._made[:count] == self._limits[:count]
         if self.end is not None:
             over |= self._ids[:count] == self.end
-        lanes = np.flatnonzero(over)
+        lanes = over.nonzero()[0]
         if not len(lanes):
             return {}
         ended = (self._ids[lanes] == self.end).tolist() if self.end is not None else [False] * count
@@ -350,12 +382,12 @@ class DecodeBatch:
         """
         self._free += left
         step, lane = np.nonzero(run >= 0)  # in the order of the steps
-        slots = run[step, lane]
+        slots = run[step, lane].astype(np.int16)  # which numpy sorts by counting
         order = np.argsort(slots, kind="stable")
         step, lane, slots = step[order], lane[order], slots[order]
-        drawn = self._drawn[step, lane]
-        logprobs = log_softmax(self._logits[step, lane] + self.model.out_bias)
-        chosen = logprobs[np.arange(len(drawn)), drawn].tolist()
+        drawn, logits = self._drawn[step, lane], self._logits[step, lane]
+        logits += self.model.out_bias
+        chosen = chosen_log_softmax(logits, drawn).tolist()
         if not math.isfinite(sum(chosen)):
             raise WeightsCorruptError(
                 "the network's logits must be finite, and are not: its weights are of no use; "

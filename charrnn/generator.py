@@ -14,12 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from charrnn.compiled import CompiledModel
 from charrnn.config import LONGEST_TEXT, GenerationConfig
 from charrnn.decoding import MOST_STEPS
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.model import CharRNN, count_parameters
-from charrnn.ops import log_softmax
+from charrnn.ops import chosen_log_softmax
 from charrnn.store import SHORT_VERSION, SUFFIX, Store
 from charrnn.threads import blas_threads
 from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
@@ -201,8 +203,8 @@ class Generator:
         symbols, before = [], [self.vocabulary.start, *ids[:-1]]
         with blas_threads(1):
             for id_, logits in zip(ids, self.compiled.logits(before), strict=True):
-                logprob = float(log_softmax(logits)[id_])
                 likeliest = self.vocabulary.symbols[int(logits.argmax())]
+                logprob = float(chosen_log_softmax(logits[None], np.array([id_]))[0])
                 symbols.append(SymbolScore(self.vocabulary.symbols[id_], logprob, likeliest))
         total = math.fsum(symbol.logprob for symbol in symbols)
         perplexity = math.exp(min(-total / len(symbols), MOST_NATS))

@@ -86,6 +86,28 @@ def log_softmax(logits: Array) -> Array:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+@np.errstate(over="ignore")
+def chosen_log_softmax(logits: Array, ids: Array) -> Array:
+    """log softmax(logits)[id] of each row: -log(sum(exp(x - x[id]))).
+
+    Args:
+        logits: (N, V), overwritten.
+        ids: (N,) integers below V.
+
+    Returns:
+        (N,), each a function of its own row alone, bit for bit.
+    """
+    rows = np.arange(len(ids))
+    chosen = logits[rows, ids]  # (N,)
+    logits -= chosen[:, None]
+    totals = np.exp(logits).sum(axis=1)  # (N,), infinite where the chosen one is too unlikely
+    np.log(totals, totals)
+    np.negative(totals, totals)
+    for row in np.isinf(totals).nonzero()[0]:
+        totals[row] = log_softmax(logits[row])[ids[row]]
+    return totals
+
+
 def cross_entropy(logits: Array, targets: Array, scale: float | None = None) -> float:
     """Summed cross-entropy -log softmax(logits)[target], in nats; overwrites `logits`.
 

@@ -15,28 +15,28 @@ from charrnn.config import GenerationConfig
 from charrnn.parameters import Array
 
 
-def gumbel_of(exponentials: Array) -> Array:
-    """Standard Gumbel noise from standard exponentials, float32, overwritten."""
-    np.maximum(exponentials, np.finfo(np.float32).tiny, out=exponentials)
-    np.log(exponentials, exponentials)
-    return np.negative(exponentials, exponentials)
-
-
 def scaled_noise(
-    rngs: Sequence[np.random.Generator], temperatures: Sequence[float], steps: int, bias: Array
-) -> Array:
+    rngs: Sequence[np.random.Generator], temperatures: Sequence[float], bias: Array, out: Array
+) -> None:
     """What is added to each sequence's logits before the argmax: its Gumbel noise times its
-    temperature, and the output bias, which the logits lack. (R, steps, V) for R sequences.
+    temperature, and the output bias, which the logits lack.
 
-    Drawn in float64, so that the upper tail, which decides rare symbols, reaches to 1e-16 and not
-    to the 6e-8 of a float32 uniform. Row k is the same however the rows are split into calls.
+    -log(e) is Gumbel noise for a standard exponential e. It is drawn in float64, so that the upper
+    tail, which decides rare symbols, reaches to 1e-16 and not to the 6e-8 of a float32 uniform.
+
+    Args:
+        rngs: of R sequences.
+        temperatures: theirs.
+        bias: (V,).
+        out: (R, steps, V), overwritten. Row k is the same however the rows are split into calls.
     """
-    noise = np.empty((len(rngs), steps, len(bias)), np.float32)
-    for rng, rows in zip(rngs, noise, strict=True):
+    for rng, rows in zip(rngs, out, strict=True):
         rows[...] = rng.standard_exponential(rows.shape)
-    noise = gumbel_of(noise) * np.array(temperatures, bias.dtype)[:, None, None]
-    noise += bias
-    return noise
+    np.maximum(out, np.finfo(out.dtype).tiny, out=out)
+    np.log(out, out)
+    if any(temperature != 1 for temperature in temperatures):
+        out *= np.array(temperatures, out.dtype)[:, None, None]
+    np.subtract(bias, out, out)
 
 
 class Limits:

@@ -19,6 +19,7 @@ from charrnn.parameters import Array
 Case = Literal["keep", "title", "sentence"]
 CASES: tuple[Case, ...] = ("keep", "title", "sentence")
 END = "\n"  # the start and end symbol of a name
+FEW_CHARACTERS = 200  # are looked up one by one
 
 _WORD_START = re.compile(r"(?:\A|(?<=[\s\-]))\w")
 _FIRST = re.compile(r"\A\w")
@@ -95,6 +96,10 @@ class Vocabulary:
     def _code_points(self) -> Array:
         return _code_points(self.symbols)
 
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {symbol: id_ for id_, symbol in enumerate(self.symbols)}
+
     @property
     def known_characters(self) -> str:
         """The characters that a text may hold: the symbols, but for the end symbol."""
@@ -112,6 +117,8 @@ class Vocabulary:
 
     def ids_of(self, text: str) -> Array:
         """`encode` for training data, in which the end symbol stands between names."""
+        if len(text) < FEW_CHARACTERS and all(map(self._ids.__contains__, text)):
+            return np.array([self._ids[character] for character in text], np.int64)
         points = _code_points(text)
         ids = np.minimum(np.searchsorted(self._code_points, points), len(self) - 1)
         unknown = np.flatnonzero(self._code_points[ids] != points)

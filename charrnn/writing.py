@@ -3,13 +3,12 @@ and what of a text may be shown already. The drawing itself is `charrnn.decoding
 
 Sample i of a request has the same bits whatever the request's count and whatever else is being
 written: its random numbers are a stream of its own, and its place in the request decides which
-batch it joins. The first few join the one whose products take each row alone, which is fastest for
-few; the others the one whose products take several rows at once, which is fastest for many. How
-many are few follows from the model: from a size on, reading its matrices is what counts.
+batch it joins. The first joins the one whose products take each row alone, which is fastest for one
+text; the others the one whose products take several rows at once, which is fastest for many.
 """
 
 import operator
-import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -23,8 +22,7 @@ from charrnn.decoding import DecodeBatch, FinishReason, Stretch
 from charrnn.vocabulary import Vocabulary
 
 SLOTS = 64  # sequences of a batch
-ALONE, LARGE_ALONE = 4, 1  # samples of a request whose rows are multiplied alone,
-LARGE_BYTES = 1 << 21  # and of a network whose matrices take more than so many bytes
+ALONE = 1  # samples of a request whose rows are multiplied alone
 MOST_PARTS = 256  # of a text that is streamed, before they are joined
 # Symbols at a time while others wait for a slot, and at first where a stop string may come.
 REFILL_STEPS = 8
@@ -72,145 +70,201 @@ class Written(NamedTuple):
 
 
 class Writer:
-    """Writes the texts of several requests at once. Belongs to one thread at a time."""
+    """Writes the texts of requests, which join and leave between its turns. Belongs to one thread
+    at a time.
+    """
 
     def __init__(
         self, model: CompiledModel, vocabulary: Vocabulary, names: frozenset[str] | None
     ) -> None:
         """`names`: the list that samples may be new to; None for running text."""
         self.vocabulary, self._names, self._model = vocabulary, names, model
-        self._alone = DecodeBatch(model, SLOTS, end=vocabulary.end)
-        self._together: DecodeBatch | None = None  # made where it is needed
+        self._alone = _Queue(DecodeBatch(model, SLOTS, end=vocabulary.end))
+        self._together: _Queue | None = None  # made where it is needed
+        self._open: dict[int, _Joined] = {}
+        self._texts: dict[tuple[DecodeBatch, int], _Text] = {}
         self._rngs: list[np.random.Generator] = []  # idle ones
+        self._next, self._steps = 0, REFILL_STEPS
+
+    @property
+    def busy(self) -> bool:
+        """Whether texts are still to be written."""
+        return bool(self._open)
 
     def write(self, requests: Sequence[Request], steps: int) -> Iterator[Written]:
-        """All texts of all requests, up to `steps` symbols of each at a time; between two of these
-        turns each text says at most once what is new. A writer that is left before the end is of
-        no more use.
+        """All texts of all requests, in turns of up to `steps` symbols; news bear a request's
+        place. A writer that is left before the end is of no more use.
         """
-        texts: dict[tuple[DecodeBatch, int], _Text] = {}
-        few = LARGE_ALONE if self._model.matrix_bytes > LARGE_BYTES else ALONE
-        many = any(request.config.count > few for request in requests)
-        if many and self._model.block == BY_ROW:  # no larger products are exact here
-            few, many = sys.maxsize, False
-        queues = [_Queue(self._alone, requests, range(few))]
-        if many:
-            queues.append(_Queue(self._many(), requests, range(few, sys.maxsize)))
-        watching, turn = any(request.stop for request in requests), REFILL_STEPS
-        begun: dict[int, _Beginning] = {}
-        while texts or any(queue.waiting for queue in queues):
-            for queue in queues:
-                for number, indices in queue.next():
-                    request = requests[number]
-                    beginning = begun.get(number) or self._beginning(request)
-                    begun[number] = beginning
-                    beginning.left -= len(indices)
-                    if not beginning.left:
-                        del begun[number]
-                    yield from self._join(queue.batch, number, request, beginning, indices, texts)
-            turn = min(2 * turn, steps)
-            for queue in queues:
-                most = min(REFILL_STEPS if queue.waiting else turn if watching else steps, steps)
-                for stretch in queue.batch.step(most) if queue.batch.live else ():
-                    text = texts[queue.batch, stretch.slot]
-                    news = text.add(stretch)
-                    if news and news.sample:
-                        del texts[queue.batch, stretch.slot]
-                        self._rngs.append(text.rng)
-                        if stretch.finish_reason is None:
-                            queue.batch.cancel(stretch.slot)
-                    if news:
-                        yield news
+        assert not self._open
+        self._next = 0
+        for request in requests:
+            self.join(request)
+        while self._open:
+            yield from self.turn(steps)
 
-    def _join(
-        self,
-        batch: DecodeBatch,
-        number: int,
-        request: Request,
-        beginning: "_Beginning",
-        indices: range,
-        texts: "dict[tuple[DecodeBatch, int], _Text]",
-    ) -> Iterator[Written]:
-        """Let samples of a request join a batch; what can be said of them at once."""
-        if beginning.position is None:
+    def join(self, request: Request) -> int:
+        """Let a request's texts be written. Returns the number that its news bear."""
+        number, count = self._next, request.config.count
+        self._next += 1
+        self._open[number] = _Joined(request, count, count)
+        few = min(ALONE, count)
+        if few < count and self._model.block == BY_ROW:  # no larger products are exact here
+            few = count
+        self._alone.add(number, range(few))
+        if few < count:
+            self._many().add(number, range(few, count))
+        if request.stop:
+            self._steps = REFILL_STEPS
+        return number
+
+    def leave(self, number: int) -> None:
+        """Write no more of a request, if it isn't finished; its slots are free at once."""
+        self._open.pop(number, None)
+        for queue in self._queues():
+            queue.remove(number)
+        for key, text in list(self._texts.items()):
+            if text.number == number:
+                batch, slot = key
+                batch.cancel(slot)
+                self._rngs.append(self._texts.pop(key).rng)
+
+    def turn(self, steps: int) -> list[Written]:
+        """Up to `steps` symbols of each text. Returns what is new: of each text at most once what
+        was drawn; fewer steps while others wait for a slot, or a stop string may come.
+        """
+        news: list[Written] = []
+        for queue in self._queues():
+            for number, indices in queue.next():
+                self._begin(queue.batch, number, indices, news)
+        if any(joined.request.stop for joined in self._open.values()):
+            self._steps = min(2 * self._steps, steps)
+        else:
+            self._steps = steps
+        for queue in self._queues():
+            most = min(REFILL_STEPS, steps) if queue.waiting else self._steps
+            for stretch in queue.batch.step(most) if queue.batch.live else ():
+                key = queue.batch, stretch.slot
+                text = self._texts[key]
+                new = text.add(stretch)
+                if new is None:
+                    continue
+                news.append(new)
+                if new.sample:
+                    del self._texts[key]
+                    self._rngs.append(text.rng)
+                    if stretch.finish_reason is None:
+                        queue.batch.cancel(stretch.slot)
+                    self._finish(text.number, 1)
+        return news
+
+    def _queues(self) -> "list[_Queue]":
+        return [self._alone, self._together] if self._together else [self._alone]
+
+    def _many(self) -> "_Queue":
+        """The queue of the batch whose rows share products."""
+        if self._together is None:
+            end, block = self.vocabulary.end, self._model.block
+            self._together = _Queue(DecodeBatch(self._model, SLOTS, end=end, block=block))
+        return self._together
+
+    def _finish(self, number: int, count: int) -> None:
+        """So many more texts of a request are written."""
+        joined = self._open[number]
+        joined.unfinished -= count
+        if not joined.unfinished:
+            del self._open[number]
+
+    def _begin(self, batch: DecodeBatch, number: int, indices: range, news: list[Written]) -> None:
+        """Let samples of a request join a batch; adds what can be said of them at once."""
+        joined = self._open[number]
+        request, room = joined.request, joined.request.max_length - len(joined.request.seed)
+        if not room:
             whole = self.sample(request.seed, 0.0, "length")
-            for index in indices:
-                yield Written(number, index, "", request.seed, whole)
+            news += [Written(number, index, "", request.seed, whole) for index in indices]
+            self._finish(number, len(indices))
             return
-        joined = [_Text(self, number, index, request) for index in indices]
-        for text in joined:
-            text.rng = self._rng(beginning.stream, text.index)
-            if request.seed:
-                yield text.opening()
+        position, stream = joined.position, joined.stream
+        if position is None:
+            position = joined.position = self._model.read(request.prompt)
+            stream = joined.stream = np.random.PCG64(request.random_seed).state
+        texts = [_Text(self, number, index, request) for index in indices]
+        for text in texts:
+            text.rng = self._rng(stream, text.index)
+        if request.seed:
+            news += [text.opening() for text in texts]
         slots = batch.admit(
-            beginning.position,
+            position,
             request.config,
-            [text.rng for text in joined],
-            limit=request.max_length - len(request.seed),
+            [text.rng for text in texts],
+            limit=room,
             fewest=max(request.config.min_length, 1) - len(request.seed),  # no name is empty
         )
-        texts.update(((batch, slot), text) for slot, text in zip(slots, joined, strict=True))
+        for slot, text in zip(slots, texts, strict=True):
+            self._texts[batch, slot] = text
+        joined.waiting -= len(texts)
+        if not joined.waiting:
+            joined.position = joined.stream = None
 
     def sample(self, text: str, logprob: float, reason: FinishReason) -> Sample:
         """A sample from a text as the model reads it."""
         novel = None if self._names is None else text not in self._names
         return Sample(self.vocabulary.write(text), logprob, reason, novel)
 
-    def _many(self) -> DecodeBatch:
-        """The batch of those that share products."""
-        if self._together is None:
-            end, block = self.vocabulary.end, self._model.block
-            self._together = DecodeBatch(self._model, SLOTS, end=end, block=block)
-        return self._together
-
-    def _beginning(self, request: Request) -> "_Beginning":
-        room = request.max_length > len(request.seed)
-        position = self._model.read(request.prompt) if room else None
-        stream = np.random.PCG64(request.random_seed).state
-        return _Beginning(position, stream, request.config.count)
-
     def _rng(self, stream: Any, index: int) -> np.random.Generator:
         """The random numbers of a sample: `PCG64(random_seed).jumped(index)`, but reused."""
         rng = self._rngs.pop() if self._rngs else np.random.Generator(np.random.PCG64(0))
         rng.bit_generator.state = stream
-        rng.bit_generator.advance(STRIDE * index % (1 << 128))  # type: ignore[attr-defined]
+        if index:
+            rng.bit_generator.advance(STRIDE * index % (1 << 128))  # type: ignore[attr-defined]
         return rng
 
 
 @dataclass
-class _Beginning:
-    """What all samples of a request begin with, until the last of them has joined: a position, None
-    where the seed leaves no room to draw, and a stream of random numbers.
+class _Joined:
+    """A request that is being written: how many of its texts have not begun and not ended, and
+    what they all begin with, from the first to the last of them: a position, and a stream of random
+    numbers.
     """
 
-    position: Position | None
-    stream: Any
-    left: int
+    request: Request
+    waiting: int
+    unfinished: int
+    position: Position | None = None
+    stream: Any = None
 
 
 class _Queue:
-    """The samples that wait for a slot of a batch, in order."""
+    """A batch, and the samples that wait for a slot of it: each request's in order, and requests
+    in turn.
+    """
 
-    def __init__(self, batch: DecodeBatch, requests: Sequence[Request], places: range) -> None:
-        counts = [len(range(places.start, min(r.config.count, places.stop))) for r in requests]
-        self.batch, self.waiting = batch, sum(counts)
-        self._left = [
-            (number, places.start, places.start + count)
-            for number, count in reversed(list(enumerate(counts)))
-            if count
-        ]
+    def __init__(self, batch: DecodeBatch) -> None:
+        self.batch = batch
+        self._left: deque[tuple[int, range]] = deque()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any sample waits."""
+        return bool(self._left)
+
+    def add(self, number: int, indices: range) -> None:
+        """Let samples of a request wait."""
+        self._left.append((number, indices))
+
+    def remove(self, number: int) -> None:
+        """Let a request's samples wait no more."""
+        self._left = deque(each for each in self._left if each[0] != number)
 
     def next(self) -> Iterator[tuple[int, range]]:
         """Samples for the free slots, as a request's number and indices."""
         free = self.batch.free
         while free and self._left:
-            number, start, end = self._left.pop()
-            taken = min(free, end - start)
-            if start + taken < end:
-                self._left.append((number, start + taken, end))
-            free -= taken
-            self.waiting -= taken
-            yield number, range(start, start + taken)
+            number, indices = self._left.popleft()
+            share = max(1, free // (len(self._left) + 1))
+            if len(indices) > share:
+                self._left.append((number, indices[share:]))
+            free -= len(indices[:share])
+            yield number, indices[:share]
 
 
 class _Text:

@@ -8,7 +8,7 @@ from charrnn.compiled import BY_ROW, MOST_ROWS, Block, CompiledModel, Lanes, row
 from charrnn.model import CharRNN
 from tests.models import every_cell, network
 
-BLOCKS = [BY_ROW, Block(8, joined=False), Block(8, joined=True)]
+BLOCKS = [BY_ROW, Block(8, joined=False), Block(2, joined=True)]
 
 
 def plain_in_float64(model):
@@ -83,7 +83,7 @@ def placed(at, rows_are_alike):
         def __rmatmul__(self, rows):
             product = np.asarray(rows) @ np.asarray(self)
             for place in range(len(rows)):
-                product[place] += 0 if rows_are_alike(len(rows), place) else 1
+                product[..., place, :] += 0 if rows_are_alike(len(rows), place) else 1
             return product
 
         __array_priority__ = 100
@@ -95,23 +95,37 @@ def placed(at, rows_are_alike):
 @pytest.mark.parametrize(
     ("rows_are_alike", "block"),
     [
-        (lambda rows, place: True, Block(8, joined=True)),
+        (lambda rows, place: True, Block(2, joined=True)),
+        (lambda rows, place: (rows, place) != (6, 3), Block(4, joined=True)),
+        (lambda rows, place: rows > 4, Block(8, joined=True)),
         (lambda rows, place: rows < 64, Block(8, joined=False)),
         (lambda rows, place: (rows, place) != (24, 17), Block(8, joined=False)),
         (lambda rows, place: place != 5, BY_ROW),
     ],
 )
-def test_rows_are_multiplied_in_a_form_that_leaves_all_of_them_alike(rows_are_alike, block):
+@pytest.mark.parametrize("which", ["recurrent", "following"])
+def test_rows_are_multiplied_in_a_form_that_leaves_all_of_them_alike(
+    which, rows_are_alike, block, monkeypatch
+):
+    monkeypatch.setattr("charrnn.compiled.SEPARATE_BYTES", 1000)
     model = CompiledModel(network(hidden=128, vocab=27, layers=2))
-    model.layers[1] = model.layers[1]._replace(
-        matrix=placed(model.layers[1].matrix, rows_are_alike)
-    )
-    model.layers[0] = model.layers[0]._replace(
-        matrix=placed(model.layers[0].matrix, lambda rows, place: True)
-    )
-    model.layers[0].matrix[...] = 0
-    model.layers[1].matrix[...] = 0
+    for n, layer in enumerate(model.layers):
+        alike = rows_are_alike if n else lambda rows, place: True
+        one = {which: placed(getattr(layer, which), alike)}
+        rest = {"recurrent": layer.recurrent, "following": layer.following} | one
+        model.layers[n] = layer._replace(**rest)
+        layer.matrix[...] = 0
     assert model.block == block
+
+
+def test_separate_blocks_are_for_networks_whose_matrices_take_long_to_read():
+    model = CompiledModel(network(hidden=128, vocab=27))
+    layer = model.layers[0]
+    layer.matrix[...] = 0
+    model.layers[0] = layer._replace(
+        recurrent=placed(layer.recurrent, lambda rows, place: rows < 64)
+    )
+    assert model.block == BY_ROW
 
 
 def test_more_lanes_than_were_tried_are_multiplied_in_several_products():
@@ -132,7 +146,7 @@ def test_one_lane_that_differs_in_one_bit_is_noticed(part, lane, monkeypatch):
 
     def off(self, at, id_):
         position = whole(self, at, id_)
-        if len(self._rows) >= 13 and at == lane:
+        if self.capacity >= 13 and at == lane:
             bit = position.state[-1, part, -1:]
             bit[:] = np.nextafter(bit, np.float32(9))
         return position

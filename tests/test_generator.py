@@ -296,8 +296,8 @@ def foretold(monkeypatch, g, text, *, after=0):
     """Make the model sure of this text, symbol by symbol, after so many steps."""
     symbols = iter([0] * after + g.vocabulary.encode(text).tolist())
 
-    def multiplication(self, h, matrix, output):
-        logits = output[..., self.model.table.shape[1] :]
+    def multiplication(self, layer, h, lanes):
+        logits = self._following[layer][..., lanes, :]
 
         def multiply():
             logits[...] = -500
@@ -761,9 +761,9 @@ def test_a_request_of_many_that_is_none_is_named(bad):
 def test_what_requests_begin_with_is_read_when_they_begin(monkeypatch):
     """So ten thousand requests hold no more than those that are being written."""
     g, held = titled(), []
-    whole = Writer._beginning
+    whole = CompiledModel.read
     monkeypatch.setattr(
-        Writer, "_beginning", lambda self, request: held.append(request) or whole(self, request)
+        CompiledModel, "read", lambda self, prompt: held.append(prompt) or whole(self, prompt)
     )
     written = g._stream(g._request("R", GenerationConfig(count=500, max_length=6), {}))
     next(written)
@@ -775,6 +775,81 @@ def test_what_requests_begin_with_is_read_when_they_begin(monkeypatch):
     assert len(held) < 100
     assert len([each for each in news if each.sample]) == 300
     assert len(held) == 301
+
+
+def written_alone(g, request):
+    return [news for news in fresh_writer(g).write([request], 8) if news.sample]
+
+
+def fresh_writer(g):
+    return Writer(g.compiled, g.vocabulary, g._names)
+
+
+def test_requests_that_join_and_leave_between_turns_get_what_each_gets_alone():
+    """At random: some leave in the middle, some have one turn of a symbol, some many."""
+    g, rng = titled(hidden=64, layers=2), np.random.default_rng(0)
+    requests = [
+        g._request(
+            ["", "Re", "S", "Tat"][k % 4],
+            GenerationConfig(
+                random_seed=k, count=int(rng.integers(1, 90)), stop=[[], ["a"]][k % 2]
+            ),
+            {},
+        )
+        for k in range(40)
+    ]
+    writer, waiting, numbers = fresh_writer(g), list(range(40)), {}
+    samples, texts, left = {}, {}, set()
+    while waiting or writer.busy:
+        for _ in range(int(rng.integers(0, 4))):
+            if waiting:
+                place = waiting.pop()
+                numbers[writer.join(requests[place])] = place
+        for news in writer.turn(int(rng.choice([1, 3, 200]))):
+            key = numbers[news.request], news.sample_index
+            assert key[0] not in left
+            texts[key] = texts.get(key, "") + news.characters
+            if news.sample:
+                samples[key] = news.sample
+        if rng.random() < 0.2 and numbers:
+            number = int(rng.choice(list(numbers)))
+            writer.leave(number)
+            left.add(numbers[number])
+    assert len(left) > 5
+    for place, request in enumerate(requests):
+        expected = {news.sample_index: news.sample for news in written_alone(g, request)}
+        found = {index: one for (other, index), one in samples.items() if other == place}
+        if place in left:
+            assert found.items() <= expected.items()
+        else:
+            assert found == expected
+    for key, sample in samples.items():
+        assert g.vocabulary.write(texts[key]) == sample.text
+
+
+def test_a_request_that_leaves_gives_its_slots_back_at_once():
+    g = titled()
+    writer, config = fresh_writer(g), GenerationConfig(count=500, max_length=900, temperature=9)
+    number = writer.join(g._request("", config, {}))
+    writer.turn(1)
+    writer.leave(number)
+    writer.leave(number)
+    assert not writer.busy
+    assert {queue.batch.free for queue in writer._queues()} == {SLOTS}
+    assert not writer.turn(1)
+
+
+def test_a_request_of_many_samples_does_not_keep_others_from_the_batch():
+    g = running()
+    writer = fresh_writer(g)
+    writer.join(g._request("", GenerationConfig(count=1000, max_length=1000), {}))
+    writer.turn(8)
+    second = writer.join(g._request("", GenerationConfig(count=40, max_length=8), {}))
+    turns = 0
+    while second in writer._open:
+        writer.turn(8)
+        turns += 1
+    assert turns < 130  # those of the thousand that were first are over after 125
 
 
 def test_a_network_whose_logits_are_no_numbers_is_refused():

@@ -12,6 +12,7 @@ from charrnn.model import CharRNN
 from charrnn.ops import (
     ONE_HOT_LIMIT,
     Workspace,
+    chosen_log_softmax,
     cross_entropy,
     dropout_mask,
     gather_rows_backward,
@@ -82,6 +83,19 @@ def test_log_softmax_is_finite_sums_to_one_and_equals_float64(dtype, scale):
     # Of the logits' own rounding, and of the logarithm's.
     assert (np.abs(result - expected) <= 4 * np.finfo(dtype).eps * (1 + np.abs(expected))).all()
     assert np.abs(np.exp(result.astype(np.float64)).sum(axis=1) - 1).max() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("scale", [0, 1, 30, 1e3, 1e30])
+def test_the_log_softmax_of_chosen_ids_equals_the_whole(dtype, scale):
+    logits = (scale * rng().normal(size=(40, 11))).astype(dtype)
+    ids = rng(1).integers(0, 11, 40)
+    expected = log_softmax(logits.astype(np.float64))[np.arange(40), ids]
+    found = chosen_log_softmax(logits.copy(), ids)
+    assert found.dtype == dtype
+    assert (np.abs(found - expected) <= 8 * np.finfo(dtype).eps * (1 + np.abs(expected))).all()
+    for k in range(40):
+        assert chosen_log_softmax(logits[k : k + 1].copy(), ids[k : k + 1])[0] == found[k]
 
 
 def test_log_softmax_does_not_change_with_a_constant_or_its_argument():
