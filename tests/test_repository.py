@@ -42,6 +42,7 @@ FLOORS = (
         "weights",
     },
     {"checkpoint", "decoding", "evaluation", "store"},
+    {"texts"},
     {"writing"},
     {"generator", "tables"},
     {"chat", "export", "training"},
