@@ -19,12 +19,13 @@ from api.engine import Engine, Ticket
 
 LOOK_SECONDS = 0.5  # between two looks whether a silent client is there still
 HEARTBEAT_SECONDS = 15.0
+COMPACT = (",", ":")
 PING = ": ping\n\n"
 HEADERS = {"X-Accel-Buffering": "no"}  # proxies pass on what comes
 
 
 def event_stream(
-    dumps: Callable[[Any], str],
+    dumps: Callable[..., str],
     engine: Engine,
     ticket: Ticket,
     *,
@@ -45,7 +46,7 @@ def event_stream(
 
     def event(data: dict[str, Any], name: str | None = None) -> str:
         head = f"event: {name}\n" if name else ""
-        return f"{head}data: {dumps(data)}\n\n"
+        return f"{head}data: {dumps(data, separators=COMPACT)}\n\n"
 
     def events() -> Iterator[str]:
         heard = time.monotonic()
