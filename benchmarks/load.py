@@ -61,6 +61,7 @@ class _Client:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.began, self.first, self.data = 0.0, 0.0, b""
+        self.closes = False  # the server does, after this answer
 
     def send(self, request: bytes) -> None:
         self.data, self.first = b"", 0.0
@@ -79,6 +80,7 @@ class _Client:
         if body and not self.first:
             self.first = time.perf_counter()
         head = head.lower()
+        self.closes = b"connection: close" in head
         if b"transfer-encoding: chunked" in head:
             whole = body.endswith(b"0\r\n\r\n")
         else:
@@ -131,11 +133,11 @@ def load(
             over = now - started > seconds and (
                 len(outcome.latencies) >= least or now - started > seconds + PATIENCE
             )
-            if over or not status:
+            if over or not status or client.closes:
                 selector.unregister(client.socket)
                 client.socket.close()
                 busy.discard(client)
-            if not status and not over:
+            if client not in busy and not over:
                 client = _Client(address)
                 selector.register(client.socket, selectors.EVENT_READ, client)
                 busy.add(client)
