@@ -7,6 +7,7 @@ import selectors
 import socket
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ class Outcome:
     latencies: list[float] = field(default_factory=list)  # seconds, of answers with status 200
     first_bytes: list[float] = field(default_factory=list)  # of bodies, likewise
     refusals: list[float] = field(default_factory=list)  # of answers with status 503
+    wrong: int = 0  # answers with status 200 that are not what they should be
 
     @property
     def rate(self) -> float:
@@ -60,11 +62,12 @@ class _Client:
         self.socket = socket.create_connection(address, timeout=CONNECT_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
-        self.began, self.first, self.data = 0.0, 0.0, b""
+        self.began, self.first, self.data, self.body = 0.0, 0.0, b"", b""
+        self.number = 0  # of its request
         self.closes = False  # the server does, after this answer
 
-    def send(self, request: bytes) -> None:
-        self.data, self.first = b"", 0.0
+    def send(self, request: bytes, number: int) -> None:
+        self.number, self.data, self.first = number, b"", 0.0
         self.began = time.perf_counter()
         self.socket.send(request)
 
@@ -85,6 +88,7 @@ class _Client:
             whole = body.endswith(b"0\r\n\r\n")
         else:
             whole = len(body) >= int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+        self.body = body
         return int(head.split(b" ", 2)[1]) if whole else None
 
 
@@ -94,67 +98,110 @@ def load(
     seconds: float,
     request: Callable[[int], bytes],
     *,
-    least: int = 0,
+    rate: float | None = None,
+    is_right: Callable[[int, bytes], bool] = lambda number, body: True,
 ) -> Outcome:
-    """Requests from so many clients, for so long, or until `least` good answers have come.
+    """Requests from so many clients, for so long.
 
     Args:
         address: host and port.
         clients: connections, each with one request under way.
         seconds: after which no further request is sent; those under way are waited for.
         request: the bytes of the nth request.
-        least: good answers to wait for beyond the time, at most PATIENCE long.
+        rate: requests a second at most, of all clients; None for as many as are answered.
+        is_right: whether the nth good answer's body is what it should be.
     """
-    selector, sent = selectors.DefaultSelector(), 0
-    outcome = Outcome(0.0)
-    started = time.perf_counter()
-    busy: set[_Client] = set()
-    for _ in range(clients):
-        client = _Client(address)
-        selector.register(client.socket, selectors.EVENT_READ, client)
-        client.send(request(sent))
-        sent += 1
-        busy.add(client)
-    while busy:
-        events = selector.select(PATIENCE)
-        if not events:
-            outcome.statuses[0] = outcome.statuses.get(0, 0) + len(busy)
-            break
-        for key, _ in events:
-            client = key.data
-            try:
-                status = client.read()
-            except OSError:
-                status = 0
-            if status is None:
-                continue
+    return _Load(address, request, rate, is_right).run(clients, seconds)
+
+
+class _Load:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        request: Callable[[int], bytes],
+        rate: float | None,
+        is_right: Callable[[int, bytes], bool],
+    ) -> None:
+        self.address, self.request, self.rate, self.is_right = address, request, rate, is_right
+        self.outcome, self.sent = Outcome(0.0), 0
+        self.selector = selectors.DefaultSelector()
+        self.idle: deque[_Client | None] = deque()  # that may send; None: one to connect first
+        self.busy: set[_Client] = set()
+
+    def run(self, clients: int, seconds: float) -> Outcome:
+        self.idle.extend([None] * clients)
+        self.started = heard = time.perf_counter()
+        while True:
             now = time.perf_counter()
-            _note(outcome, status, client, now)
-            over = now - started > seconds and (
-                len(outcome.latencies) >= least or now - started > seconds + PATIENCE
-            )
-            if over or not status or client.closes:
-                selector.unregister(client.socket)
-                client.socket.close()
-                busy.discard(client)
-            if client not in busy and not over:
-                client = _Client(address)
-                selector.register(client.socket, selectors.EVENT_READ, client)
-                busy.add(client)
-            if not over:
-                client.send(request(sent))
-                sent += 1
-    outcome.seconds = time.perf_counter() - started
-    return outcome
+            over = now - self.started > seconds and self.sent >= clients
+            wait = PATIENCE
+            while self.idle and not over:
+                if self.rate and self.sent / self.rate > now - self.started:
+                    wait = self.sent / self.rate - (now - self.started)
+                    break
+                self._send(self.idle.popleft())
+            if not self.busy and (over or not self.idle):
+                break
+            for key, _ in self.selector.select(wait):
+                heard = now
+                self._read(key.data)
+            if now - heard > PATIENCE:
+                self._note(0, len(self.busy))
+                break
+        self.outcome.seconds = time.perf_counter() - self.started
+        for client in (*self.busy, *filter(None, self.idle)):
+            client.socket.close()
+        self.selector.close()
+        return self.outcome
 
+    def _send(self, client: "_Client | None") -> None:
+        try:
+            if client is None:
+                client = _Client(self.address)
+                self.selector.register(client.socket, selectors.EVENT_READ, client)
+            self.busy.add(client)
+            client.send(self.request(self.sent), self.sent)
+        except OSError:
+            self._note(0)
+            if client is not None:
+                self._drop(client)
+            self.idle.append(None)
+        self.sent += 1
 
-def _note(outcome: Outcome, status: int, client: _Client, now: float) -> None:
-    outcome.statuses[status] = outcome.statuses.get(status, 0) + 1
-    if status == 200:
-        outcome.latencies.append(now - client.began)
-        outcome.first_bytes.append(client.first - client.began)
-    elif status == 503:
-        outcome.refusals.append(now - client.began)
+    def _read(self, client: "_Client") -> None:
+        try:
+            status = client.read()
+        except OSError:
+            status = 0
+        if status is None:
+            return
+        if client not in self.busy:  # an idle connection that the server has closed
+            self.idle.remove(client)
+            self._drop(client)
+            self.idle.append(None)
+            return
+        now = time.perf_counter()
+        self._note(status)
+        if status == 200:
+            self.outcome.latencies.append(now - client.began)
+            self.outcome.first_bytes.append(client.first - client.began)
+            self.outcome.wrong += not self.is_right(client.number, client.body)
+        elif status == 503:
+            self.outcome.refusals.append(now - client.began)
+        if client.closes or not status:
+            self._drop(client)
+            self.idle.append(None)
+        else:
+            self.busy.discard(client)
+            self.idle.append(client)
+
+    def _drop(self, client: "_Client") -> None:
+        self.selector.unregister(client.socket)
+        client.socket.close()
+        self.busy.discard(client)
+
+    def _note(self, status: int, count: int = 1) -> None:
+        self.outcome.statuses[status] = self.outcome.statuses.get(status, 0) + count
 
 
 def median(values: list[float]) -> float:
