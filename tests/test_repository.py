@@ -29,7 +29,7 @@ FLOORS = (
     {"errors"},
     {"settings"},
     {"config", "files", "graph", "memory", "ops", "parameters", "threads"},
-    {"cells", "vocabulary"},
+    {"cells", "sharing", "vocabulary"},
     {"corpus", "model"},
     {
         "batches",
@@ -58,7 +58,7 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "pydantic.main"}
 NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
 TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
-TRAINERS |= {"memory", "progress", "recipe", "retraining", "tables", "training"}
+TRAINERS |= {"memory", "progress", "recipe", "retraining", "sharing", "tables", "training"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}
