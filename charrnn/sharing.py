@@ -18,7 +18,6 @@ import numpy as np
 from charrnn.ops import Array
 
 SPIN_SECONDS = 3e-4  # asking again and again for so long before sleeping: waking up takes longer
-LONGEST_MESSAGE = 4096  # bytes; what a pipe takes and gives in one piece
 LINE = 64  # bytes of a line of the cache: where an array begins
 
 
@@ -63,7 +62,7 @@ def aligned(count: int) -> int:
 
 
 class Channel:
-    """Messages to and from one other process: anything that JSON can say, in 4,000 bytes."""
+    """Messages to and from one other process, in turn: anything that JSON can say."""
 
     def __init__(self, reads: int, writes: int) -> None:
         """Takes over two file descriptors, ends of pipes."""
@@ -74,23 +73,22 @@ class Channel:
 
     def send(self, message: Any) -> None:
         """Raises BrokenPipeError where the other process has ended."""
-        data = json.dumps(message).encode()
-        assert len(data) <= LONGEST_MESSAGE, "a message of several pieces"
-        os.write(self._writes, data)
+        os.write(self._writes, json.dumps(message).encode() + b"\n")
 
     def receive(self) -> Any:
         """Wait for the next message. Raises EOFError where the other process has ended."""
-        give_up = time.perf_counter() + SPIN_SECONDS
-        while True:
+        line, give_up = b"", time.perf_counter() + SPIN_SECONDS
+        while not line.endswith(b"\n"):
             try:
-                data = os.read(self.reads, LONGEST_MESSAGE)
+                data = os.read(self.reads, 65_536)
             except BlockingIOError:
                 if time.perf_counter() > give_up:
                     self._arrival.poll()
                 continue
             if not data:
                 raise EOFError
-            return json.loads(data)
+            line += data
+        return json.loads(line)
 
     def close(self) -> None:
         """Let go of the pipes, once."""

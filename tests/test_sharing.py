@@ -70,7 +70,7 @@ def test_messages_arrive_whole_and_in_turn_asleep_or_awake(ends, spin, monkeypat
 
     thread = threading.Thread(target=echo)
     thread.start()
-    messages = [{"n": n, "value": n / 3, "text": "é" * (n * 3)} for n in range(200)]
+    messages = [{"n": n, "value": n / 3, "text": "é" * (n * n)} for n in range(200)]
     for message in messages:
         first.send(message)
         assert first.receive() == message
