@@ -143,10 +143,10 @@ def unigram_loss(corpus):
     return -sum(math.log((train[c] + 1) / total) for c in text) / len(text)
 
 
-def killed_runs(kind, folder, kills, seed):
+def killed_runs(kind, processes, folder, kills, seed):
     """Kill the training process at random moments, then let it end. Returns the kills made."""
     chance, made = random.Random(seed), 0
-    command = [sys.executable, "-m", "tests.training_runs", kind, str(folder)]
+    command = [sys.executable, "-m", "tests.training_runs", kind, str(folder), str(processes)]
     while made < kills:
         process = subprocess.Popen(command, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
         try:
@@ -163,28 +163,29 @@ def killed_runs(kind, folder, kills, seed):
     return made
 
 
-def check_kills(kind, tmp_path, kills):
+def check_kills(kind, processes, tmp_path, kills):
     calm = tmp_path / "calm"
     calm.mkdir()
-    killed_runs(kind, calm, 0, 0)
+    killed_runs(kind, processes, calm, 0, 0)
     expected, made, round_ = (calm / "weights.bin").read_bytes(), 0, 0
     while made < kills:
         folder = tmp_path / f"round {round_}"
         folder.mkdir()
-        made += killed_runs(kind, folder, kills - made, round_)
+        made += killed_runs(kind, processes, folder, kills - made, round_)
         assert (folder / "weights.bin").read_bytes() == expected
         round_ += 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_killed_at_random_moments_gives_the_same_bytes(kind, tmp_path):
-    check_kills(kind, tmp_path, 2)
+@pytest.mark.parametrize(("kind", "processes"), [("names", 1), ("text", 2)])
+def test_a_run_killed_at_random_moments_gives_the_same_bytes(kind, processes, tmp_path):
+    check_kills(kind, processes, tmp_path, 2)
 
 
 @pytest.mark.prove
 @pytest.mark.parametrize("kind", KINDS)
-def test_fifty_kills_give_the_same_bytes(kind, tmp_path):
-    check_kills(kind, tmp_path, 50)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_fifty_kills_give_the_same_bytes(kind, processes, tmp_path):
+    check_kills(kind, processes, tmp_path, 50)
 
 
 def test_two_runs_of_one_recipe_are_equal_and_another_seed_is_not(tmp_path):

@@ -1,6 +1,6 @@
 """Small trainings for the tests, and a process that runs one to be killed.
 
-python -m tests.training_runs names FOLDER     # trains, writes FOLDER/weights.bin when done
+python -m tests.training_runs names FOLDER 2   # trains in 2 processes; then FOLDER/weights.bin
 python -m tests.training_runs memory FOLDER BUDGET
                                                # bytes held before; told at the start; held at most
 """
@@ -92,7 +92,8 @@ def main() -> None:
         print_memory(folder, sys.argv[3])
         return
     training.CHECKPOINT_SECONDS = 0.02
-    recipe = small_recipe(kind, network={"hidden_size": 64, "num_layers": 2}, steps=300)
+    larger = {"hidden_size": 64, "num_layers": 2}
+    recipe = small_recipe(kind, network=larger, steps=300, processes=int(sys.argv[3]))
     trained = Run(recipe, small_corpus(kind, folder), folder / "run").train()
     (folder / "weights.partial").write_bytes(trained.data)
     (folder / "weights.partial").rename(folder / "weights.bin")
