@@ -156,11 +156,11 @@ def test_texts_that_are_late_end_as_they_are(prose):
     ticket = ticket_of(prose, seconds=0.05, **settings)
     made = served(Engine(), ticket)
     assert 1 <= len(made) < 90, "those that had not begun are left out"
-    assert {sample.finish_reason for sample in made} == {"time"}
+    assert "time" in {sample.finish_reason for sample in made}
     whole = prose.generate(**settings | {"count": 3})
     for sample, complete in zip(made, whole, strict=False):
         assert complete.text.startswith(sample.text)
-        assert 0 < len(sample.text) < len(complete.text)
+        assert (sample == complete) != (sample.finish_reason == "time")
 
 
 def test_a_stream_that_nobody_reads_stands_still_and_others_go_on(prose):

@@ -27,7 +27,7 @@ def test_the_answer_has_the_documented_shape(client, weights):
         "characters",
         "shortfall",
     ]
-    samples, characters = (answer.json.pop(member) for member in ("samples", "characters"))
+    samples = answer.json.pop("samples")
     assert answer.json | {"samples": 5} == {
         "model": "dinosaurs",
         "version": weights.live[:12],
@@ -35,10 +35,10 @@ def test_the_answer_has_the_documented_shape(client, weights):
         "random_seed": 7,
         "samples": 5,
         "requested": 5,
+        "characters": sum(len(sample["text"]) - 3 for sample in samples),
         "shortfall": None,
     }
     assert len(samples) == 5
-    assert characters == sum(len(sample["text"]) - 3 for sample in samples)
     assert all(list(sample) == ["text", "logprob", "finish_reason", "novel"] for sample in samples)
 
 
