@@ -75,8 +75,10 @@ CONTENDERS = {
 
 
 @contextmanager
-def serving(application: str, arguments: list[str], environ: dict[str, str]) -> Iterator[int]:
-    """A gunicorn on a free port of this machine alone; its port."""
+def serving(
+    application: str, arguments: list[str], environ: dict[str, str]
+) -> Iterator[tuple[int, int]]:
+    """A gunicorn on a free port of this machine alone: the port, and its process."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]
@@ -100,7 +102,7 @@ def serving(application: str, arguments: list[str], environ: dict[str, str]) -> 
             if not _answers(port, process):
                 errors.seek(0)
                 raise SystemExit(f"{application} did not start: {errors.read().decode()}")
-            yield port
+            yield port, process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(PATIENCE)
@@ -154,7 +156,7 @@ def compare(case: Case, folder: Path, report: Report, *, torch: bool, quick: boo
     found: dict[tuple[str, int], list[Outcome]] = {}
     with ExitStack() as stack:
         ports = {
-            name: stack.enter_context(serving(application, arguments, environ))
+            name: stack.enter_context(serving(application, arguments, environ))[0]
             for name, (application, arguments) in contenders.items()
         }
         for clients in case.clients:
@@ -215,13 +217,13 @@ def overload(case: Case, folder: Path, report: Report, *, quick: bool) -> None:
         table.rows.append([name, 1e3 * median(waits), 1e3 * percentile(waits, 0.99), len(waits)])
 
     application, arguments = CONTENDERS["ours"]
-    with serving(application, arguments, environ) as port:
+    with serving(application, arguments, environ) as (port, _):
         alone = load((HOST, port), 1, seconds, lambda _: stream)
         add(f"the first character of a stream of {case.length:,}, alone", alone.first_bytes)
         many = load((HOST, port), 4 if quick else 48, seconds, lambda _: stream)
         add(f"one of {4 if quick else 48} such streams", many.first_bytes)
     few = {**environ, "CHARRNN_MAX_REQUESTS": "2" if quick else "16"}
-    with serving(application, arguments, few) as port:
+    with serving(application, arguments, few) as (port, _):
         with _busy(port, whole, clients=64, seconds=seconds + 1):
             health_waits = load((HOST, port), 1, seconds, lambda _: health).latencies
         refused = load((HOST, port), 64, seconds, lambda _: whole)
