@@ -9,7 +9,7 @@ until the run is over; the log-probabilities are then worked out all at once.
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -50,6 +50,16 @@ class _Sequence:
     def __post_init__(self) -> None:
         config = self.config
         self.limited = bool(self.constraint) or config.top_k is not None or config.top_p is not None
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A sequence out of its batch: where it stands, its numbers, and the noise that it has left."""
+
+    sequence: _Sequence
+    position: Position
+    numbers: Array
+    noise: Array
 
 
 class DecodeBatch:
@@ -177,6 +187,27 @@ class DecodeBatch:
         """Let a sequence leave; its slot is free at once."""
         self._remove(np.array([self._lane(slot)]))
         self._free.append(slot)
+
+    def park(self, slot: int) -> Parked:
+        """Let a sequence leave for `unpark`; its slot is free at once."""
+        lane = self._lane(slot)
+        parked = Parked(
+            self._live[lane],
+            self.position(slot),
+            self._numbers[:, lane].copy(),
+            self._noise[lane, self._places[lane] :].copy(),
+        )
+        self.cancel(slot)
+        return parked
+
+    def unpark(self, parked: Parked) -> int:
+        """Let a sequence go on, to the same symbols as if it had never left. Returns its slot."""
+        (slot,), lane = self._take(1), len(self._live)
+        self._join([replace(parked.sequence, slot=slot)], parked.position, 0, 0, 0)
+        self._numbers[:, lane] = parked.numbers
+        self._slot[lane] = slot
+        self._noise[lane, self._places[lane] :] = parked.noise
+        return slot
 
     def _take(self, count: int) -> list[int]:
         """Free slots, the lowest first where none has been used yet."""

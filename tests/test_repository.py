@@ -42,6 +42,7 @@ FLOORS = (
         "worker",
     },
     {"checkpoint", "decoding", "evaluation", "parallel", "store"},
+    {"texts"},
     {"writing"},
     {"generator", "tables"},
     {"chat", "export", "training"},
