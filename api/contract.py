@@ -185,11 +185,11 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         id="generate",
         tag="texts",
         summary="Texts from a seed",
-        description="Every field may be left out, and null is as if it were; no body at all means "
-        "`{}`. The body is read as JSON whatever its Content-Type says, and must be strict JSON: "
-        "no NaN, no field twice, nothing past the closing brace. The same body with the same "
-        "`random_seed` gives the same bytes, alone or under load, as long as the version, the "
-        "machine and its libraries are the same. A larger `count` only adds texts.",
+        description="Every field may be left out, and null is as if it were; no body, or a blank "
+        "one, means `{}`. The body is read as JSON whatever its Content-Type says, and must be "
+        "strict JSON: no NaN, no field twice, nothing past the closing brace. The same body with "
+        "the same `random_seed` gives the same bytes, alone or under load, as long as the "
+        "version, the machine and its libraries are the same. A larger `count` only adds texts.",
         success="The texts.",
         bodies={
             JSON: Body(ref("Answer"), {"two names": ANSWER}),

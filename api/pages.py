@@ -111,7 +111,8 @@ def in_words(schema: Schema) -> Markup:
         return Markup("list{} {}").format(most, in_words(schema["items"]))
     if "enum" in schema and kinds == "string":
         return Markup(", ").join(Markup("<code>{}</code>").format(each) for each in schema["enum"])
-    words: list[str] = [TYPES.get(kinds, kinds), *_bounds(schema, kinds)]
+    kind = str(kinds)
+    words = [TYPES.get(kind, kind), *_bounds(schema, kind)]
     return escape(" ".join(words))
 
 

@@ -99,13 +99,12 @@ class ServiceSettings(Settings):
     api_keys: Any = setting(  # text; kept as digests
         default=None,
         check=_keys,
-        description="keys, separated by commas, one of which every request must bring; with no "
-        "file of keys either: none is asked for",
+        description="keys, separated by commas: every request must bring one; unset, and no file "
+        "of keys: none is asked for",
     )
     api_keys_file: str | None = setting(
         default=None,
-        description="a file with more of them, one a line; read again within a second when it "
-        "changes",
+        description="a file of more keys, one a line; read again within a second when it changes",
     )
     open_paths: str = setting(
         default=OPEN_PATHS,

@@ -1,4 +1,4 @@
-"""Requests made up by schemathesis from the document, valid and not: every answer is promised there.
+"""Requests made up by schemathesis from the document, valid and not: every answer is promised.
 
 A few dozen of each kind for every route, and 1,500 in `make prove`.
 """
@@ -41,6 +41,8 @@ CONFIG = schemathesis.Config(
 )
 # Ours, below, knows which valid requests may be refused, and why.
 NOT_ALL_ACCEPTED = [CHECKS.get_one("positive_data_acceptance")]
+NOT_ALL_REFUSED = [CHECKS.get_one("negative_data_rejection")]
+BOTH = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +74,9 @@ class Watch:
         answer = case.call(headers=headers)
         self.modes[case.meta.generation.mode.value] += 1
         self.statuses[answer.status_code] += 1
+        excluded = NOT_ALL_ACCEPTED + (NOT_ALL_REFUSED if is_blank(answer.request.body) else [])
         try:
-            case.validate_response(answer, excluded_checks=NOT_ALL_ACCEPTED, headers=headers)
+            case.validate_response(answer, excluded_checks=excluded, headers=headers)
         except FailureGroup as group:
             raise AssertionError(f"{group}") from None
         plain = Response(
@@ -85,6 +88,11 @@ class Watch:
             self.document.check(case.method, unquote(urlsplit(case.formatted_path).path), plain)
         if case.meta.generation.mode is schemathesis.GenerationMode.POSITIVE:
             refused_in_words(plain)
+
+
+def is_blank(body):
+    """Whether a body is one that the document says means `{}`, which no schema can."""
+    return body is not None and not body.strip(b" \t\r\n" if isinstance(body, bytes) else None)
 
 
 def refused_in_words(answer):
@@ -101,10 +109,8 @@ def send_all(app, method, path, count):
     """So many cases in each mode that the operation has, and those at the edges of its schema."""
     operation, document = operation_of(app, method, path)
     watch = Watch(document)
-    modes = [schemathesis.GenerationMode.POSITIVE]
-    if ROUTES[method, path].takes_texts or ROUTES[method, path].parameters:
-        modes.append(schemathesis.GenerationMode.NEGATIVE)
-    for mode in modes:
+    can_be_wrong = ROUTES[method, path].takes_texts or ROUTES[method, path].parameters
+    for mode in BOTH if can_be_wrong else BOTH[:1]:
 
         @settings(max_examples=count, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(generation_mode=mode))
@@ -113,7 +119,7 @@ def send_all(app, method, path, count):
 
         send()
     edges = operation.schema.iter_coverage_cases(
-        operation, generation_modes=modes, generation_config=NO_KEYS_OF_ITS_OWN
+        operation, generation_modes=BOTH, generation_config=NO_KEYS_OF_ITS_OWN
     )
     for case in edges:
         watch.send(case)
@@ -134,5 +140,4 @@ def test_every_answer_to_a_made_up_request_is_promised(applications, service, me
 def test_every_answer_to_thousands_of_made_up_requests_is_promised(
     applications, service, method, path
 ):
-    watch = send_all(applications[service], method, path, MANY)
-    print(service, method, path, dict(watch.modes), dict(watch.statuses))
+    send_all(applications[service], method, path, MANY)

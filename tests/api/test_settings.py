@@ -72,7 +72,11 @@ def test_an_empty_variable_counts_as_unset():
             ",".join(f"{n:020}" for n in range(1001)),
             "CHARRNN_API_KEYS must have at most 1000 keys, and has 1001",
         ),
-        ("CHARRNN_API_KEY", KEY, "CHARRNN_API_KEY is not a setting (did you mean CHARRNN_API_KEYS?"),
+        (
+            "CHARRNN_API_KEY",
+            KEY,
+            "CHARRNN_API_KEY is not a setting (did you mean CHARRNN_API_KEYS",
+        ),
         ("CHARRNN_OPEN_PATHS", "healthz", "CHARRNN_OPEN_PATHS must be paths that begin with /, s"),
         ("CHARRNN_CORS_ORIGINS", "example.org", "CHARRNN_CORS_ORIGINS must be * or origins such"),
         ("CHARRNN_CORS_ORIGINS", "https://a.org/x", "CHARRNN_CORS_ORIGINS must be * or origins s"),
@@ -88,7 +92,9 @@ def test_a_wrong_variable_is_one_line_that_names_it(name, text, message):
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     if "KEY" in name:
-        assert not any(part in f"{caught.value}{caught.value!r}" for part in (KEY, "s3cret", "0999"))
+        assert not any(
+            part in f"{caught.value}{caught.value!r}" for part in (KEY, "s3cret", "0999")
+        )
 
 
 def test_every_wrong_variable_is_named_at_once():
