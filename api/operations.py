@@ -46,6 +46,8 @@ ENDPOINTS = {
     "GET /models": "the models that are served",
     "GET /models/{name}": "one of them",
     "GET /healthz": "whether the service is well",
+    "GET /docs": "all of it on a page, with examples",
+    "GET /openapi.json": "the same for programs",
 }
 
 

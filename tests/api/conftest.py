@@ -9,6 +9,13 @@ from flask.testing import FlaskClient
 from api import create_app
 from api.settings import ServiceSettings
 from tests.api import tiny
+from tests.api.documented import Client
+
+
+@pytest.fixture(autouse=True)
+def _answers_are_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test gets from the service in this process is held against its document."""
+    monkeypatch.setattr(Flask, "test_client_class", Client)
 
 
 @pytest.fixture(scope="session")

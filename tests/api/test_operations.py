@@ -1,7 +1,8 @@
 import pytest
 
 import charrnn
-from api import HEADERS, create_app
+from api import create_app
+from api.security import HEADERS
 from api.settings import ServiceSettings
 from tests.api.problems import read_problem
 
