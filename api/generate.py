@@ -5,6 +5,7 @@ from flask import Blueprint, Request, Response, jsonify, request
 import charrnn
 from api.errors import RequestError
 from api.models import Models
+from api.observing import note
 from api.schemas import parse_body, request_model
 from api.settings import ServiceSettings
 from charrnn.config import GenerationConfig
@@ -22,6 +23,12 @@ def blueprint(models: Models, settings: ServiceSettings) -> Blueprint:
         generator = models.get(asked.model, asked.version)
         config = within_limits(asked.generation(), asked.seed_text, generator, settings)
         samples = generator.generate(asked.seed_text, config=config)
+        note(
+            model=generator.name,
+            version=generator.version,
+            count=config.count,
+            characters=sum(len(sample.text) for sample in samples),
+        )
         return jsonify(_answer(generator, samples))
 
     return routes

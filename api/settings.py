@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from api.errors import StartError
 from charrnn.config import LONGEST_TEXT, GenerationConfig
@@ -64,6 +64,12 @@ class ServiceSettings(Settings):
         ge=1,
         le=3600,
         description="longest wait for the next bytes of a request, seconds",
+    )
+    log_format: Literal["auto", "json", "text"] = setting(
+        default="auto", description="lines of the log; auto: text on a terminal, else JSON"
+    )
+    access_log: Literal["on", "off"] = setting(
+        default="on", description="whether each request is logged"
     )
     workers: int = setting(default=cores, ge=1, le=1024, description="worker processes")
     threads: int = setting(

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from api import create_app
 from api.settings import ServiceSettings
 from tests.api import tiny
+from tests.api.clients import client_of
 
 
 @pytest.fixture(scope="session")
@@ -29,4 +30,4 @@ def app(weights: tiny.Tiny) -> Flask:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    return app.test_client()
+    return client_of(app)
