@@ -1,7 +1,6 @@
 """The service as it is run: gunicorn with the repository's gunicorn.conf.py."""
 
 import json
-import os
 import signal
 import socket
 import threading
@@ -182,7 +181,7 @@ def test_requests_that_stop_half_way_do_not_hold_the_service(beginning, weights)
 
 def test_a_worker_that_is_killed_is_replaced(weights):
     with running(CHARRNN_WEIGHTS=weights.root) as server:
-        os.kill(server.workers()[0], signal.SIGKILL)
+        server.kill_a_worker()
         server.log.wait_for("Booting worker", times=2)
         assert server.send(request()).status == 200
 
