@@ -98,7 +98,7 @@ def connection_to_each_worker(server: Server, workers: int) -> Iterator[list[Con
     with ExitStack() as stack:
         for number in count():
             assert number < 1000, f"only {len(found)} of {workers} workers answer"
-            connection, name = Connection(server), f"looking-{number}"
+            connection, name = Connection(server), f"looking-{time.monotonic_ns()}"
             stack.callback(connection.close)
             connection.ask(path="/livez", X_Request_ID=name)
             server.log.wait_for(name)
