@@ -6,7 +6,7 @@ wait for the client; whatever is odd goes to the parser at once. Each byte is lo
 
 import re
 
-LARGEST_HEAD = 65_536  # what arrives above it goes to the parser, which has limits of its own
+LARGEST_HEAD = 65_536  # bytes; of trailers too. The parser would read on for more, and wait
 LONGEST_SIZE_LINE = 1024  # of a chunk
 HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,12})[ \t]*\r\n", re.IGNORECASE)
@@ -22,6 +22,7 @@ class Arrival:
         self.data = bytearray()
         self.is_whole = False  # a thread need not wait for more
         self.is_complete = False  # and nothing of the request is still to come
+        self.is_endless = False  # the parser would wait for more: it must find an end
         self.expects_a_word = False  # before the client sends its body
         self._largest_body = largest_body
         self._body = 0  # where it begins; 0 before the head has ended
@@ -34,7 +35,7 @@ class Arrival:
         looked_at = len(self.data)
         self.data += piece
         if not self._body and not self._find_head(looked_at):
-            self.is_whole = len(self.data) > LARGEST_HEAD
+            self.is_whole = self.is_endless = len(self.data) > LARGEST_HEAD
             return
         if self._length is None:
             self._follow_chunks()
@@ -77,8 +78,9 @@ class Arrival:
             begin, count = size.end(), int(size[1], 16)
             if count == 0:  # what follows is trailers and an empty line
                 ended = data.startswith(b"\r\n", begin) or data.find(HEAD_END, begin) >= 0
-                self.is_whole = self.is_complete = ended
-                self.is_whole |= len(data) - begin > LARGEST_HEAD
+                self.is_complete = ended
+                self.is_endless = not ended and len(data) - begin > LARGEST_HEAD
+                self.is_whole = ended or self.is_endless
                 return
             if self._in_chunks + min(count, len(data) - begin) > self._largest_body:
                 self.is_whole = True

@@ -116,6 +116,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         if not conn.arrival.data:  # closed without a word
             self._drop(conn)
             return
+        if conn.arrival.is_endless:
+            with suppress(OSError):
+                conn.sock.shutdown(socket.SHUT_RD)  # the thread finds an end here
         conn.init()
         conn.parser.unreader.unread(bytes(conn.arrival.data))
         conn.is_complete = conn.arrival.is_complete
@@ -160,8 +163,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         now = time.monotonic()
         for conn in _over(self._arriving, now):
             self._end_wait(conn)
-            with suppress(OSError):
-                conn.sock.shutdown(socket.SHUT_RD)  # the thread finds an end there
+            conn.arrival.is_endless = True
             self._give(conn)
         for conn in _over(self._lingering, now):
             self._end_wait(conn)
