@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from api.errors import StartError
 from api.keys import Keys
@@ -103,6 +103,12 @@ class ServiceSettings(Settings):
         ge=1,
         description="most requests that a worker is at work on, above which it answers 503; "
         "unset: two fewer than its threads",
+    )
+    log_format: Literal["auto", "json", "text"] = setting(
+        default="auto", description="lines of the log; auto: text on a terminal, else JSON"
+    )
+    access_log: Literal["on", "off"] = setting(
+        default="on", description="whether each request is logged"
     )
     workers: int = setting(default=cores, ge=1, le=1024, description="worker processes")
     threads: int = setting(

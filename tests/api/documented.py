@@ -99,13 +99,16 @@ class Document:
 
 
 class Client(FlaskClient):
-    """A client that accepts only answers which the application's document promises."""
+    """A client that accepts only answers which the application's document promises, and reads each
+    to its end and closes it, as a server does: Flask's own leaves undone what is done at the end.
+    """
 
     application: Flask
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        kwargs = {"buffered": True} | kwargs
         answer = super().open(*args, **kwargs)
-        if answer.content_type == EVENTS and not kwargs.get("buffered"):
+        if answer.content_type == EVENTS and not kwargs["buffered"]:
             return answer  # whoever asked reads it piece by piece
         with self.application.app_context():
             document = Document(current_document())

@@ -3,7 +3,6 @@
 import json
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ import pytest
 
 import charrnn
 from tests.api.problems import read_problem
-from tests.api.server import PATIENCE, Answer, Server, gunicorn, read_until, running
+from tests.api.server import PATIENCE, Answer, Server, gunicorn, running
 from tests.api.tiny import Tiny
 
 
@@ -182,9 +181,8 @@ def test_requests_that_stop_half_way_do_not_hold_the_service(beginning, weights)
 
 def test_a_worker_that_is_killed_is_replaced(weights):
     with running(CHARRNN_WEIGHTS=weights.root) as server:
-        pid = int(server.log.rpartition("Booting worker with pid: ")[2])
-        subprocess.run(["kill", "-KILL", str(pid)], check=True)
-        assert "Booting worker" in read_until(server.process, "Booting worker")
+        server.kill_a_worker()
+        server.log.wait_for("Booting worker", times=2)
         assert server.send(request()).status == 200
 
 
