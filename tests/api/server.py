@@ -86,16 +86,17 @@ def running(*arguments: str, **environ: str) -> Iterator[Server]:
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> str:
-    """What a process writes to stderr, up to a line with this text."""
+    """What a process writes to stderr, up to a line with this text, and what came along with it."""
     assert process.stderr is not None
     log, deadline = "", time.monotonic() + PATIENCE
     with selectors.DefaultSelector() as selector:
         selector.register(process.stderr, selectors.EVENT_READ)
-        while text not in log:
+        while text not in log or not log.endswith("\n"):
             assert selector.select(deadline - time.monotonic()), f"no {text!r} in:\n{log}"
-            line = process.stderr.readline()
-            assert line, f"it ended:\n{log}"
-            log += line
+            # Not `readline`: the lines that it reads ahead are none that a selector knows of.
+            piece = os.read(process.stderr.fileno(), 65536)
+            assert piece, f"it ended:\n{log}"
+            log += piece.decode()
     return log
 
 
