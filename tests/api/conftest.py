@@ -1,5 +1,6 @@
 """The service over tiny weights, in this process."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from tests.api import tiny
 from tests.api.documented import Client
 
 
-@pytest.fixture(autouse=True)
-def _answers_are_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _answers_are_documented() -> Iterator[None]:
     """Whatever a test gets from the service in this process is held against its document."""
-    monkeypatch.setattr(Flask, "test_client_class", Client)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flask, "test_client_class", Client)
+        yield
 
 
 @pytest.fixture(scope="session")

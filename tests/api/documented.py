@@ -110,8 +110,10 @@ class Client(FlaskClient):
         answer = super().open(*args, **kwargs)
         if answer.content_type == EVENTS and not kwargs["buffered"]:
             return answer  # whoever asked reads it piece by piece
-        with self.application.app_context():
-            document = Document(current_document())
+        if "tests.document" not in self.application.extensions:
+            with self.application.app_context():
+                self.application.extensions["tests.document"] = Document(current_document())
+        document = self.application.extensions["tests.document"]
         asked = answer.request
         document.check(asked.method, asked.environ["PATH_INFO"], answer)
         return answer
