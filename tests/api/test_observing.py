@@ -70,7 +70,7 @@ def test_a_crash_has_its_id_too_in_the_answer_and_in_the_log(client, caplog, lin
     def crash(*_: object, **__: object) -> None:
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr(charrnn.Generator, "generate", crash)
+    monkeypatch.setattr(charrnn.Writer, "turn", crash)
     handler = Noting()
     logging.getLogger().addHandler(handler)
     try:

@@ -217,7 +217,7 @@ def test_keys_are_asked_for_and_never_written(weights, tmp_path):
         assert server.send(request("GET", "/healthz")).status == 200
         assert server.send(request("GET", "/docs")).status == 200
         server.process.send_signal(signal.SIGTERM)
-        log = server.log + server.process.communicate(timeout=PATIENCE)[1]
+        log = server.log.wait_for_end()
     assert "a request needs one of 2 API keys" in log
     assert "GET /docs" in access.read_text()
     assert KEY not in log + access.read_text()

@@ -207,8 +207,10 @@ def test_the_time_limit_ends_texts_as_they_are(weights):
         assert answer.status == 200
         assert 1 <= time.monotonic() - began < PATIENCE / 2
         whole = json.loads(answer.body)
-        assert {sample["finish_reason"] for sample in whole["samples"]} >= {"time"}
+        # Those of one beginning end together, so that none may be under way.
+        assert {sample["finish_reason"] for sample in whole["samples"]} <= {"time", "length"}
         missing = whole["requested"] - len(whole["samples"])
+        assert missing > 1000
         assert whole["shortfall"] == f"{missing} texts had not begun after 1 s, the time limit"
 
 
