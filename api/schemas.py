@@ -55,6 +55,9 @@ class GenerateRequest(GenerationConfig):
         description="which version of it, by the first 6 or more hexadecimal digits of its "
         "SHA-256; left out: the live one",
     )
+    stream: bool = setting(
+        default=False, description="whether the texts come piece by piece, as server-sent events"
+    )
     seed: Any = setting(  # text, or a whole number
         default="",
         check=_text_or_random_seed,

@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from api.errors import StartError
 from api.keys import Keys
@@ -92,9 +92,27 @@ class ServiceSettings(Settings):
         le=3600,
         description="longest wait for the next bytes of a request, seconds",
     )
+    time_limit: int = setting(
+        default=30,
+        ge=1,
+        le=3600,
+        description="longest time for the texts of a request, seconds; then they end as they are",
+    )
+    max_requests: int | None = setting(
+        default=None,
+        ge=1,
+        description="most requests that a worker is at work on, above which it answers 503; "
+        "unset: two fewer than its threads",
+    )
+    log_format: Literal["auto", "json", "text"] = setting(
+        default="auto", description="lines of the log; auto: text on a terminal, else JSON"
+    )
+    access_log: Literal["on", "off"] = setting(
+        default="on", description="whether each request is logged"
+    )
     workers: int = setting(default=cores, ge=1, le=1024, description="worker processes")
     threads: int = setting(
-        default=8, ge=1, le=1024, description="threads, and so requests, of a worker"
+        default=64, ge=1, le=1024, description="threads of a worker, one for each connection"
     )
     api_keys: Any = setting(  # text; kept as digests
         default=None,

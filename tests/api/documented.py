@@ -47,9 +47,12 @@ class Document:
         return None
 
     def conforms(self, value: Any, schema: dict[str, Any]) -> None:
-        """Raises where a value isn't what a schema says, or has members that it doesn't name."""
+        """Fail where a value isn't what a schema says, or has members that it doesn't name."""
         whole = {**closed(schema), "components": self.components}
-        jsonschema_rs.Draft202012Validator(whole).validate(value)
+        try:
+            jsonschema_rs.Draft202012Validator(whole).validate(value)
+        except jsonschema_rs.ValidationError as error:
+            raise AssertionError(f"{error}") from None  # what it holds can't cross processes
 
     def check(self, method: str, path: str, answer: TestResponse) -> None:
         """Fail on a status, header, type of content or body that isn't promised."""
@@ -99,13 +102,16 @@ class Document:
 
 
 class Client(FlaskClient):
-    """A client that accepts only answers which the application's document promises."""
+    """A client that accepts only answers which the application's document promises, and reads each
+    to its end and closes it, as a server does: Flask's own leaves undone what is done at the end.
+    """
 
     application: Flask
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        kwargs = {"buffered": True} | kwargs
         answer = super().open(*args, **kwargs)
-        if answer.content_type == EVENTS and not kwargs.get("buffered"):
+        if answer.content_type == EVENTS and not kwargs["buffered"]:
             return answer  # whoever asked reads it piece by piece
         if "tests.document" not in self.application.extensions:
             with self.application.app_context():

@@ -3,7 +3,6 @@
 import json
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ import pytest
 
 import charrnn
 from tests.api.problems import read_problem
-from tests.api.server import PATIENCE, Answer, Server, gunicorn, read_until, running
+from tests.api.server import PATIENCE, Answer, Server, gunicorn, running
 from tests.api.tiny import Tiny
 
 
@@ -182,9 +181,8 @@ def test_requests_that_stop_half_way_do_not_hold_the_service(beginning, weights)
 
 def test_a_worker_that_is_killed_is_replaced(weights):
     with running(CHARRNN_WEIGHTS=weights.root) as server:
-        pid = int(server.log.rpartition("Booting worker with pid: ")[2])
-        subprocess.run(["kill", "-KILL", str(pid)], check=True)
-        assert "Booting worker" in read_until(server.process, "Booting worker")
+        server.kill_a_worker()
+        server.log.wait_for("Booting worker", times=2)
         assert server.send(request()).status == 200
 
 
@@ -219,7 +217,7 @@ def test_keys_are_asked_for_and_never_written(weights, tmp_path):
         assert server.send(request("GET", "/healthz")).status == 200
         assert server.send(request("GET", "/docs")).status == 200
         server.process.send_signal(signal.SIGTERM)
-        log = server.log + server.process.communicate(timeout=PATIENCE)[1]
+        log = server.log.wait_for_end()
     assert "a request needs one of 2 API keys" in log
     assert "GET /docs" in access.read_text()
     assert KEY not in log + access.read_text()
