@@ -114,6 +114,15 @@ def when_ready(server: Any) -> None:
     server.log.info("matrix products: %s", charrnn.blas_kernel())
 
 
+def pre_exec(server: Any) -> None:
+    """At SIGUSR2, before a new master takes this one's place: of `python -m gunicorn` gunicorn
+    would run the file, whose folder then hides modules of Python's own.
+    """
+    python, file, *options = server.START_CTX["args"]
+    if Path(file).name == "__main__.py":
+        server.START_CTX["args"] = [python, "-m", "gunicorn", *options]
+
+
 def pre_fork(server: Any, worker: Any) -> None:
     """In the master."""
     shared_metrics.take_slot(worker.age)

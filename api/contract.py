@@ -88,6 +88,7 @@ FULL_PROBLEMS: Mapping[int, Mapping[str, Any]] = {
     },
     404: {"detail": "there is no model 'unicorns'; the known ones are dinosaurs"},
     405: {"detail": "'GET' is not allowed at '/generate'; use OPTIONS, POST"},
+    408: {"detail": "the client closed the connection before its answer"},
     410: {"detail": "version bad0bad0 of model dinosaurs is damaged and can't be served"},
     413: {"detail": "the body must have at most 65536 bytes"},
     422: {"detail": _BROKEN["message"], "errors": [_BROKEN]},
@@ -125,21 +126,22 @@ ANSWER = {
     "random_seed": 7,
     "samples": [_sample("Tyrasaurus", -7.25), _sample("Tyrinator", -12.5)],
     "requested": 2,
+    "characters": 13,
     "shortfall": None,
 }
 STREAM = """\
-data: {"index": 0, "text": "Tyr"}
+data: {"index":0,"text":"Tyr"}
 
-data: {"index": 0, "text": "an"}
+data: {"index":0,"text":"an"}
 
 : ping
 
-data: {"index": 0, "text": "nis"}
+data: {"index":0,"text":"nis"}
 
 event: done
-data: {"model": "dinosaurs", "version": "3f9ac2d41e7b", "seed": "Tyr", "random_seed": 7, \
-"requested": 1, "shortfall": null, "characters": 8, "samples": [{"index": 0, \
-"finish_reason": "end", "logprob": -9.75, "novel": true}]}
+data: {"model":"dinosaurs","version":"3f9ac2d41e7b","seed":"Tyr","random_seed":7,\
+"samples":[{"index":0,"logprob":-9.75,"finish_reason":"end","novel":true}],\
+"requested":1,"characters":5,"shortfall":null}
 
 """
 MODEL = {
@@ -203,6 +205,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         refusals={
             400: "The body isn't strict JSON in UTF-8, or can't be read to its end.",
             404: "There is no such model, or no such version of it.",
+            408: "The client has closed the connection; only the log shows this.",
             410: "The version is there, but its file is damaged.",
             413: "The body is larger than the service takes.",
             422: "A field breaks a rule: one of the schema, or one that a schema can't tell. "
@@ -249,7 +252,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         tag="operations",
         summary="Whether requests may be sent here",
         success="The weights are loaded.",
-        bodies=_json("Health", HEALTH),
+        bodies=_json("Liveness", {"status": "ok"}),
         refusals={503: "Not yet, or not any more: the weights are not loaded, or it is stopping."},
     ),
     ("GET", "/healthz"): Route(

@@ -58,6 +58,7 @@ def _whole_answer() -> dict[str, Schema]:
             maximum=LARGEST_RANDOM_SEED,
         ),
         "requested": _count("how many texts were asked for", minimum=1),
+        "characters": _count("characters that were drawn in all, the seeds excluded"),
         "shortfall": _or_null(
             _text("why there are fewer texts than that; null where there are not")
         ),
@@ -104,7 +105,6 @@ def schemas() -> dict[str, Schema]:
         "StreamDone": shape(
             "The last event of a stream: all but the texts.",
             **_whole_answer(),
-            characters=_count("characters that were streamed"),
             samples=_list_of("StreamedSample", "what is known of each text"),
         ),
         "StreamedSample": shape("A text that was streamed.", index=index, **_verdict()),

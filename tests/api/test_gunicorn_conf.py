@@ -64,6 +64,23 @@ def test_sighup_loses_no_request_and_replaces_every_worker(weights):
     assert not seen.failures()
 
 
+def test_sigusr2_hands_the_service_on_to_a_new_master(weights):
+    with running(CHARRNN_WEIGHTS=weights.root, **TWO) as server, load(server, BODIES) as seen:
+        server.process.send_signal(signal.SIGUSR2)
+        server.log.wait_for("Booting worker", 4)
+        listening = [line for line in server.log.lines() if "Listening at" in line["message"]]
+        (old, new) = (line["pid"] for line in listening)
+        try:
+            assert old == server.process.pid
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(PATIENCE)
+            seen.wait_for_more(10)
+        finally:
+            os.kill(new, signal.SIGTERM)
+            server.log.wait_for_end()
+    assert not seen.failures()
+
+
 def test_a_killed_worker_costs_its_own_requests_and_is_replaced(weights):
     clients, kills = 4, 3
     with (

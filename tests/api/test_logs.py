@@ -23,12 +23,9 @@ def written(style):
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.formatter(style))
-    logger = logging.getLogger("tests.api.test_logs")
+    logger = logging.Logger("apart", logging.INFO)  # pytest's report can't hold what is logged here
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    yield logger, stream
-    logger.removeHandler(handler)
+    return logger, stream
 
 
 @pytest.mark.parametrize("given", ["a", "0af7651916cd43dd8448eb211c80319c", "a.b_c~d:e+f/g=h@i-j"])
