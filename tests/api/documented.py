@@ -47,9 +47,12 @@ class Document:
         return None
 
     def conforms(self, value: Any, schema: dict[str, Any]) -> None:
-        """Raises where a value isn't what a schema says, or has members that it doesn't name."""
+        """Fail where a value isn't what a schema says, or has members that it doesn't name."""
         whole = {**closed(schema), "components": self.components}
-        jsonschema_rs.Draft202012Validator(whole).validate(value)
+        try:
+            jsonschema_rs.Draft202012Validator(whole).validate(value)
+        except jsonschema_rs.ValidationError as error:
+            raise AssertionError(f"{error}") from None  # what it holds can't cross processes
 
     def check(self, method: str, path: str, answer: TestResponse) -> None:
         """Fail on a status, header, type of content or body that isn't promised."""
