@@ -18,6 +18,8 @@ CONTROL = re.compile(
     r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+_ENCODE = json.JSONEncoder(default=str).encode  # made once: json.dumps would make it each time
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")  # of the thread's request
 
 
@@ -68,7 +70,7 @@ class _Json(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = record.stack_info
-        return json.dumps(line, default=str)
+        return _ENCODE(line)
 
 
 class _Text(logging.Formatter):

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 import charrnn
@@ -54,6 +54,7 @@ class Models:
         self._loading_old = threading.RLock()
         self._stamps: dict[str, Stamp] = {}
         self._refused: dict[str, Refused] = {}
+        self._tried: set[Hashable] = set()  # shapes of networks
         self._complaint = ""  # what was last logged about the folder as a whole
         self._old: OrderedDict[tuple[str, str], charrnn.Generator] = OrderedDict()
         # Replaced as a whole, never changed: whoever has it can go through it without a lock.
@@ -135,9 +136,11 @@ class Models:
         try:
             full = self._store.current(name).version
             if before is None or not full.startswith(before.version):
-                self._serve(_load(name, self._store, full))
+                new = _load(name, self._store, full)
+                self._serve(new)
                 self._on_reload(name, True)
-        except (WeightsError, OSError) as error:
+                self._warn_unless_exact(new)
+        except Exception as error:  # whatever it is, the old one goes on, and so do other models
             refused = self._refused.get(name)
             if refused is None or (refused.stamp, refused.reason) != (stamp, str(error)):
                 is_left = f"stays at {before.version}" if before else "is left out"
@@ -174,6 +177,7 @@ class Models:
                 kept = self._old.get((name, full[:SHOWN_DIGITS]))
                 if kept is None:
                     kept = _load(name, self._store, full)
+                    self._warn_unless_exact(kept)
                 self._keep(kept)
             return kept
         except WeightsMissingError:
@@ -195,6 +199,25 @@ class Models:
             while len(self._old) > OLD_VERSIONS_KEPT:
                 self._old.popitem(last=False)
 
+    def _warn_unless_exact(self, generator: charrnn.Generator) -> None:
+        """Try the promise that the same seed gives the same bytes under any load.
+
+        It is a matter of shapes and of this machine's kernels, so one network of a shape is enough:
+        for a large one this takes longer than all the rest of loading.
+        """
+        shape = generator.model.config
+        if shape in self._tried:
+            return
+        self._tried.add(shape)
+        # Two steps try every product with a state that isn't zero; more take as long again.
+        if not charrnn.rows_are_exact(generator.compiled, steps=2):
+            log.warning(
+                "model %s: matrix products of %s round a row by what shares its batch, so a "
+                "random_seed may give another text under load",
+                generator.name,
+                charrnn.blas_kernel(),
+            )
+
     def _load_all(self) -> dict[str, charrnn.Generator]:
         """The live version of every model that can be loaded. Raises StartError where none can."""
         loaded, broken = {}, []
@@ -208,6 +231,7 @@ class Models:
         for name, stamp in stamps.items():
             try:
                 loaded[name] = _load(name, store)
+                self._warn_unless_exact(loaded[name])
                 self._stamps[name] = stamp
             except WeightsError as error:
                 broken.append(f"{name}: {error}")
@@ -222,20 +246,10 @@ class Models:
 
 
 def _load(name: str, store: charrnn.Store, version: str | None = None) -> charrnn.Generator:
-    """A generator, tried for the promise that the same seed gives the same bytes under any load.
-
-    Raises WeightsError.
+    """A generator that is ready: what is worked out at the first use is worked out here, by
+    whoever loads, not by a request. Raises WeightsError.
     """
     generator = charrnn.load(name, version=version, weights=store)
-    # Two steps try every product with a state that isn't zero; more take as long again.
-    if not charrnn.rows_are_exact(generator.compiled, steps=2):
-        log.warning(
-            "model %s: matrix products of %s round a row by what shares its batch, so a "
-            "random_seed may give another text under load",
-            name,
-            charrnn.blas_kernel(),
-        )
-    # What is worked out at the first use is worked out now, by whoever loads, not by a request.
     generator.generate(count=2, max_length=1, random_seed=0)
     return generator
 

@@ -10,7 +10,7 @@ from flask import Flask, Response, g, request
 from api import logs
 from api.metrics import METHODS, UNMATCHED, Metrics
 
-ID_HEADER = "X-Request-ID"
+ID_HEADER, ID_IN_ENVIRON = "X-Request-ID", "HTTP_X_REQUEST_ID"
 
 log = logging.getLogger("api.access")
 
@@ -23,8 +23,8 @@ def register(app: Flask, metrics: Metrics, *, access_log: bool) -> None:
     def begin() -> None:
         g.began = time.perf_counter()
         g.noted = {}
-        g.request_id = logs.new_or_given_id(request.headers.get(ID_HEADER))
-        logs.request_id.set(g.request_id)
+        g.request_id = own_id = logs.new_or_given_id(request.environ.get(ID_IN_ENVIRON))
+        logs.request_id.set(own_id)
 
     def answer(response: Response) -> Response:
         began, noted, own_id = g.began, g.noted, g.request_id

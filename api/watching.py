@@ -11,7 +11,8 @@ import weakref
 
 from api.models import Models
 
-LOOK_SECONDS = 0.2  # a look costs some microseconds a model
+LOOK_SECONDS = 0.1  # a look costs some microseconds a model
+PAUSE_SECONDS = 5.0  # after a look that crashed
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ def _watch(watched: "weakref.ref[Models]", stop: threading.Event) -> None:
             return
         try:
             models.refresh()
-        except Exception:  # the next look may go well; without this thread none would come
+        except Exception:  # a later look may go well; without this thread none would come
             log.exception("the look for new versions failed")
+            stop.wait(PAUSE_SECONDS)
         del models

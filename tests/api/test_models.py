@@ -208,7 +208,13 @@ def test_a_name_that_is_no_model_is_404(weights, name):
 
 
 @pytest.mark.parametrize(
-    "error", [WeightsCorruptError("cut short"), WeightsMissingError("gone"), OSError("disk")]
+    "error",
+    [
+        WeightsCorruptError("cut short"),
+        WeightsMissingError("gone"),
+        OSError("disk"),
+        RuntimeError("a bug of ours"),
+    ],
 )
 @pytest.mark.parametrize("broken", ["charrnn.load", "charrnn.Store.current"])
 def test_what_can_not_be_loaded_leaves_the_old_version_is_logged_and_counted_once(
@@ -328,3 +334,14 @@ def test_products_that_depend_on_the_batch_are_logged_at_start(weights, monkeypa
     monkeypatch.setattr("charrnn.rows_are_exact", lambda _, steps: False)
     Models(weights.store)
     assert "may give another text under load" in caplog.text
+
+
+def test_the_promise_is_tried_once_for_networks_of_one_shape(own_weights, monkeypatch):
+    tried = []
+    monkeypatch.setattr("charrnn.rows_are_exact", lambda model, steps: tried.append(model) or True)
+    models = Models(own_weights.store)
+    shapes = {each.model.config for each in models.live().values()}
+    assert len(tried) == len(shapes)
+    tiny.promote(own_weights.store, "elves", seed=99)
+    models.refresh()
+    assert len(tried) == len(shapes)

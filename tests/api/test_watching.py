@@ -14,6 +14,7 @@ from tests.api import tiny
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(watching, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watching, "PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture
