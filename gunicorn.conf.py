@@ -115,8 +115,8 @@ def when_ready(server: Any) -> None:
 
 
 def pre_exec(server: Any) -> None:
-    """At SIGUSR2, before a new master takes over: of `python -m gunicorn` gunicorn would run the
-    file, whose folder then hides modules of Python's own.
+    """At SIGUSR2, before a new master takes this one's place: of `python -m gunicorn` gunicorn
+    would run the file, whose folder then hides modules of Python's own.
     """
     python, file, *options = server.START_CTX["args"]
     if Path(file).name == "__main__.py":

@@ -1,24 +1,16 @@
 """The Flask application. It uses `charrnn` through its public names only."""
 
-from flask import Flask, Response
+from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 import charrnn
-from api import errors, generate, observing, operations
+from api import errors, generate, observing, openapi, operations, pages, security
 from api.metrics import Metrics
 from api.models import Models
 from api.settings import ServiceSettings
 from api.watching import Watcher
 
 __all__ = ["create_app"]
-
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 def create_app(
@@ -47,19 +39,16 @@ def create_app(
     }
     observing.register(app, metrics, access_log=settings.access_log == "on")
     app.before_request(watcher.start)
-    app.after_request(_add_headers)
     errors.register(app)
-    app.register_blueprint(generate.blueprint(models, settings))
+    app.register_blueprint(generate.blueprint(models, settings, metrics))
     app.register_blueprint(operations.blueprint(models, metrics, health))
+    app.register_blueprint(openapi.blueprint())
+    app.register_blueprint(pages.blueprint())
+    app.extensions["charrnn.openapi"] = openapi.document(app, settings, models.default)
+    security.register(app, settings)
     return app
 
 
 class _Json(DefaultJSONProvider):
     sort_keys = False
     compact = True
-
-
-def _add_headers(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response

@@ -12,6 +12,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from charrnn.errors import CharRNNError, ConfigError, FieldProblem, UnknownCharacterError, shown
 
+OUR_FAULT = "something went wrong in the service; its log has the details"
 MOST_LISTED = 20  # problems of one answer: 64 KiB of unknown fields must not make a huge answer
 JSON_WORDS = {"None": "null", "True": "true", "False": "false"}
 
@@ -23,11 +24,30 @@ class StartError(CharRNNError):
 class RequestError(Exception):
     """An answer other than the one asked for. `members` go into its JSON beside the usual ones."""
 
-    def __init__(self, status: int, detail: str, **members: Any) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.headers = headers or {}
         self.members = members
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "type": "about:blank",
+            "title": HTTP_STATUS_CODES[self.status],
+            "status": self.status,
+            "detail": self.detail,
+            **self.members,
+        }
 
 
 def invalid_fields(problems: Iterable[FieldProblem]) -> RequestError:
@@ -49,15 +69,9 @@ def register(app: Flask) -> None:
 
 
 def _of_problem(problem: RequestError) -> Response:
-    body = {
-        "type": "about:blank",
-        "title": HTTP_STATUS_CODES[problem.status],
-        "status": problem.status,
-        "detail": problem.detail,
-        **problem.members,
-    }
-    response = jsonify(body)
+    response = jsonify(problem.body)
     response.status_code = problem.status
+    response.headers.update(problem.headers)
     response.content_type = "application/problem+json"
     return response
 
@@ -95,7 +109,7 @@ def _detail(error: HTTPException) -> str:
         allowed = ", ".join(sorted(error.valid_methods or ()))
         return f"{shown(request.method)} is not allowed at {shown(request.path)}; use {allowed}"
     if isinstance(error, InternalServerError):
-        return "something went wrong in the service; its log has the details"
+        return OUR_FAULT
     return error.description or error.name
 
 

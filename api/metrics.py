@@ -49,7 +49,7 @@ class Metrics:
             "charrnn_characters", "Characters that were generated.", registry=registry
         )
         self._batch = _gauge("charrnn_batch_sequences", "Sequences that are written now.", registry)
-        self._waiting = _gauge("charrnn_waiting_requests", "Requests that wait now.", registry)
+        self._waiting = _gauge("charrnn_waiting_texts", "Texts that wait to be begun.", registry)
         self._refused = Counter(
             "charrnn_refused", "Requests turned away, by reason.", ["reason"], registry=registry
         )
@@ -79,9 +79,9 @@ class Metrics:
         """So many sequences are in this process's batches."""
         self._batch.set(live)
 
-    def waiting(self, requests: int) -> None:
-        """So many requests wait in this process."""
-        self._waiting.set(requests)
+    def waiting(self, texts: int) -> None:
+        """So many texts wait in this process for a place in a batch."""
+        self._waiting.set(texts)
 
     def refused(self, reason: str) -> None:
         """A request was turned away; the reason is one of a few words of ours."""

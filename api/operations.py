@@ -12,6 +12,8 @@ from api.errors import RequestError
 from api.metrics import CONTENT_TYPE, Metrics
 from api.models import PREFERRED, Models
 
+SOON = {"Retry-After": "1"}
+
 
 @dataclass
 class Health:
@@ -45,9 +47,11 @@ def blueprint(models: Models, metrics: Metrics, health: Health) -> Blueprint:
     @routes.get("/readyz")
     def readyz() -> Response:
         if health.is_draining():
-            raise RequestError(503, "this worker is stopping; another one takes its place")
+            raise RequestError(
+                503, "this worker is stopping; another one takes its place", headers=SOON
+            )
         if not models.live():
-            raise RequestError(503, "no model is loaded; the log tells why")
+            raise RequestError(503, "no model is loaded; the log tells why", headers=SOON)
         return jsonify({"status": "ok"})
 
     @routes.get("/healthz")
@@ -78,6 +82,8 @@ ENDPOINTS = {
     "GET /readyz": "whether it takes requests",
     "GET /healthz": "the version of each model",
     "GET /metrics": "numbers for Prometheus",
+    "GET /docs": "all of it on a page, with examples",
+    "GET /openapi.json": "the same for programs",
 }
 
 

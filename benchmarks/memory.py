@@ -1,11 +1,13 @@
 """How cost grows: characters a second and memory of generation and training, against the hidden
-size, the batch, the length and the vocabulary, with one BLAS thread and two. Draws one picture.
+size, the batch, the length and the vocabulary: of training with one process and two, of generation
+with one BLAS thread and two. Draws one picture.
 
     python benchmarks/memory.py --svg docs/growth.svg
     python benchmarks/memory.py --quick --json figures.json
 
 Memory is the peak of what numpy and Python hold during the call, by tracemalloc, beyond what was
-there before: of training with its gradients, Adam's moments and the workspace, without the weights.
+there before: of training with its gradients, Adam's moments and the workspace, without the weights,
+in one process.
 """
 
 import sys
@@ -66,18 +68,26 @@ class Training:
         self.batch = Batch(ids[:-B], ids[B:], np.full(T, B))
         self.state = self.model.init_state(B)
         self.characters = T * B
+        self.team: Team | None = None
         self.begin(1)
 
-    def begin(self, threads: int) -> None:
+    def begin(self, processes: int) -> None:
         """What a run holds beside the weights, anew."""
+        self.end()
         self.optimizer = OPTIMIZERS["adam"](self.model.params, TrainConfig(optimizer="adam"))
-        self.grads, self.team = self.model.params.like(), Team(self.model, threads, Workspace())
-        self.no_masks = [None] * threads
+        self.grads, self.team = self.model.params.like(), Team(self.model, processes, Workspace())
+
+    def end(self) -> None:
+        """Let go of what a run holds."""
+        if self.team:
+            self.team.close()
+        self.optimizer = self.grads = self.team = None  # type: ignore[assignment]
 
     def step(self) -> None:
-        self.team.loss_and_grads(self.batch, self.state, self.grads, self.no_masks)
+        assert self.team
+        self.team.loss_and_grads(self.batch, self.state, self.grads)
         clip_by_norm(self.grads.flat, 1.0)
-        self.optimizer.step(self.model.params.flat, self.grads.flat, 1e-3, 1)
+        self.optimizer.step(self.team.model.params.flat, self.grads.flat, 1e-3, 1)
 
     def bytes(self) -> int:
         def once() -> None:
@@ -85,7 +95,7 @@ class Training:
             self.step()
             self.step()
 
-        self.optimizer = self.grads = self.team = None  # type: ignore[assignment]
+        self.end()
         return peak_bytes(once)
 
 
@@ -129,8 +139,8 @@ class Benchmark:
         self.base = SMALL if self.quick else BASE
         self.axes = SMALL_AXES if self.quick else AXES
         most = 1 if self.quick else min(2, os.cpu_count() or 1)
-        self.threads = tuple(range(1, most + 1))
-        names = " and ".join(map(str, self.threads))
+        self.counts = tuple(range(1, most + 1))
+        names = " and ".join(map(str, self.counts))
         self.report = Report(machine({"torch": "no part", "onnxruntime": "no part"}, names))
         print(f"\n## {self.report.head()}\n", flush=True)
         self.panels: list[Panel] = []
@@ -150,16 +160,16 @@ class Benchmark:
         return self.report
 
     def training(self, axis: str, values: tuple[int, ...]) -> None:
-        """Characters a second by threads, and memory."""
-        speeds: dict[str, list[float]] = {f"{n} thread{'s' * (n > 1)}": [] for n in self.threads}
+        """Characters a second by processes, and memory."""
+        speeds: dict[str, list[float]] = {f"{n} process{'es' * (n > 1)}": [] for n in self.counts}
         memory = []
         for value in values:
             training = Training(**{**self.base, axis: value})
-            for n, speed in zip(self.threads, speeds.values(), strict=True):
+            for n, speed in zip(self.counts, speeds.values(), strict=True):
                 training.begin(n)
                 with blas_threads(1):
                     timing = seconds_of(training.step)
-                self.report.note(f"training, {axis} {value}", f"{n} threads", timing)
+                self.report.note(f"training, {axis} {value}", f"{n} processes", timing)
                 speed.append(training.characters / timing.median)
             with blas_threads(1):
                 memory.append(training.bytes() / 1e6)
@@ -168,7 +178,7 @@ class Benchmark:
     def generation(self, axis: str, values: tuple[int, ...]) -> None:
         """Characters a second by threads, and memory."""
         speeds: dict[str, list[float]] = {
-            f"{n} BLAS thread{'s' * (n > 1)}": [] for n in self.threads
+            f"{n} BLAS thread{'s' * (n > 1)}": [] for n in self.counts
         }
         memory = []
         for value in values:
@@ -176,7 +186,7 @@ class Benchmark:
             generator = text_generator(CELL, at["H"], at["V"])
             length = self.characters(generator, at["B"])
             work = partial(generate, generator, at["B"], length)
-            for n, speed in zip(self.threads, speeds.values(), strict=True):
+            for n, speed in zip(self.counts, speeds.values(), strict=True):
                 with blas_threads(n):  # the first that asks decides
                     timing = seconds_of(work)
                 self.report.note(f"generation, {axis} {value}", f"{n} threads", timing)

@@ -2,7 +2,7 @@
 loaded and evaluated through the library.
 
     python benchmarks/quality.py --text input.txt --names names.txt
-    python benchmarks/quality.py --text input.txt --seconds 600 -- --hidden-size 512 --threads 2
+    python benchmarks/quality.py --text input.txt --seconds 600 -- --hidden-size 512 --processes 2
     python benchmarks/quality.py --quick --json figures.json
 
 The files are those that others report on, and aren't in this repository: tinyshakespeare (the
@@ -62,7 +62,7 @@ def trained(
 
 
 def environment() -> dict[str, str]:
-    """This one, but for a number of threads, which `--threads` is for."""
+    """This one, but for a number of BLAS threads: what a person's own has."""
     return {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
 
 
@@ -92,7 +92,7 @@ def network(generator: charrnn.Generator) -> str:
     return (
         f"{c.cell.upper()} {c.hidden_size}{layers}, dropout {c.dropout:g}, batch "
         f"{settings['batch_size']}, rate {settings['learning_rate']:g}, "
-        f"threads {settings['threads']}"
+        f"processes {settings['processes']}"
     )
 
 

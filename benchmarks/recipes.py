@@ -47,7 +47,7 @@ def one_run(data: Path, values: dict[str, Any], seed: int) -> tuple[float, float
             **recipe_for(data).said(),
             "corpus": {"salt": f"split {seed}"},
             "network": network,
-            "training": {"threads": 1, **training, "random_seed": seed},
+            "training": {"processes": 1, **training, "random_seed": seed},
         }
     )
     run = Run(recipe, load_corpus([data], recipe.corpus))

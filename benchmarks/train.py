@@ -4,9 +4,9 @@ clipping to norm 1, Adam, the state carried on).
     python benchmarks/train.py
     python benchmarks/train.py --quick --json figures.json
 
-Each contender is a process of its own, with its own threads and kernel. They take turns in short
-windows; between its windows a process is stopped (SIGSTOP), so that no idle pool of threads spins
-while another is measured.
+Each contender is a process of its own, with its own kernel: torch with so many threads, ours with
+so many processes. They take turns in short windows; between its windows a contender is stopped with
+all its processes (SIGSTOP), so that nothing that waits for work spins while another is measured.
 """
 
 import sys
@@ -111,29 +111,29 @@ QUICK = (Case("lstm", 16, 5, 1, 4, 6),)
 class Ours:
     """A step of the library, as `charrnn.training` makes it."""
 
-    def __init__(self, case: Case, threads: int) -> None:
-        self.model = case.model()
+    def __init__(self, case: Case, processes: int) -> None:
+        self.team = Team(case.model(), processes, Workspace())
+        self.model = self.team.model
         self.batches = [
             Batch(ids[:-1].ravel(), ids[1:].ravel(), np.full(case.seq_length, case.batch_size))
             for ids in case.texts()
         ]
         config = TrainConfig(optimizer="adam", beta2=0.999)
         self.optimizer = OPTIMIZERS["adam"](self.model.params, config)
-        self.grads, self.team = self.model.params.like(), Team(self.model, threads, Workspace())
-        self.no_masks = [None] * threads
+        self.grads = self.model.params.like()
         self.state = self.model.init_state(case.batch_size)
         self.count = 0
 
     def gradients(self) -> tuple[float, dict[str, Any]]:
         """The loss of the first batch and its gradients under torch's names; nothing is learned."""
         batch = self.batches[0]
-        loss, _ = self.team.loss_and_grads(batch, self.state, self.grads, self.no_masks)
+        loss, _ = self.team.loss_and_grads(batch, self.state, self.grads)
         return loss, torch_state_dict(self.model.config, self.grads)
 
     def step(self) -> None:
         batch = self.batches[self.count % BATCHES]
         self.count += 1
-        _, self.state = self.team.loss_and_grads(batch, self.state, self.grads, self.no_masks)
+        _, self.state = self.team.loss_and_grads(batch, self.state, self.grads)
         clip_by_norm(self.grads.flat, CLIP)
         self.optimizer.step(self.model.params.flat, self.grads.flat, RATE, self.count)
 
@@ -188,10 +188,10 @@ class Torch:
         self.optimizer.step()
 
 
-def serve(kind: str, threads: int, case: Case) -> None:
+def serve(kind: str, count: int, case: Case) -> None:
     """A contender's process: it answers each line that it reads with a line."""
     with blas_threads(1):
-        contender = Torch(case, threads) if kind == "torch" else Ours(case, threads)
+        contender = Torch(case, count) if kind == "torch" else Ours(case, count)
         for line in sys.stdin:
             task, argument = line.rstrip("\n").split(maxsplit=1)
             answer: Any = None  # to "ready"
@@ -199,8 +199,8 @@ def serve(kind: str, threads: int, case: Case) -> None:
                 loss, grads = contender.gradients()
                 np.savez(argument, loss=loss, **grads)
             elif task == "floor":
-                # each of our threads makes products of its own
-                answer = [threads * gemm_flops(int(argument)), call_seconds()]
+                # each of our processes makes products of its own
+                answer = [count * gemm_flops(int(argument)), call_seconds()]
             elif task == "run":
                 answer = characters_a_second(contender.step, case.characters, float(argument))
             print(json.dumps(answer), flush=True)
@@ -215,31 +215,32 @@ def characters_a_second(step: Callable[[], None], characters: int, seconds: floa
 
 
 class Contender:
-    """The other end: a process that is stopped but while it answers."""
+    """The other end: a process that is stopped but while it answers, and its workers with it."""
 
-    def __init__(self, kind: str, threads: int, case: Case, environment: dict[str, str]) -> None:
-        task = json.dumps([kind, threads, asdict(case)])
+    def __init__(self, kind: str, count: int, case: Case, environment: dict[str, str]) -> None:
+        task = json.dumps([kind, count, asdict(case)])
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--serve", task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
+            process_group=0,
         )
 
     def ask(self, task: str, argument: object) -> Any:
         process = self.process
         assert process.stdin
         assert process.stdout
-        process.send_signal(signal.SIGCONT)
+        os.killpg(process.pid, signal.SIGCONT)
         process.stdin.write(f"{task} {argument}\n")
         process.stdin.flush()
         answer = json.loads(process.stdout.readline())
-        process.send_signal(signal.SIGSTOP)
+        os.killpg(process.pid, signal.SIGSTOP)
         return answer
 
     def end(self) -> None:
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
 
 
@@ -278,17 +279,17 @@ def one_case(
     asked: dict[str, tuple[str, int, dict[str, str]]] = {}
     for n in counts:
         if torch:
-            asked[f"torch, {threads(n)}"] = ("torch", n, dict(os.environ))
+            asked[f"torch, {counted(n, 'thread')}"] = ("torch", n, dict(os.environ))
     for kernel, environment in environments.items():
         short = kernel.split()[-1]
         for n in counts:
-            asked[f"ours, {short}, {threads(n)}"] = ("ours", n, environment)
+            asked[f"ours, {short}, {counted(n, 'process')}"] = ("ours", n, environment)
     running: dict[str, Contender] = {}
     try:
         for name, (kind, n, environment) in asked.items():
             running[name] = Contender(kind, n, case, environment)
             running[name].ask("ready", 0)
-        check(report, case, running, [name for name in asked if name.endswith("1 thread")])
+        check(report, case, running)
         for contender in running.values():
             contender.ask("run", 0.0 if quick else 0.3)  # warm
         floors = {
@@ -309,16 +310,16 @@ def one_case(
     return column(report, case, speeds, floors, torch=torch)
 
 
-def check(report: Report, case: Case, running: dict[str, Contender], names: list[str]) -> None:
+def check(report: Report, case: Case, running: dict[str, Contender]) -> None:
     """Loss and gradients of the first batch, each contender's against the first's."""
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
+        for name in running:
             path = Path(folder) / f"{len(found)}.npz"
             running[name].ask("check", path)
             with np.load(path) as arrays:
                 found[name] = dict(arrays)
-    first, *others = names
+    first, *others = running
     for name in others:
         apart = [
             np.linalg.norm(array - found[name][key]) / np.linalg.norm(array)
@@ -365,7 +366,7 @@ def column(
 
 
 def fastest(timings: dict[str, Timing], kind: str) -> float:
-    """Characters a second, of all threads and kernels."""
+    """Characters a second, of all numbers of processes and kernels."""
     return 1 / min(timing.median for name, timing in timings.items() if name.startswith(kind))
 
 
@@ -374,8 +375,9 @@ def width(spread: str) -> float:
     return high - low
 
 
-def threads(n: int) -> str:
-    return f"{n} thread" + "s" * (n > 1)
+def counted(n: int, what: str) -> str:
+    ending = "es" if what.endswith("s") else "s"
+    return f"{n} {what}" + ending * (n > 1)
 
 
 if __name__ == "__main__":

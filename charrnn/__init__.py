@@ -10,8 +10,9 @@ from charrnn.config import GenerationConfig
 from charrnn.errors import CharRNNError
 from charrnn.generator import Generator, Piece, Samples, Score, load
 from charrnn.store import Store
+from charrnn.texts import Request, Sample, Written
 from charrnn.threads import blas_kernel, blas_threads
-from charrnn.writing import Sample
+from charrnn.writing import Writer
 
 __version__ = "0.1.0"
 
@@ -20,10 +21,13 @@ __all__ = [
     "GenerationConfig",
     "Generator",
     "Piece",
+    "Request",
     "Sample",
     "Samples",
     "Score",
     "Store",
+    "Writer",
+    "Written",
     "__version__",
     "blas_kernel",
     "blas_threads",

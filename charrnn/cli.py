@@ -126,7 +126,7 @@ TRAIN_OPTIONS = (
     "optimizer",
     "learning_rate",
     "random_seed",
-    "threads",
+    "processes",
 )
 
 

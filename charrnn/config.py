@@ -127,11 +127,11 @@ class TrainConfig(Settings):
     random_seed: int = setting(
         default=0, ge=0, le=LARGEST_RANDOM_SEED, description="start of all chance"
     )
-    threads: int = setting(
+    processes: int = setting(
         default=1,
         ge=1,
         le=256,
-        description="threads that share each batch; as many as there are idle cores",
+        description="processes that share each batch; as many as there are idle cores",
     )
 
 

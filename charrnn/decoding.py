@@ -9,7 +9,7 @@ until the run is over; the log-probabilities are then worked out all at once.
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -50,6 +50,16 @@ class _Sequence:
     def __post_init__(self) -> None:
         config = self.config
         self.limited = bool(self.constraint) or config.top_k is not None or config.top_p is not None
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A sequence out of its batch: where it stands, its numbers, and the noise that it has left."""
+
+    sequence: _Sequence
+    position: Position
+    numbers: Array
+    noise: Array
 
 
 class DecodeBatch:
@@ -136,17 +146,15 @@ class DecodeBatch:
         assert n >= 1
         if not self._live:
             return []
-        steps, left = min(n, self._room()), {}
+        steps = min(n, self._room())
         self._slots[:steps] = -1
-        run = self._slots[:steps, : len(self._live)]
         if self._solo and len(self._live) == 1:
-            self._draw_alone(self._solo, steps)
-            left = self._let_go()
-        else:
-            made = 0
-            while made < steps and self._live:
-                made += self._draw(made, steps)
-                left |= self._let_go()
+            return [self._draw_alone(self._solo, steps)]
+        run, made = self._slots[:steps, : len(self._live)], 0
+        left: dict[int, FinishReason] = {}
+        while made < steps and self._live:
+            made += self._draw(made, steps)
+            left |= self._let_go()
         return self._stretches(run, left)
 
     def state(self, slot: int) -> Array:
@@ -177,6 +185,27 @@ class DecodeBatch:
         """Let a sequence leave; its slot is free at once."""
         self._remove(np.array([self._lane(slot)]))
         self._free.append(slot)
+
+    def park(self, slot: int) -> Parked:
+        """Let a sequence leave for `unpark`; its slot is free at once."""
+        lane = self._lane(slot)
+        parked = Parked(
+            self._live[lane],
+            self.position(slot),
+            self._numbers[:, lane].copy(),
+            self._noise[lane, self._places[lane] :].copy(),
+        )
+        self.cancel(slot)
+        return parked
+
+    def unpark(self, parked: Parked) -> int:
+        """Let a sequence go on, to the same symbols as if it had never left. Returns its slot."""
+        (slot,), lane = self._take(1), len(self._live)
+        self._join([replace(parked.sequence, slot=slot)], parked.position, 0, 0, 0)
+        self._numbers[:, lane] = parked.numbers
+        self._slot[lane] = slot
+        self._noise[lane, self._places[lane] :] = parked.noise
+        return slot
 
     def _take(self, count: int) -> list[int]:
         """Free slots, the lowest first where none has been used yet."""
@@ -245,8 +274,8 @@ class DecodeBatch:
             self._noise[empty, place:] = noise
         self._places[empty] = place
 
-    def _draw_alone(self, solo: Lanes, steps: int) -> None:
-        """`_draw` for the only sequence, until it has made `steps` or ends: the same bits, in fewer
+    def _draw_alone(self, solo: Lanes, steps: int) -> Stretch:
+        """A run of the only sequence, until it has made `steps` or ends: the same bits, in fewer
         calls, over arrays of its own.
         """
         self._lanes.hand(0, solo, 0)
@@ -273,10 +302,18 @@ class DecodeBatch:
                     break
             self._places[0] += len(ids) - before
             self._made[0] += len(ids) - before
-        solo.hand(0, self._lanes, 0)
-        self._drawn[: len(ids), 0] = ids
-        self._slots[: len(ids), 0] = self._live[0].slot
-        self._ids[0] = id_
+        slot = self._live[0].slot
+        reason: FinishReason | None = None
+        self._slots[: len(ids), 0] = slot
+        if id_ == end or self._made[0] == self._limits[0]:
+            reason = "end" if id_ == end else "length"
+            self._live.clear()
+            self._free.append(slot)
+        else:
+            self._ids[0] = id_
+            solo.hand(0, self._lanes, 0)
+        logprobs = self._logprobs(self._logits[: len(ids), 0].copy(), np.array(ids))
+        return Stretch(slot, ids, logprobs, reason)
 
     def _draw(self, made: int, steps: int) -> int:
         """Step all lanes, from step `made` of the run to `steps` at most, or until one of them has
@@ -385,14 +422,8 @@ class DecodeBatch:
         slots = run[step, lane].astype(np.int16)  # which numpy sorts by counting
         order = np.argsort(slots, kind="stable")
         step, lane, slots = step[order], lane[order], slots[order]
-        drawn, logits = self._drawn[step, lane], self._logits[step, lane]
-        logits += self.model.out_bias
-        chosen = chosen_log_softmax(logits, drawn).tolist()
-        if not math.isfinite(sum(chosen)):
-            raise WeightsCorruptError(
-                "the network's logits must be finite, and are not: its weights are of no use; "
-                "train it again, or go back to an earlier version"
-            )
+        drawn = self._drawn[step, lane]
+        chosen = self._logprobs(self._logits[step, lane], drawn)
         ids, stretches, start = drawn.tolist(), [], 0
         for end in [*(np.flatnonzero(np.diff(slots)) + 1).tolist(), len(ids)] if ids else []:
             slot = int(slots[start])
@@ -400,3 +431,16 @@ class DecodeBatch:
             stretches.append(Stretch(slot, ids[start:end], chosen[start:end], reason))
             start = end
         return stretches
+
+    def _logprobs(self, logits: Array, drawn: Array) -> list[float]:
+        """Of the symbols that were drawn (N,), from their logits without the output bias (N, V),
+        overwritten.
+        """
+        logits += self.model.out_bias
+        logprobs: list[float] = chosen_log_softmax(logits, drawn).tolist()
+        if not math.isfinite(sum(logprobs)):
+            raise WeightsCorruptError(
+                "the network's logits must be finite, and are not: its weights are of no use; "
+                "train it again, or go back to an earlier version"
+            )
+        return logprobs

@@ -23,9 +23,10 @@ from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.model import CharRNN, count_parameters
 from charrnn.ops import chosen_log_softmax
 from charrnn.store import SHORT_VERSION, SUFFIX, Store
+from charrnn.texts import Language, Request, Sample, Written
 from charrnn.threads import blas_threads
 from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
-from charrnn.writing import Request, Sample, Writer
+from charrnn.writing import Writer
 
 IDLE_WRITERS = 4  # kept for the next requests
 TEXT_LENGTH = 500  # default max_length of running text, characters
@@ -161,7 +162,7 @@ class Generator:
         Raises ConfigError and UnknownCharacterError. The same random_seed gives the same texts;
         sample i doesn't change with count.
         """
-        return self._generate([self._request(seed, config, settings)])[0]
+        return self._generate([self.request(seed, config, **settings)])[0]
 
     def generate_many(self, requests: Sequence[tuple[str, GenerationConfig]]) -> list[Samples]:
         """Many calls of `generate` at once, each a seed and its settings: the same texts, sooner.
@@ -176,7 +177,7 @@ class Generator:
                 rule = "must be a seed and its GenerationConfig"
                 problem = FieldProblem(f"requests[{number}]", rule, shown(each))
                 raise ConfigError([problem]) from None
-            checked.append(self._request(seed, config, {}))
+            checked.append(self.request(seed, config))
         return self._generate(checked)
 
     def stream(
@@ -187,7 +188,7 @@ class Generator:
         The pieces of an index add up to its text. What may be the beginning of a stop string is
         held back until it is clear. Arguments and errors as in `generate`, raised at the call.
         """
-        return self._stream(self._request(seed, config, settings))
+        return self._stream(self.request(seed, config, **settings))
 
     def score(self, text: str) -> Score:
         """How likely the model finds a text. Raises UnknownCharacterError, and ConfigError for a
@@ -210,13 +211,10 @@ class Generator:
         perplexity = math.exp(min(-total / len(symbols), MOST_NATS))
         return Score(self.vocabulary.write(matched), total, perplexity, tuple(symbols))
 
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self.frozen.names)
-
-    def _request(
-        self, seed: str, config: GenerationConfig | None, settings: dict[str, Any]
+    def request(
+        self, seed: str = "", config: GenerationConfig | None = None, **settings: Any
     ) -> Request:
+        """A checked call of `generate`, for a `writer`. Arguments and errors as there."""
         _check_text("seed", seed)
         if config is None:
             config = GenerationConfig.checked(settings)
@@ -246,21 +244,36 @@ class Generator:
             raise ConfigError([FieldProblem("max_length", rule, str(max_length))])
         return max_length
 
+    def writer(self) -> Writer:
+        """What writes the texts of many requests together, for who steps it himself."""
+        names = self._names if self.frozen.kind == "names" else None
+        return Writer(self.compiled, Language(self.vocabulary, names))
+
+    def piece(self, news: Written) -> Piece:
+        """News of a text as a stream shows it."""
+        characters = self.vocabulary.write_on(news.before, news.characters)
+        return Piece(news.sample_index, characters, news.sample)
+
+    def samples(self, request: Request, made: list[Sample]) -> Samples:
+        """What a request is answered with."""
+        return Samples(
+            made,
+            seed=self.vocabulary.write(request.seed),
+            random_seed=request.random_seed,
+            requested=request.config.count,
+        )
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.frozen.names)
+
     def _generate(self, requests: list[Request]) -> list[Samples]:
         samples: list[list[Any]] = [[None] * request.config.count for request in requests]
         with self._writer() as writer, blas_threads(1):
             for news in writer.write(requests, MOST_STEPS):
                 if news.sample:
                     samples[news.request][news.sample_index] = news.sample
-        return [
-            Samples(
-                made,
-                seed=self.vocabulary.write(request.seed),
-                random_seed=request.random_seed,
-                requested=request.config.count,
-            )
-            for made, request in zip(samples, requests, strict=True)
-        ]
+        return [self.samples(*pair) for pair in zip(requests, samples, strict=True)]
 
     def _stream(self, request: Request) -> Iterator[Piece]:
         with self._writer() as writer:
@@ -270,8 +283,7 @@ class Generator:
                     news = next(written, None)
                 if news is None:
                     break
-                characters = self.vocabulary.write_on(news.before, news.characters)
-                yield Piece(news.sample_index, characters, news.sample)
+                yield self.piece(news)
 
     @contextmanager
     def _writer(self) -> Iterator[Writer]:
@@ -279,8 +291,7 @@ class Generator:
         try:
             writer = self._idle.pop()
         except IndexError:
-            names = self._names if self.frozen.kind == "names" else None
-            writer = Writer(self.compiled, self.vocabulary, names)
+            writer = self.writer()
         yield writer  # one that is left early isn't used again
         if len(self._idle) < IDLE_WRITERS:
             self._idle.append(writer)

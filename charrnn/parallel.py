@@ -1,90 +1,232 @@
-"""The gradient of a batch, worked out by several threads: each takes every n-th sequence.
+"""The gradient of a batch, worked out by several processes: each takes every n-th sequence.
 
-numpy leaves the interpreter to others inside its loops and products, so two threads keep two cores
-busy, the elementwise part included, which the threads of a matrix product would leave to one. What
-they found is added in a fixed order: the result depends on how many there are, and on nothing else.
+This process is the first of them; the others are `charrnn.worker`. What they find is added in a
+fixed order: the result depends on how many there are, and on nothing else.
+
+Workers are programs of their own, not forks (the caller may have threads) and not `multiprocessing`
+(which would run the caller's script again). They are killed when they aren't needed any more.
 """
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 
+from charrnn.errors import TrainingError
+from charrnn.memory import peak_memory
 from charrnn.model import Batch, CharRNN
 from charrnn.ops import Workspace
 from charrnn.parameters import Array, Parameters
+from charrnn.sharing import Channel, SharedMemory
+from charrnn.worker import Desk, Task
+
+START = "import sys; sys.path[:] = sys.argv[2:]; from charrnn.worker import main; main(sys.argv[1])"
+LEFT_TO_US = (signal.SIGINT, signal.SIGTERM)  # a terminal and a service manager tell them to all
 
 
 class Team:
-    """Threads that share the batches of one model. Belongs to one thread, the first of them."""
+    """This process and its workers, who share the batches of one model. For one thread at a time.
 
-    def __init__(self, model: CharRNN, threads: int, work: Workspace) -> None:
-        """`work` is the first thread's, for other uses too."""
-        self.model, self.threads = model, threads
-        self._works = [work, *(Workspace() for _ in range(threads - 1))]
-        self._others = [model.params.like() for _ in range(threads - 1)]
-        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+    `model` is the network of `Team(model, ...)` with its parameters where the workers see them:
+    change those. Workers start when they are first needed, and again after `close`.
+    """
+
+    def __init__(self, model: CharRNN, processes: int, work: Workspace) -> None:
+        """`work` is this process's, for other uses too."""
+        self.model, self.processes, self._work = model, processes, work
+        self._workers: list[_Worker] = []
+        if processes > 1:
+            self._memory = SharedMemory.new()
+            (flat,) = self._memory.arrays(0, (model.params.flat.shape, model.dtype))
+            flat[:] = model.params.flat
+            self.model = CharRNN(model.config, model.params.like(flat))
+        weakref.finalize(self, _end, self._workers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers, whatever they are doing."""
+        _end(self._workers)
 
     def loss_and_grads(
-        self,
-        batch: Batch,
-        state: Array,
-        grads: Parameters,
-        rngs: Sequence[np.random.Generator | None],
+        self, batch: Batch, state: Array, grads: Parameters, seed: Sequence[int] | None = None
     ) -> tuple[float, Array]:
         """Mean cross-entropy of a packed batch and its gradients, as `CharRNN.loss_and_grads`.
 
         Args:
-            batch: packed; with fewer sequences than threads, some threads rest.
+            batch: packed; with fewer sequences than processes, some processes rest.
             state: (L, S, B, H).
             grads: overwritten with the gradients.
-            rngs: draws each thread's dropout masks; None for no dropout.
+            seed: of the dropout masks; each process adds its number. None for no dropout.
 
         Returns:
             The loss, and each sequence's last state.
-        """
-        if self._pool is None:
-            loss, final, _ = self.model.loss_and_grads(
-                batch, state, grads, self._works[0], rng=rngs[0]
-            )
-            return loss, final
-        shares = split(batch, self.threads)
-        states = [state[:, :, k :: self.threads] for k in range(len(shares))]
-        all_grads = [grads, *self._others][: len(shares)]
-        jobs = list(zip(shares, states, all_grads, self._works, rngs, strict=False))
-        futures = [self._pool.submit(self._share, *job) for job in jobs[1:]]
-        try:
-            found = [self._share(*jobs[0])]
-        finally:
-            wait(futures)
-        found += [future.result() for future in futures]
-        total, final = 0.0, np.empty_like(state)
-        for k, (share, (loss, last), part) in enumerate(zip(shares, found, all_grads, strict=True)):
-            weight = len(share.ids) / len(batch.ids)
-            total += weight * loss
-            final[:, :, k :: self.threads] = last
-            part.flat *= part.flat.dtype.type(weight)
-            if k:
-                grads.flat[:] += part.flat
-        return total, final
 
-    @np.errstate(over="ignore", invalid="ignore")  # a caller's setting isn't a thread's
-    def _share(
+        Raises TrainingError where a worker fails or has ended. Whatever is raised, the workers
+        have ended then: they may have been in the middle of it.
+        """
+        try:
+            shares = split(batch, self.processes)
+            while len(self._workers) < len(shares) - 1:
+                self._workers.append(_Worker(self.model, self._memory, len(self._workers) + 1))
+            return self._together(shares, len(batch.ids), state, grads, seed)
+        except BaseException:
+            self.close()
+            raise
+
+    def _together(
         self,
-        batch: Batch,
+        shares: Sequence[Batch],
+        characters: int,
         state: Array,
         grads: Parameters,
-        work: Workspace,
-        rng: np.random.Generator | None,
+        seed: Sequence[int] | None,
     ) -> tuple[float, Array]:
-        loss, final, _ = self.model.loss_and_grads(batch, state, grads, work, rng=rng)
-        return loss, final
+        weights = [len(share.ids) / characters for share in shares]
+        states = [state[:, :, k :: self.processes] for k in range(len(shares))]
+        seeds = [None if seed is None else [*seed, k] for k in range(len(shares))]
+        helping = self._workers[: len(shares) - 1]
+        for k, worker in enumerate(helping, 1):
+            worker.begin(shares[k], states[k], weights[k], seeds[k])
+        rng = None if seed is None else np.random.default_rng(seeds[0])
+        loss, last, _ = self.model.loss_and_grads(shares[0], states[0], grads, self._work, rng=rng)
+        if not helping:
+            return loss, last
+        total, final = weights[0] * loss, np.empty_like(state)
+        final[:, :, :: self.processes] = last
+        grads.flat *= grads.flat.dtype.type(weights[0])
+        for k, worker in enumerate(helping, 1):
+            loss, last = worker.found()
+            total += weights[k] * loss
+            final[:, :, k :: self.processes] = last
+            grads.flat[:] += worker.desk.grads.flat
+        return total, final
+
+    def workers_memory(self) -> int:
+        """The most bytes that the workers have held so far, beside what this process holds too:
+        the parameters, and each one's gradient.
+        """
+        common = 2 * self.model.params.flat.nbytes
+        return sum((worker.peak_memory() or common) - common for worker in self._workers)
+
+
+class _Worker:
+    """The end of a worker that its team holds."""
+
+    def __init__(self, model: CharRNN, params: SharedMemory, number: int) -> None:
+        """Start the process. Raises TrainingError where the system refuses."""
+        self._name = f"worker process {number}"
+        try:
+            self.desk = Desk(SharedMemory.new(), model)
+            with ExitStack() as undo, ExitStack() as theirs:
+                their_reads, our_writes = os.pipe()
+                theirs.callback(os.close, their_reads)
+                undo.callback(os.close, our_writes)
+                our_reads, their_writes = os.pipe()
+                theirs.callback(os.close, their_writes)
+                undo.callback(os.close, our_reads)
+                fds = (params.fd, self.desk.memory.fd, their_reads, their_writes)
+                config = model.config.values()
+                self._process = _started(Task(config, model.dtype.name, fds, os.getpid()))
+                undo.pop_all()
+        except OSError as error:
+            raise TrainingError(
+                f"{self._name} could not be started: {error.strerror}; lower processes"
+            ) from error
+        self._channel = Channel(our_reads, our_writes)
+
+    def begin(self, share: Batch, state: Array, weight: float, seed: list[int] | None) -> None:
+        """Have it work out a share, while this process does something else."""
+        rows, characters, steps = state.shape[2], len(share.ids), len(share.sizes)
+        self._last, batch = self.desk.share(rows, characters, steps)
+        self._last[...] = state
+        batch.ids[:], batch.targets[:], batch.sizes[:] = share.ids, share.targets, share.sizes
+        sizes = {"rows": rows, "characters": characters, "steps": steps}
+        try:
+            self._channel.send({**sizes, "weight": weight, "seed": seed})
+        except BrokenPipeError:
+            raise self._lost() from None
+
+    def found(self) -> tuple[float, Array]:
+        """Its loss and the last states (L, S, B, H) of what was begun; the gradient is on the
+        desk.
+        """
+        try:
+            answer = self._channel.receive()
+        except EOFError:
+            raise self._lost() from None
+        if "error" in answer:
+            raise TrainingError(f"{self._name} failed: {answer['error']}. {_NEXT}")
+        return answer["loss"], self._last
+
+    def peak_memory(self) -> int | None:
+        """The most bytes that it has held."""
+        return peak_memory(self._process.pid)
+
+    def end(self) -> None:
+        """Nothing of it is worth waiting for."""
+        self._process.kill()
+        self._process.wait()
+        self._channel.close()
+
+    def _lost(self) -> TrainingError:
+        code = self._process.wait()
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        return TrainingError(
+            f"{self._name} ({self._process.pid}) {how}, as when memory runs out. {_NEXT}"
+        )
+
+
+_NEXT = (
+    "The last checkpoint stays: the same command goes on from there; fewer processes, or a smaller "
+    "batch_size, take less memory"
+)
+
+
+def _started(task: Task) -> "subprocess.Popen[bytes]":
+    """A worker of this very package, with nothing of ours but its file descriptors."""
+    home = str(Path(__file__).parent.parent)
+    # What is relative was so to a folder that may have changed since, and led here if anywhere.
+    path = [str(entry) if Path(entry).is_absolute() else home for entry in sys.path]
+    command = [sys.executable, "-P", "-c", START, json.dumps(asdict(task)), *path, home]
+    # A process is born with the signals held back that its parent's thread holds back.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_US)
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=task.fds,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # it never has more than one
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(workers: "list[_Worker]") -> None:
+    while workers:
+        workers.pop().end()
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
     """A packed batch in `parts`: part k has the sequences k, k + parts, k + 2 parts ..., so that
     all have sequences of all lengths. Fewer parts where there are fewer sequences.
     """
+    if parts == 1:
+        return [batch]
     sizes = batch.sizes
     place = np.arange(len(batch.ids)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     shares = []

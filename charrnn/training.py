@@ -10,7 +10,8 @@ import hashlib
 import math
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -96,23 +97,24 @@ class Run:
             {**self.recipe.network.values(), "vocab_size": len(corpus.vocabulary)}
         )
         rng = np.random.default_rng([config.random_seed, 0])
-        self.model = CharRNN.initialized(self.model_config, rng)
+        self.work = Workspace()
+        network = CharRNN.initialized(self.model_config, rng)
+        self.team = Team(network, config.processes, self.work)
+        self.model = self.team.model
         self.params = self.model.params
         self.optimizer = OPTIMIZERS[config.optimizer](self.params, config)
         self.grads = self.params.like()
         self.average = self.params.like(self.params.flat.copy()) if config.averaging else None
         self.best = self.params.flat.copy()
         self.state = self.model.init_state(self.feed.batch_size)
-        self.work = Workspace()
-        self.team = Team(self.model, config.threads, self.work)
 
     def train(self) -> Trained:
         """Run to the end of the budget, from the checkpoint where there is one.
 
-        Raises TrainingError (the loss is not finite, or explodes; nothing is overwritten) and
-        TrainingInterrupted.
+        Raises TrainingError (the loss is not finite, or explodes, or a worker process ends; nothing
+        is overwritten) and TrainingInterrupted.
         """
-        with blas_threads(1):
+        with blas_threads(1), self.team:
             if not self._resume():
                 self.progress.steps = self.config.steps or self._planned_steps()
             self.files.drop_records_after(self.progress.step)
@@ -197,13 +199,8 @@ class Run:
 
     def _gradient(self, batch: Batch, state: Array, step: int) -> tuple[float, Array]:
         """The loss and the last states; the gradient is in `grads`."""
-        masks = [
-            np.random.default_rng([self.config.random_seed, 2, step, thread])
-            if self.model_config.dropout
-            else None
-            for thread in range(self.config.threads)
-        ]
-        return self.team.loss_and_grads(batch, state, self.grads, masks)
+        seed = [self.config.random_seed, 2, step] if self.model_config.dropout else None
+        return self.team.loss_and_grads(batch, state, self.grads, seed)
 
     def _check(self, loss: float, norm: float) -> None:
         limit = 10 * math.log(len(self.corpus.vocabulary))
@@ -297,22 +294,31 @@ class Run:
     @cached_property
     def _seconds_for_a_step(self) -> float:
         """The time of a step here, with its share of the looks, by trying a few."""
-        trial = Run(
-            self.recipe.changed(training=self.config.changed(steps=10**6, evaluate_every=10**6)),
-            self.corpus,
-        )
-        trial.progress.steps = 10**6
-        trial._step()  # the first one also allocates
-        times: list[float] = []
-        while len(times) < 3 or (sum(times) < 1.0 and len(times) < 30):
-            start = time.monotonic()
-            trial._step()
-            times.append(time.monotonic() - start)
+        with self._unchanged():
+            self._step()  # the first one also allocates
+            times: list[float] = []
+            while len(times) < 3 or (sum(times) < 1.0 and len(times) < 30):
+                start = time.monotonic()
+                self._step()
+                times.append(time.monotonic() - start)
         return float(np.median(times)) * (1 + LOOK_SHARE)
 
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Take steps that are then as if they had never been, and that nobody else hears of."""
+        arrays = {name: array.copy() for name, array in self._arrays().items()}
+        progress, reduce, state = self.progress, self._reduce, self.state
+        self.progress, self._reduce = replace(progress), None
+        try:
+            yield
+        finally:
+            self.progress, self._reduce, self.state = progress, reduce, state
+            for name, array in self._arrays().items():
+                array[...] = arrays[name]
+
     def estimated_memory(self) -> int | None:
-        """The most bytes that the process will hold until the run ends; None where the system
-        doesn't tell what a process holds.
+        """The most bytes that the process and its workers will hold until the run ends; None where
+        the system doesn't tell what a process holds.
 
         A part of it no list of buffers would tell: what the matrix products take for themselves,
         and what the allocator keeps. So the largest things of a run are tried, and the process is
@@ -320,8 +326,10 @@ class Run:
         """
         self._rehearse()
         so_far, sizes = peak_memory(), [array.nbytes for array in self._arrays().values()]
+        if so_far is None:
+            return None
         # `pack_arrays` holds all twice more, as bytes and as read back, and one array once again.
-        return so_far and so_far + 2 * sum(sizes) + max(sizes)
+        return so_far + self.team.workers_memory() + 2 * sum(sizes) + max(sizes)
 
     @np.errstate(over="ignore", invalid="ignore")
     def _rehearse(self) -> None:

@@ -1,5 +1,5 @@
-"""From checked requests to texts: which sample is drawn in which batch, with which random numbers,
-and what of a text may be shown already. The drawing itself is `charrnn.decoding`'s.
+"""From checked requests to texts: which sample is drawn in which batch, with which random numbers.
+The drawing itself is `charrnn.decoding`'s; what is shown of a text is `charrnn.texts`'s.
 
 Sample i of a request has the same bits whatever the request's count and whatever else is being
 written: its random numbers are a stream of its own, and its place in the request decides which
@@ -7,66 +7,23 @@ batch it joins. The first joins the one whose products take each row alone, whic
 text; the others the one whose products take several rows at once, which is fastest for many.
 """
 
-import operator
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from charrnn.compiled import BY_ROW, CompiledModel, Position
-from charrnn.config import GenerationConfig
-from charrnn.decoding import DecodeBatch, FinishReason, Stretch
-from charrnn.vocabulary import Vocabulary
+from charrnn.decoding import DecodeBatch, Parked
+from charrnn.texts import Language, Request, Text, Written
 
 SLOTS = 64  # sequences of a batch
 ALONE = 1  # samples of a request whose rows are multiplied alone
-MOST_PARTS = 256  # of a text that is streamed, before they are joined
 # Symbols at a time while others wait for a slot, and at first where a stop string may come.
 REFILL_STEPS = 8
 # Between the streams of two samples: 2^128 / golden ratio, as in numpy's PCG64.jumped.
 STRIDE = 0x9E3779B97F4A7C15F39CC0605CEDC835
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One text. `logprob` is natural, at temperature 1 and unconstrained, of what was drawn: the
-    seed excluded, the end symbol (or the stop string) included. `novel`: nowhere in the list that
-    the model learned from and was tested on; None for running text.
-    """
-
-    text: str
-    logprob: float
-    finish_reason: FinishReason
-    novel: bool | None
-
-
-@dataclass(frozen=True)
-class Request:
-    """A checked call: seed and stop strings as the model reads them, the prompt's ids, and how many
-    symbols a text may have.
-    """
-
-    seed: str
-    prompt: list[int]
-    config: GenerationConfig
-    max_length: int
-    random_seed: int
-    stop: tuple[str, ...]
-
-
-class Written(NamedTuple):
-    """News of a text: characters that can't be withdrawn any more, as the model reads them; with
-    the last of them, the sample. `before` is what stands right before them.
-    """
-
-    request: int
-    sample_index: int
-    before: str
-    characters: str
-    sample: Sample | None
 
 
 class Writer:
@@ -74,17 +31,23 @@ class Writer:
     at a time.
     """
 
-    def __init__(
-        self, model: CompiledModel, vocabulary: Vocabulary, names: frozenset[str] | None
-    ) -> None:
-        """`names`: the list that samples may be new to; None for running text."""
-        self.vocabulary, self._names, self._model = vocabulary, names, model
-        self._alone = _Queue(DecodeBatch(model, SLOTS, end=vocabulary.end))
+    def __init__(self, model: CompiledModel, language: Language) -> None:
+        self._language, self._model = language, model
+        self._alone = _Queue(DecodeBatch(model, SLOTS, end=language.vocabulary.end))
         self._together: _Queue | None = None  # made where it is needed
         self._open: dict[int, _Joined] = {}
-        self._texts: dict[tuple[DecodeBatch, int], _Text] = {}
         self._rngs: list[np.random.Generator] = []  # idle ones
         self._next, self._steps = 0, REFILL_STEPS
+
+    @property
+    def live(self) -> int:
+        """Texts that are being drawn."""
+        return sum(queue.batch.live for queue in self._queues())
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait for a slot."""
+        return sum(queue.waiting for queue in self._queues())
 
     @property
     def busy(self) -> bool:
@@ -119,14 +82,40 @@ class Writer:
 
     def leave(self, number: int) -> None:
         """Write no more of a request, if it isn't finished; its slots are free at once."""
-        self._open.pop(number, None)
+        self._drop(number)
+
+    def end(self, number: int) -> list[Written]:
+        """Write no more of a request: its texts end with what they have. Those that had not begun
+        are left out.
+        """
+        return [text.cut("time") for text in self._drop(number)]
+
+    def pause(self, number: int) -> None:
+        """Let a request stand still until `resume`, in no other's way."""
+        joined = self._open[number]
+        if not joined.paused:
+            joined.paused = True
+            for queue in self._queues():
+                joined.parked += [(queue, *parked) for parked in queue.park(number)]
+
+    def resume(self, number: int) -> None:
+        """Let a request go on, if it stands still."""
+        joined = self._open[number]
+        if joined.paused:
+            joined.paused = False
+            for queue, parked, text in joined.parked:
+                queue.returning.append((parked, text))
+            joined.parked = []
+
+    def _drop(self, number: int) -> "list[Text]":
+        """Forget a request. Returns its texts that had begun and not ended."""
+        joined = self._open.pop(number, None)
+        texts = [text for _, _, text in joined.parked] if joined else []
         for queue in self._queues():
             queue.remove(number)
-        for key, text in list(self._texts.items()):
-            if text.number == number:
-                batch, slot = key
-                batch.cancel(slot)
-                self._rngs.append(self._texts.pop(key).rng)
+            texts += [text for _, text in queue.park(number)]
+        self._rngs += [text.rng for text in texts]
+        return texts
 
     def turn(self, steps: int) -> list[Written]:
         """Up to `steps` symbols of each text. Returns what is new: of each text at most once what
@@ -134,8 +123,9 @@ class Writer:
         """
         news: list[Written] = []
         for queue in self._queues():
-            for number, indices in queue.next():
-                self._begin(queue.batch, number, indices, news)
+            queue.let_return()
+            for number, indices in queue.next(self._is_paused):
+                self._begin(queue, number, indices, news)
         if any(joined.request.stop for joined in self._open.values()):
             self._steps = min(2 * self._steps, steps)
         else:
@@ -143,19 +133,21 @@ class Writer:
         for queue in self._queues():
             most = min(REFILL_STEPS, steps) if queue.waiting else self._steps
             for stretch in queue.batch.step(most) if queue.batch.live else ():
-                key = queue.batch, stretch.slot
-                text = self._texts[key]
+                text = queue.texts[stretch.slot]
                 new = text.add(stretch)
                 if new is None:
                     continue
                 news.append(new)
                 if new.sample:
-                    del self._texts[key]
+                    del queue.texts[stretch.slot]
                     self._rngs.append(text.rng)
                     if stretch.finish_reason is None:
                         queue.batch.cancel(stretch.slot)
                     self._finish(text.number, 1)
         return news
+
+    def _is_paused(self, number: int) -> bool:
+        return self._open[number].paused
 
     def _queues(self) -> "list[_Queue]":
         return [self._alone, self._together] if self._together else [self._alone]
@@ -163,7 +155,7 @@ class Writer:
     def _many(self) -> "_Queue":
         """The queue of the batch whose rows share products."""
         if self._together is None:
-            end, block = self.vocabulary.end, self._model.block
+            end, block = self._language.vocabulary.end, self._model.block
             self._together = _Queue(DecodeBatch(self._model, SLOTS, end=end, block=block))
         return self._together
 
@@ -174,12 +166,12 @@ class Writer:
         if not joined.unfinished:
             del self._open[number]
 
-    def _begin(self, batch: DecodeBatch, number: int, indices: range, news: list[Written]) -> None:
+    def _begin(self, queue: "_Queue", number: int, indices: range, news: list[Written]) -> None:
         """Let samples of a request join a batch; adds what can be said of them at once."""
         joined = self._open[number]
         request, room = joined.request, joined.request.max_length - len(joined.request.seed)
         if not room:
-            whole = self.sample(request.seed, 0.0, "length")
+            whole = self._language.sample(request.seed, 0.0, "length")
             news += [Written(number, index, "", request.seed, whole) for index in indices]
             self._finish(number, len(indices))
             return
@@ -187,28 +179,22 @@ class Writer:
         if position is None:
             position = joined.position = self._model.read(request.prompt)
             stream = joined.stream = np.random.PCG64(request.random_seed).state
-        texts = [_Text(self, number, index, request) for index in indices]
+        texts = [Text(self._language, number, index, request) for index in indices]
         for text in texts:
             text.rng = self._rng(stream, text.index)
         if request.seed:
             news += [text.opening() for text in texts]
-        slots = batch.admit(
+        slots = queue.batch.admit(
             position,
             request.config,
             [text.rng for text in texts],
             limit=room,
             fewest=max(request.config.min_length, 1) - len(request.seed),  # no name is empty
         )
-        for slot, text in zip(slots, texts, strict=True):
-            self._texts[batch, slot] = text
+        queue.texts.update(zip(slots, texts, strict=True))
         joined.waiting -= len(texts)
         if not joined.waiting:
             joined.position = joined.stream = None
-
-    def sample(self, text: str, logprob: float, reason: FinishReason) -> Sample:
-        """A sample from a text as the model reads it."""
-        novel = None if self._names is None else text not in self._names
-        return Sample(self.vocabulary.write(text), logprob, reason, novel)
 
     def _rng(self, stream: Any, index: int) -> np.random.Generator:
         """The random numbers of a sample: `PCG64(random_seed).jumped(index)`, but reused."""
@@ -231,6 +217,8 @@ class _Joined:
     unfinished: int
     position: Position | None = None
     stream: Any = None
+    paused: bool = False
+    parked: "list[tuple[_Queue, Parked, Text]]" = field(default_factory=list)
 
 
 class _Queue:
@@ -240,103 +228,48 @@ class _Queue:
 
     def __init__(self, batch: DecodeBatch) -> None:
         self.batch = batch
+        self.texts: dict[int, Text] = {}  # those in the batch, by slot
+        self.returning: deque[tuple[Parked, Text]] = deque()  # that stood still, and wait too
         self._left: deque[tuple[int, range]] = deque()
 
     @property
-    def waiting(self) -> bool:
-        """Whether any sample waits."""
-        return bool(self._left)
+    def waiting(self) -> int:
+        """Samples that wait."""
+        return len(self.returning) + sum(len(indices) for _, indices in self._left)
 
     def add(self, number: int, indices: range) -> None:
         """Let samples of a request wait."""
         self._left.append((number, indices))
 
     def remove(self, number: int) -> None:
-        """Let a request's samples wait no more."""
+        """Let samples of a request that have not begun wait no more."""
         self._left = deque(each for each in self._left if each[0] != number)
 
-    def next(self) -> Iterator[tuple[int, range]]:
+    def park(self, number: int) -> "list[tuple[Parked, Text]]":
+        """Take a request's samples that have begun out of the batch."""
+        slots = [slot for slot, text in self.texts.items() if text.number == number]
+        parked = [(self.batch.park(slot), self.texts.pop(slot)) for slot in slots]
+        parked += [each for each in self.returning if each[1].number == number]
+        self.returning = deque(each for each in self.returning if each[1].number != number)
+        return parked
+
+    def let_return(self) -> None:
+        """Let those go on that stood still, as far as there are slots."""
+        while self.returning and self.batch.free:
+            parked, text = self.returning.popleft()
+            self.texts[self.batch.unpark(parked)] = text
+
+    def next(self, is_paused: Callable[[int], bool]) -> Iterator[tuple[int, range]]:
         """Samples for the free slots, as a request's number and indices."""
-        free = self.batch.free
-        while free and self._left:
-            number, indices = self._left.popleft()
-            share = max(1, free // (len(self._left) + 1))
+        if not self._left:
+            return
+        free, paused = self.batch.free, [each for each in self._left if is_paused(each[0])]
+        waiting = deque(each for each in self._left if not is_paused(each[0]))
+        while free and waiting:
+            number, indices = waiting.popleft()
+            share = max(1, free // (len(waiting) + 1))
             if len(indices) > share:
-                self._left.append((number, indices[share:]))
+                waiting.append((number, indices[share:]))
             free -= len(indices[:share])
             yield number, indices[:share]
-
-
-class _Text:
-    """One text as it is drawn: its parts, what is held back for a stop string, and its end."""
-
-    rng: np.random.Generator
-
-    def __init__(self, writer: Writer, number: int, index: int, request: Request) -> None:
-        self.writer, self.number, self.index, self.request = writer, number, index, request
-        self._parts = [request.seed]
-        self._tail = ""  # drawn, and not shown yet: it may be the beginning of a stop string
-        self._length = len(request.seed)
-        self._logprob = 0.0
-
-    def opening(self) -> Written:
-        """The first news: the seed."""
-        return Written(self.number, self.index, "", self.request.seed, None)
-
-    def add(self, stretch: Stretch) -> Written | None:
-        """What is new after a stretch of symbols, if anything."""
-        if self.request.stop:
-            return self._add_watching(stretch)
-        ids = stretch.ids[:-1] if stretch.finish_reason == "end" else stretch.ids
-        self._logprob = reduce(operator.add, stretch.logprobs, self._logprob)
-        symbols = self.writer.vocabulary.symbols
-        return self.news("".join([symbols[id_] for id_ in ids]), stretch.finish_reason)
-
-    def news(self, characters: str, reason: FinishReason | None) -> Written:
-        """Characters that are shown from now on; with a reason, they are the last."""
-        before, sample = self._parts[-1], None
-        if reason:
-            text = "".join([*self._parts, characters])
-            sample = self.writer.sample(text, self._logprob, reason)
-        elif characters:
-            if len(self._parts) == MOST_PARTS:
-                self._parts = ["".join(self._parts)]
-            self._parts.append(characters)
-        return Written(self.number, self.index, before, characters, sample)
-
-    def _add_watching(self, stretch: Stretch) -> Written | None:
-        """`add`, symbol by symbol, on the look-out for stop strings."""
-        symbols, reason = self.writer.vocabulary.symbols, stretch.finish_reason
-        last = len(stretch.ids) - 1
-        for n, (id_, logprob) in enumerate(zip(stretch.ids, stretch.logprobs, strict=True)):
-            self._logprob += logprob
-            if n == last and reason == "end":
-                break
-            self._tail += symbols[id_]
-            self._length += 1
-            stop = self._stop()
-            if stop:
-                return self.news(self._tail.removesuffix(stop), "stop")
-        clear = len(self._tail) - (0 if reason else self._held_back())
-        if not clear and not reason:
-            return None
-        characters, self._tail = self._tail[:clear], self._tail[clear:]
-        return self.news(characters, reason)
-
-    def _stop(self) -> str | None:
-        """The longest stop string that the text now ends with, where it leaves enough text."""
-        found = [
-            stop
-            for stop in self.request.stop
-            if self._tail.endswith(stop)
-            and self._length - len(stop) >= self.request.config.min_length
-        ]
-        return max(found, key=len, default=None)
-
-    def _held_back(self) -> int:
-        """How many of the last characters may be the beginning of a stop string."""
-        longest = max(map(len, self.request.stop), default=1) - 1
-        for size in range(min(longest, len(self._tail)), 0, -1):
-            if any(stop.startswith(self._tail[-size:]) for stop in self.request.stop):
-                return size
-        return 0
+        self._left = waiting + deque(paused)

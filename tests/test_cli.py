@@ -19,7 +19,7 @@ from charrnn.store import Store
 from tests.training_runs import name_list, running_text
 
 COMMANDS = ("train", "retrain", "sample", "evaluate", "models")
-QUICK = ("--steps", "40", "--hidden-size", "12", "--threads", "1")
+QUICK = ("--steps", "40", "--hidden-size", "12", "--processes", "1")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_list_becomes_a_model_that_samples_scores_and_is_listed(place):
         "names: ",
         "written in title case",
         "this will take about",
-        " MB of memory\n" if peak_memory() else "\n",
+        "B of memory\n" if peak_memory() else "\n",
         "python -m charrnn sample my-list --count 10",
         'curl -d \'{"model": "my-list", "count": 5}\' localhost:8000/generate',
         "nats per character on",
@@ -133,7 +133,8 @@ def test_a_recipe_with_options_on_top_keeps_what_it_was_trained_by(place):
 
 def test_a_recipe_as_it_is_is_referred_to(place):
     (place / "beasts.toml").write_text(
-        'data = ["my-list.txt"]\n[network]\nhidden_size = 9\n[training]\nsteps = 30\nthreads = 1\n'
+        'data = ["my-list.txt"]\n[network]\nhidden_size = 9\n[training]\nsteps = 30\n'
+        "processes = 1\n"
     )
     assert charrnn("train", "beasts.toml").exit_code == 0
     assert Store().current("beasts").recipe == "beasts.toml"
@@ -199,7 +200,7 @@ def started(*arguments, **options):
 
 
 def test_ctrl_c_saves_a_checkpoint_that_the_same_command_goes_on_from(place):
-    command = ("train", "my-list.txt", "--steps", "3000", "--hidden-size", "64", "--threads", "1")
+    command = ("train", "my-list.txt", "--steps", "3000", "--hidden-size", "64", "--processes", "1")
     process = started(*command)
     for line in process.stderr:
         if line.startswith("step "):
@@ -220,8 +221,26 @@ def test_ctrl_c_saves_a_checkpoint_that_the_same_command_goes_on_from(place):
     assert process.returncode == 130
 
 
+def test_ctrl_c_at_a_run_of_several_processes_stops_it_cleanly_and_keeps_its_bytes(place):
+    command = ["train", "my-list.txt", "--steps", "300", "--hidden-size", "64", "--processes", "3"]
+    with started(*command, process_group=0) as process:  # a terminal asks all of them
+        for line in process.stderr:
+            if line.startswith("step "):
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        out, error = process.communicate(timeout=60)  # ends when the workers have, too
+    assert process.returncode == 130
+    assert out == ""
+    assert re.search(r"stopped at step [\d,]+; the same command goes on from there", error)
+    assert "Traceback" not in error
+    assert "going on from the checkpoint at step" in charrnn(*command).stderr
+    charrnn(*command, "--weights", place / "calm", "--quiet")
+    versions = [Store(root).live_version("my-list") for root in (None, place / "calm")]
+    assert versions[0] == versions[1]
+
+
 def test_a_second_training_of_the_same_name_is_refused_while_the_first_goes_on(place):
-    first = started("train", "my-list.txt", "--steps", "100000", "--threads", "1")
+    first = started("train", "my-list.txt", "--steps", "100000", "--processes", "1")
     try:
         for line in first.stderr:
             if line.startswith("step "):

@@ -25,7 +25,7 @@ from charrnn.errors import ConfigError, UnknownCharacterError, WeightsCorruptErr
 from charrnn.generator import TEXT_LENGTH
 from charrnn.vocabulary import Vocabulary
 from charrnn.weights import to_bytes
-from charrnn.writing import SLOTS, Writer
+from charrnn.writing import SLOTS
 from tests.models import (
     KEPT_NAMES,
     TITLE_NAMES,
@@ -718,7 +718,7 @@ def test_a_samples_random_numbers_are_a_jump_of_the_requests_stream():
     """So the streams of two samples never overlap: numpy's own way to make them."""
     g = running()
     for index in (0, 1, 7, 10**6):
-        writer = Writer(g.compiled, g.vocabulary, None)
+        writer = g.writer()
         mine = writer._rng(np.random.PCG64(123).state, index)
         numpys = np.random.Generator(np.random.PCG64(123).jumped(index))
         assert mine.bit_generator.state == numpys.bit_generator.state
@@ -765,12 +765,12 @@ def test_what_requests_begin_with_is_read_when_they_begin(monkeypatch):
     monkeypatch.setattr(
         CompiledModel, "read", lambda self, prompt: held.append(prompt) or whole(self, prompt)
     )
-    written = g._stream(g._request("R", GenerationConfig(count=500, max_length=6), {}))
+    written = g._stream(g.request("R", GenerationConfig(count=500, max_length=6)))
     next(written)
     assert len(held) == 1
     config = GenerationConfig(max_length=3, random_seed=0)
-    requests = [g._request("R", config, {}) for _ in range(300)]
-    news = Writer(g.compiled, g.vocabulary, None).write(requests, 1)
+    requests = [g.request("R", config) for _ in range(300)]
+    news = g.writer().write(requests, 1)
     next(news)
     assert len(held) < 100
     assert len([each for each in news if each.sample]) == 300
@@ -778,28 +778,23 @@ def test_what_requests_begin_with_is_read_when_they_begin(monkeypatch):
 
 
 def written_alone(g, request):
-    return [news for news in fresh_writer(g).write([request], 8) if news.sample]
-
-
-def fresh_writer(g):
-    return Writer(g.compiled, g.vocabulary, g._names)
+    return [news for news in g.writer().write([request], 8) if news.sample]
 
 
 def test_requests_that_join_and_leave_between_turns_get_what_each_gets_alone():
     """At random: some leave in the middle, some have one turn of a symbol, some many."""
     g, rng = titled(hidden=64, layers=2), np.random.default_rng(0)
     requests = [
-        g._request(
+        g.request(
             ["", "Re", "S", "Tat"][k % 4],
             GenerationConfig(
                 random_seed=k, count=int(rng.integers(1, 90)), stop=[[], ["a"]][k % 2]
             ),
-            {},
         )
         for k in range(40)
     ]
-    writer, waiting, numbers = fresh_writer(g), list(range(40)), {}
-    samples, texts, left = {}, {}, set()
+    writer, waiting, numbers = g.writer(), list(range(40)), {}
+    samples, texts, left, paused = {}, {}, set(), set()
     while waiting or writer.busy:
         for _ in range(int(rng.integers(0, 4))):
             if waiting:
@@ -811,11 +806,17 @@ def test_requests_that_join_and_leave_between_turns_get_what_each_gets_alone():
             texts[key] = texts.get(key, "") + news.characters
             if news.sample:
                 samples[key] = news.sample
-        if rng.random() < 0.2 and numbers:
-            number = int(rng.choice(list(numbers)))
-            writer.leave(number)
-            left.add(numbers[number])
+        for number in list(writer._open):
+            if rng.random() < 0.02:
+                writer.leave(number)
+                left.add(numbers[number])
+            elif rng.random() < 0.5:
+                paused.add(number)
+                writer.pause(number)
+            elif rng.random() < 0.8:
+                writer.resume(number)
     assert len(left) > 5
+    assert len(paused) > 20
     for place, request in enumerate(requests):
         expected = {news.sample_index: news.sample for news in written_alone(g, request)}
         found = {index: one for (other, index), one in samples.items() if other == place}
@@ -827,10 +828,47 @@ def test_requests_that_join_and_leave_between_turns_get_what_each_gets_alone():
         assert g.vocabulary.write(texts[key]) == sample.text
 
 
+def test_a_request_stands_still_while_it_is_paused():
+    g = running()
+    writer = g.writer()
+    number = writer.join(g.request("", GenerationConfig(count=200, max_length=50)))
+    assert len(writer.turn(3)) == SLOTS + 1
+    writer.pause(number)
+    writer.pause(number)
+    assert not writer.turn(3)
+    assert writer.busy
+    writer.resume(number)
+    writer.resume(number)
+    assert len(writer.turn(3)) == SLOTS + 1
+
+
+def test_a_request_that_is_ended_keeps_what_its_texts_have():
+    g = running()
+    config = GenerationConfig(count=200, max_length=500, random_seed=1, stop=["ab"])
+    request = g.request("abc", config)
+    whole = {news.sample_index: news.sample.text for news in written_alone(g, request)}
+    writer = g.writer()
+    number = writer.join(request)
+    shown = {}
+    for _ in range(4):
+        for news in writer.turn(8):
+            shown[news.sample_index] = shown.get(news.sample_index, "") + news.characters
+    ended = writer.end(number)
+    assert not writer.busy
+    assert not writer.end(number)
+    assert {news.sample.finish_reason for news in ended} == {"time"}
+    assert 0 < len(ended) <= SLOTS + 1
+    for news in ended:
+        text = news.sample.text
+        assert text == shown[news.sample_index] + news.characters
+        assert whole[news.sample_index].startswith(text.removesuffix("a"))
+        assert news.sample.logprob < 0
+
+
 def test_a_request_that_leaves_gives_its_slots_back_at_once():
     g = titled()
-    writer, config = fresh_writer(g), GenerationConfig(count=500, max_length=900, temperature=9)
-    number = writer.join(g._request("", config, {}))
+    writer, config = g.writer(), GenerationConfig(count=500, max_length=900, temperature=9)
+    number = writer.join(g.request("", config))
     writer.turn(1)
     writer.leave(number)
     writer.leave(number)
@@ -841,10 +879,10 @@ def test_a_request_that_leaves_gives_its_slots_back_at_once():
 
 def test_a_request_of_many_samples_does_not_keep_others_from_the_batch():
     g = running()
-    writer = fresh_writer(g)
-    writer.join(g._request("", GenerationConfig(count=1000, max_length=1000), {}))
+    writer = g.writer()
+    writer.join(g.request("", GenerationConfig(count=1000, max_length=1000)))
     writer.turn(8)
-    second = writer.join(g._request("", GenerationConfig(count=40, max_length=8), {}))
+    second = writer.join(g.request("", GenerationConfig(count=40, max_length=8)))
     turns = 0
     while second in writer._open:
         writer.turn(8)

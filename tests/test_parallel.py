@@ -1,13 +1,25 @@
-"""The gradient by several threads: that of the whole batch, whatever the threads do when."""
+"""The gradient by several processes: that of the whole batch, whatever the processes do when, and
+an error where one of them can't go on.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from charrnn.cells import CELLS
 from charrnn.config import ModelConfig
+from charrnn.errors import TrainingError
 from charrnn.model import Batch, CharRNN
 from charrnn.ops import Workspace
 from charrnn.parallel import Team, split
+from tests.builders import ROOT
+from tests.processes import kill, open_files, process_ids, state_of, until
 
 V = 9
 
@@ -30,6 +42,14 @@ def rows_of(batch, sequence):
     ]
 
 
+def gradient(team, batch=None, seed=None):
+    """The loss, the bytes of the gradient, and the last states, for a batch that is always one."""
+    batch = batch or unequal_batch(np.random.default_rng(1))
+    grads = team.model.params.like()
+    loss, last = team.loss_and_grads(batch, team.model.init_state(7), grads, seed)
+    return loss, grads.flat.tobytes(), last.tobytes()
+
+
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 9])
 def test_a_part_has_every_nth_sequence_whole_and_in_order(parts):
     batch = unequal_batch(np.random.default_rng(0))
@@ -47,53 +67,163 @@ def test_a_part_has_every_nth_sequence_whole_and_in_order(parts):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("threads", [1, 2, 3, 9])
-def test_threads_find_the_gradient_loss_and_states_of_the_whole_batch(cell, threads):
+@pytest.mark.parametrize("processes", [1, 2, 3, 9])
+def test_processes_find_the_gradient_loss_and_states_of_the_whole_batch(cell, processes):
     rng, model = np.random.default_rng(1), network(cell)
     batch, state = unequal_batch(rng), rng.normal(size=model.init_state(7).shape)
     expected = model.params.like()
     loss, final, _ = model.loss_and_grads(batch, state, expected, Workspace())
     assert np.abs(expected.flat).max() > 0.01
-    team, grads = Team(model, threads, Workspace()), model.params.like()
-    for _ in range(2):  # in buffers that were used, too
-        grads.flat[:] = np.nan
-        found, last = team.loss_and_grads(batch, state, grads, [None] * threads)
-        assert abs(found - loss) < 1e-14
-        assert np.abs(last - final).max() < 1e-14
+    with Team(model, processes, Workspace()) as team:
+        grads = model.params.like()
+        for _ in range(2):  # in buffers that were used, too
+            grads.flat[:] = np.nan
+            found, last = team.loss_and_grads(batch, state, grads)
+            assert abs(found - loss) < 1e-14
+            assert np.abs(last - final).max() < 1e-14
+            assert np.abs(grads.flat - expected.flat).max() < 1e-14
+        fewer = unequal_batch(rng, (9, 5, 5, 2))
+        longer = unequal_batch(rng, (90, 70, 70, 70, 50, 20, 2))  # than there was room for
+        team.loss_and_grads(fewer, state[:, :, :4], grads)
+        team.loss_and_grads(longer, state, grads)
+        long_loss, long_final, _ = model.loss_and_grads(longer, state, expected, Workspace())
+        found, last = team.loss_and_grads(longer, state, grads)
+        assert abs(found - long_loss) < 1e-14
+        assert np.abs(last - long_final).max() < 1e-14
         assert np.abs(grads.flat - expected.flat).max() < 1e-14
-    other = unequal_batch(rng, (9, 5, 5, 2))
-    team.loss_and_grads(other, state[:, :, :4], grads, [None] * threads)
-    team.loss_and_grads(batch, state, grads, [None] * threads)
-    assert np.abs(grads.flat - expected.flat).max() < 1e-14
+        assert len(process_ids(team)) == min(processes, 7) - 1  # and no more than can help
+
+
+def test_the_workers_see_each_change_of_the_parameters():
+    with Team(network("gru"), 2, Workspace()) as team:
+        first = gradient(team)
+        team.model.params.flat *= 2
+        doubled = gradient(team)
+        alone = gradient(Team(CharRNN(team.model.config, team.model.params), 1, Workspace()))
+        assert abs(doubled[0] - alone[0]) < 1e-14 < abs(doubled[0] - first[0])
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_same_threads_find_the_same_bits_again(cell):
-    model = network(cell, dtype=np.float32, dropout=0.3)
-    batch, state = unequal_batch(np.random.default_rng(1)), model.init_state(7)
-    found = []
-    for _ in range(20):
-        grads = model.params.like()
-        rngs = [np.random.default_rng(k) for k in range(3)]
-        Team(model, 3, Workspace()).loss_and_grads(batch, state, grads, rngs)
-        found.append(grads.flat.tobytes())
-    assert len(set(found)) == 1
+def test_the_same_number_of_processes_finds_the_same_bits_again(cell):
+    found = set()
+    for _ in range(2):
+        with Team(network(cell, dtype=np.float32, dropout=0.3), 3, Workspace()) as team:
+            found |= {gradient(team, seed=[5, 2, 8]) for _ in range(10)}
+            assert gradient(team, seed=[5, 2, 9]) not in found
+    assert len(found) == 1
 
 
-def test_what_a_thread_raises_is_raised_when_all_have_stopped():
-    class Broken(CharRNN):
-        def loss_and_grads(self, batch, *others, **named):
-            if len(batch.ids) == broken:
-                raise MemoryError
-            return super().loss_and_grads(batch, *others, **named)
-
-    whole = network("gru")
-    model = Broken(whole.config, whole.params)
+def test_what_a_worker_raises_is_raised_and_the_next_batch_finds_new_workers():
     batch = unequal_batch(np.random.default_rng(1))
-    for share in split(batch, 2):
-        broken = len(share.ids)
-        team = Team(model, 2, Workspace())
-        with pytest.raises(MemoryError):
-            team.loss_and_grads(batch, model.init_state(7), model.params.like(), [None, None])
-        broken = -1
-        team.loss_and_grads(batch, model.init_state(7), model.params.like(), [None, None])
+    wrong = Batch(batch.ids, batch.targets.copy(), batch.sizes)
+    wrong.targets[1] = V  # the second sequence's: a worker's
+    with Team(network("gru"), 2, Workspace()) as team:
+        expected, (first,) = gradient(team), process_ids(team)
+        with pytest.raises(TrainingError, match=r"worker process 1 failed: IndexError: index 9"):
+            gradient(team, wrong)
+        assert process_ids(team) == []
+        assert gradient(team) == expected
+        assert process_ids(team) != [first]
+
+
+def test_what_this_process_raises_is_raised_and_the_next_batch_finds_new_workers():
+    batch = unequal_batch(np.random.default_rng(1))
+    wrong = Batch(batch.ids, batch.targets.copy(), batch.sizes)
+    wrong.targets[0] = V
+    with Team(network("gru"), 2, Workspace()) as team:
+        expected = gradient(team)
+        with pytest.raises(IndexError):
+            gradient(team, wrong)
+        assert gradient(team) == expected
+
+
+@pytest.mark.parametrize("when", ["waiting for work", "in the middle of it"])
+def test_a_worker_that_is_killed_is_an_error_that_says_what_to_do(when):
+    with Team(network("lstm"), 3, Workspace()) as team:
+        expected = gradient(team)
+        _, second = process_ids(team)
+        if when == "waiting for work":
+            kill(second)
+        else:
+            os.kill(second, signal.SIGSTOP)  # so it doesn't answer before
+            threading.Timer(0.2, os.kill, (second, signal.SIGKILL)).start()
+        with pytest.raises(TrainingError, match=rf"2 \({second}\) was ended by SIGKILL.*the same"):
+            gradient(team)
+        assert process_ids(team) == []
+        assert gradient(team) == expected
+
+
+def test_a_worker_that_can_not_start_is_an_error_that_says_what_to_do(monkeypatch):
+    before = open_files()
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    team = Team(network("gru"), 2, Workspace())
+    with pytest.raises(TrainingError, match=r"not be started: No such file .*lower processes"):
+        gradient(team)
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(TrainingError, match=r"worker process 1 .* ended with 1"):
+        gradient(team)
+    del team
+    assert open_files() == before
+
+
+def test_a_team_that_is_closed_or_forgotten_leaves_no_process_and_no_open_file():
+    before = open_files()
+    for ends in ("closed", "forgotten") * 3:
+        team = Team(network("gru"), 3, Workspace())
+        gradient(team)
+        workers = [worker._process for worker in team._workers]
+        if ends == "closed":
+            team.close()
+            team.close()
+        del team
+        assert [worker.returncode for worker in workers] == [-signal.SIGKILL] * 2
+    assert open_files() == before
+
+
+@pytest.mark.skipif(not state_of(os.getpid()), reason="this system doesn't tell who waits")
+def test_a_worker_without_work_sleeps():
+    with Team(network("gru"), 2, Workspace()) as team:
+        gradient(team)
+        (worker,) = process_ids(team)
+        until(lambda: state_of(worker) == "S")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_asks_to_stop_is_left_to_the_first_process(number):
+    with Team(network("gru"), 2, Workspace()) as team:
+        expected = gradient(team)
+        (worker,) = process_ids(team)
+        os.kill(worker, number)
+        assert [gradient(team) for _ in range(3)] == [expected] * 3
+        assert process_ids(team) == [worker]
+
+
+SCRIPT = """
+import os, sys
+sys.path.insert(0, {root!r})
+import numpy as np
+from tests.test_parallel import Team, Workspace, gradient, network
+os.chdir({elsewhere!r})
+with Team(network("gru"), 2, Workspace()) as team:
+    print(gradient(team)[0])
+"""
+
+
+@pytest.mark.parametrize("way", ["a script", "a command", "a module's folder"])
+def test_workers_find_the_library_wherever_the_first_process_runs(way, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("json", "charrnn", "numpy"):  # not to be imported
+        (elsewhere / f"{name}.py").write_text("raise SystemExit(3)")
+    relative = way == "a module's folder"
+    code = SCRIPT.format(root="" if relative else str(ROOT), elsewhere=str(elsewhere))
+    (tmp_path / "script.py").write_text(code)
+    what = [tmp_path / "script.py"] if way == "a script" else ["-c", code]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    folder: Path = ROOT if relative else tmp_path
+    done = subprocess.run(
+        [sys.executable, *what], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with Team(network("gru"), 2, Workspace()) as team:
+        assert done.stdout == f"{gradient(team)[0]}\n"  # the workers print nothing

@@ -120,4 +120,4 @@ def test_a_shipped_recipe_is_whole_and_its_data_is_there(path):
     recipe = read_recipe(path)
     assert all(file.is_file() for file in recipe.paths(path.parent))
     assert recipe.training.steps or recipe.training.minutes
-    assert "threads" in tomllib.loads(path.read_text())["training"]  # it decides the last bits
+    assert "processes" in tomllib.loads(path.read_text())["training"]  # it decides the last bits

@@ -29,19 +29,20 @@ FLOORS = (
     {"errors"},
     {"settings"},
     {"config", "files", "graph", "memory", "ops", "parameters", "threads"},
-    {"cells", "vocabulary"},
+    {"cells", "sharing", "vocabulary"},
     {"corpus", "model"},
     {
         "batches",
         "compiled",
         "constraints",
         "optimizers",
-        "parallel",
         "recipe",
         "sampling",
         "weights",
+        "worker",
     },
-    {"checkpoint", "decoding", "evaluation", "store"},
+    {"checkpoint", "decoding", "evaluation", "parallel", "store"},
+    {"texts"},
     {"writing"},
     {"generator", "tables"},
     {"chat", "export", "training"},
@@ -58,7 +59,8 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "pydantic.main"}
 NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
 TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
-TRAINERS |= {"memory", "progress", "recipe", "retraining", "tables", "training"}
+TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
+TRAINERS |= {"training", "worker"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}

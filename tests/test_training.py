@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +22,7 @@ from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.recipe import defaults_for
 from charrnn.training import Listener, Run
+from tests.processes import kill, open_files, process_ids
 from tests.training_runs import small_corpus, small_recipe
 
 KINDS = ("names", "text")
@@ -54,17 +56,74 @@ def test_a_run_stopped_and_resumed_gives_the_bytes_of_the_run_never_stopped(
     assert resumed.progress.step == 60
 
 
-@pytest.mark.parametrize("kind", ["names", "text"])
-def test_a_run_of_several_threads_resumes_and_learns_as_that_of_one(kind, tmp_path):
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_several_processes_resumes_and_learns_as_that_of_one(kind, batch_size, tmp_path):
     corpus = small_corpus(kind, tmp_path)
-    recipe = small_recipe(kind, threads=3, network={"dropout": 0.2})
+    sizes = {"batch_size": batch_size, "steps": 40}
+    recipe = small_recipe(kind, processes=3, network={"dropout": 0.2}, **sizes)
     whole = Run(recipe, corpus).train()
-    resumed = run_with_stops(recipe, corpus, tmp_path / "run", [1, 16, 23])
+    resumed = run_with_stops(recipe, corpus, tmp_path / "run", [1, 9, 16])
     assert resumed.data == whole.data
-    without = small_recipe(kind, threads=3, network={"dropout": 0.0}, steps=10)
-    alone = small_recipe(kind, threads=1, network={"dropout": 0.0}, steps=10)
+    sizes["steps"] = 10
+    without = small_recipe(kind, processes=3, network={"dropout": 0.0}, **sizes)
+    alone = small_recipe(kind, processes=1, network={"dropout": 0.0}, **sizes)
     losses = [Run(each, corpus).train().progress.best_loss for each in (without, alone)]
     assert abs(losses[0] - losses[1]) < 1e-3  # rounding, through ten updates
+
+
+class AfterStep(Listener):
+    """Does something once, after so many steps."""
+
+    def __init__(self, step, do):
+        self.step, self.do = step, do
+
+    def stepped(self, run, characters):
+        if run.progress.step == self.step:
+            self.do(run)
+
+
+def kill_a_worker(run):
+    kill(process_ids(run.team)[1])
+
+
+def test_a_run_whose_worker_is_killed_ends_and_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    corpus, recipe = small_corpus("names", tmp_path), small_recipe("names", processes=3)
+    whole = Run(recipe, corpus).train()
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    run = Run(recipe, corpus, tmp_path / "run", listener=AfterStep(20, kill_a_worker))
+    with pytest.raises(TrainingError, match=r"worker process 2 .* SIGKILL.* the same command goes"):
+        run.train()
+    assert process_ids(run.team) == []
+    again = Run(recipe, corpus, tmp_path / "run")
+    assert again._resume()
+    assert again.progress.step == 20
+    assert Run(recipe, corpus, tmp_path / "run").train().data == whole.data
+
+
+def interrupt(run):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("do", "error"),
+    [
+        (lambda _: None, None),
+        (interrupt, KeyboardInterrupt),
+        (lambda run: run.params.flat.fill(np.nan), TrainingError),
+    ],
+)
+def test_a_run_leaves_no_worker_and_no_open_file_however_it_ends(do, error, tmp_path):
+    corpus = small_corpus("names", tmp_path)
+    recipe = small_recipe("names", processes=2, steps=3)
+    before = open_files()
+    for _ in range(4):
+        run = Run(recipe, corpus, tmp_path / "run", listener=AfterStep(2, do))
+        with pytest.raises(error) if error else nullcontext():
+            run.train()
+        assert process_ids(run.team) == []
+        del run
+        assert open_files() == before
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
@@ -84,10 +143,10 @@ def unigram_loss(corpus):
     return -sum(math.log((train[c] + 1) / total) for c in text) / len(text)
 
 
-def killed_runs(kind, folder, kills, seed):
+def killed_runs(kind, processes, folder, kills, seed):
     """Kill the training process at random moments, then let it end. Returns the kills made."""
     chance, made = random.Random(seed), 0
-    command = [sys.executable, "-m", "tests.training_runs", kind, str(folder)]
+    command = [sys.executable, "-m", "tests.training_runs", kind, str(folder), str(processes)]
     while made < kills:
         process = subprocess.Popen(command, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
         try:
@@ -104,28 +163,29 @@ def killed_runs(kind, folder, kills, seed):
     return made
 
 
-def check_kills(kind, tmp_path, kills):
+def check_kills(kind, processes, tmp_path, kills):
     calm = tmp_path / "calm"
     calm.mkdir()
-    killed_runs(kind, calm, 0, 0)
+    killed_runs(kind, processes, calm, 0, 0)
     expected, made, round_ = (calm / "weights.bin").read_bytes(), 0, 0
     while made < kills:
         folder = tmp_path / f"round {round_}"
         folder.mkdir()
-        made += killed_runs(kind, folder, kills - made, round_)
+        made += killed_runs(kind, processes, folder, kills - made, round_)
         assert (folder / "weights.bin").read_bytes() == expected
         round_ += 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_killed_at_random_moments_gives_the_same_bytes(kind, tmp_path):
-    check_kills(kind, tmp_path, 2)
+@pytest.mark.parametrize(("kind", "processes"), [("names", 1), ("text", 2)])
+def test_a_run_killed_at_random_moments_gives_the_same_bytes(kind, processes, tmp_path):
+    check_kills(kind, processes, tmp_path, 2)
 
 
 @pytest.mark.prove
 @pytest.mark.parametrize("kind", KINDS)
-def test_fifty_kills_give_the_same_bytes(kind, tmp_path):
-    check_kills(kind, tmp_path, 50)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_fifty_kills_give_the_same_bytes(kind, processes, tmp_path):
+    check_kills(kind, processes, tmp_path, 50)
 
 
 def test_two_runs_of_one_recipe_are_equal_and_another_seed_is_not(tmp_path):
@@ -261,18 +321,27 @@ told_by_the_system = pytest.mark.skipif(
 
 @told_by_the_system
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_forecast_of_memory_changes_nothing_in_the_run(kind, tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_forecast_of_time_and_memory_changes_nothing_in_the_run(kind, processes, tmp_path):
     class Curious(Listener):
         def started(self, run):
+            before = process_ids(run.team)
+            assert run.estimated_seconds() > 0
             assert run.estimated_memory() > 10_000_000
+            assert before == []
+            assert len(process_ids(run.team)) == processes - 1  # the run's own
 
-    corpus, recipe = small_corpus(kind, tmp_path), small_recipe(kind)
-    told = Run(recipe, corpus, listener=Curious()).train()
+    corpus, recipe = small_corpus(kind, tmp_path), small_recipe(kind, processes=processes)
+    heard = []
+    told = Run(recipe, corpus, listener=Curious(), reduce=heard.append).train()
     assert told.data == Run(recipe, corpus).train().data
+    assert len(heard) == 60
 
 
 @told_by_the_system
-@pytest.mark.parametrize("budget", [{"steps": 3}, {"steps": None, "minutes": 0.01}])
+@pytest.mark.parametrize(
+    "budget", [{"steps": 3}, {"steps": None, "minutes": 0.01}, {"steps": 3, "processes": 3}]
+)
 def test_the_forecast_of_memory_is_near_what_the_process_then_takes(budget, tmp_path):
     command = [sys.executable, "-m", "tests.training_runs", "memory", str(tmp_path)]
     done = subprocess.run(
@@ -284,7 +353,7 @@ def test_the_forecast_of_memory_is_near_what_the_process_then_takes(budget, tmp_
 
 
 def test_a_system_that_does_not_tell_what_a_process_holds_gets_no_forecast(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
+    monkeypatch.setattr(memory, "PROCESSES", tmp_path)
     assert Run(small_recipe("names"), small_corpus("names", tmp_path)).estimated_memory() is None
 
 

@@ -1,6 +1,6 @@
 """Small trainings for the tests, and a process that runs one to be killed.
 
-python -m tests.training_runs names FOLDER     # trains, writes FOLDER/weights.bin when done
+python -m tests.training_runs names FOLDER 2   # trains in 2 processes; then FOLDER/weights.bin
 python -m tests.training_runs memory FOLDER BUDGET
                                                # bytes held before; told at the start; held at most
 """
@@ -15,6 +15,7 @@ from charrnn.corpus import Corpus, load_corpus
 from charrnn.memory import peak_memory
 from charrnn.recipe import Recipe
 from charrnn.training import Listener, Run
+from tests.processes import process_ids
 
 SYLLABLES = ("ka", "ro", "mi", "tu", "sen", "bal", "dor", "eth", "vy", "ne")
 
@@ -54,7 +55,7 @@ def small_recipe(kind: str, *, network: dict | None = None, **values: object) ->
                 "seq_length": 10,
                 "evaluate_every": 7,
                 "averaging": 0.9,
-                "threads": 1,
+                "processes": 1,
                 **values,
             },
         }
@@ -63,11 +64,17 @@ def small_recipe(kind: str, *, network: dict | None = None, **values: object) ->
 
 def print_memory(folder: Path, budget: str) -> None:
     """A run of middle size, in a process that has done nothing else."""
-    figures = [peak_memory()]
+    figures, held = [peak_memory() or 0], [0]
 
     class Told(Listener):
         def started(self, run: Run) -> None:
-            figures.append(run.estimated_memory())
+            figures.append(run.estimated_memory() or 0)
+
+        def evaluated(self, run: Run, validation: object) -> None:
+            held[:] = [
+                (peak_memory(pid) or 0) - 2 * run.params.flat.nbytes
+                for pid in process_ids(run.team)
+            ]
 
     path = folder / "text.txt"
     path.write_text(running_text(60_000))
@@ -75,7 +82,7 @@ def print_memory(folder: Path, budget: str) -> None:
     sizes = {"batch_size": 32, "seq_length": 32, "evaluate_every": 2}
     recipe = small_recipe("text", network={"hidden_size": 256}, **sizes, **json.loads(budget))
     Run(recipe, corpus, folder / "run", listener=Told()).train()
-    figures.append(peak_memory())
+    figures.append((peak_memory() or 0) + sum(held))
     sys.stdout.write(" ".join(map(str, figures)))
 
 
@@ -85,7 +92,8 @@ def main() -> None:
         print_memory(folder, sys.argv[3])
         return
     training.CHECKPOINT_SECONDS = 0.02
-    recipe = small_recipe(kind, network={"hidden_size": 64, "num_layers": 2}, steps=300)
+    larger = {"hidden_size": 64, "num_layers": 2}
+    recipe = small_recipe(kind, network=larger, steps=300, processes=int(sys.argv[3]))
     trained = Run(recipe, small_corpus(kind, folder), folder / "run").train()
     (folder / "weights.partial").write_bytes(trained.data)
     (folder / "weights.partial").rename(folder / "weights.bin")

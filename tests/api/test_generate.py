@@ -24,6 +24,7 @@ def test_the_answer_has_the_documented_shape(client, weights):
         "random_seed",
         "samples",
         "requested",
+        "characters",
         "shortfall",
     ]
     samples = answer.json.pop("samples")
@@ -34,6 +35,7 @@ def test_the_answer_has_the_documented_shape(client, weights):
         "random_seed": 7,
         "samples": 5,
         "requested": 5,
+        "characters": sum(len(sample["text"]) - 3 for sample in samples),
         "shortfall": None,
     }
     assert len(samples) == 5
@@ -140,7 +142,7 @@ def test_a_crash_shows_nothing_of_itself_and_is_logged(client, caplog, monkeypat
     def crash(*_: object, **__: object) -> None:
         raise RuntimeError("the secret of the service")
 
-    monkeypatch.setattr(charrnn.Generator, "generate", crash)
+    monkeypatch.setattr(charrnn.Writer, "turn", crash)
     answer = client.post("/generate")
     problem = read_problem(500, answer.content_type, answer.data)
     assert problem["detail"] == "something went wrong in the service; its log has the details"

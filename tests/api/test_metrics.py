@@ -5,7 +5,6 @@ from api import create_app
 from api.metrics import METHODS, SECONDS, UNMATCHED, Metrics
 from api.settings import ServiceSettings
 from tests.api import tiny
-from tests.api.clients import client_of
 
 
 def read(text: bytes | str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -59,7 +58,7 @@ def test_each_kind_of_event_has_its_numbers(metrics):
     assert value(metrics, "charrnn_first_character_seconds_sum") == pytest.approx(0.2)
     assert value(metrics, "charrnn_characters_total") == 15
     assert value(metrics, "charrnn_batch_sequences") == 2
-    assert value(metrics, "charrnn_waiting_requests") == 7
+    assert value(metrics, "charrnn_waiting_texts") == 7
     assert value(metrics, "charrnn_refused_total", reason="busy") == 1
     for outcome in ("loaded", "refused"):
         assert value(metrics, "charrnn_reloads_total", model="elves", outcome=outcome) == 1
@@ -71,7 +70,7 @@ def test_the_buckets_go_from_half_a_millisecond_to_a_minute():
 
 
 def test_applications_in_one_process_count_apart(weights):
-    one, other = (client_of(create_app(ServiceSettings(), weights.store)) for _ in range(2))
+    one, other = (create_app(ServiceSettings(), weights.store).test_client() for _ in range(2))
     for _ in range(3):
         one.post("/generate")
     served = (
@@ -90,7 +89,7 @@ def test_the_page_names_what_is_served(client, weights):
 
 
 def test_no_path_of_a_client_becomes_a_label(own_weights):
-    client = client_of(create_app(ServiceSettings(), own_weights.store))
+    client = create_app(ServiceSettings(), own_weights.store).test_client()
     for path in ("/nothing", "/models/unicorns", "/models/elves", "/x/../y", "/generate"):
         client.get(path)
     routes = {dict(labels).get("route") for _, labels in read(client.get("/metrics").data)}

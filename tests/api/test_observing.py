@@ -3,11 +3,11 @@ import logging
 
 import pytest
 from flask import Response
+from flask.testing import FlaskClient
 
 import charrnn
 from api import create_app, logs
 from api.settings import ServiceSettings
-from tests.api.clients import client_of
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_crash_has_its_id_too_in_the_answer_and_in_the_log(client, caplog, lin
     def crash(*_: object, **__: object) -> None:
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr(charrnn.Generator, "generate", crash)
+    monkeypatch.setattr(charrnn.Writer, "turn", crash)
     handler = Noting()
     logging.getLogger().addHandler(handler)
     try:
@@ -96,12 +96,13 @@ def test_the_line_of_a_stream_is_written_at_its_end_with_all_its_bytes(weights, 
             closed.append(True)
 
     app.add_url_rule("/stream", view_func=lambda: Response(pieces()))
-    assert len(client_of(app).get("/stream").data) == 2000
+    client = FlaskClient(app, app.response_class)  # the route is in no document
+    assert len(client.get("/stream", buffered=True).data) == 2000
     assert [(line["route"], line["bytes"]) for line in lines()] == [("/stream", 2000)]
     assert closed
 
 
 def test_the_access_log_can_be_turned_off(weights, lines):
-    client = client_of(create_app(ServiceSettings(access_log="off"), weights.store))
+    client = create_app(ServiceSettings(access_log="off"), weights.store).test_client()
     assert client.get("/").headers["X-Request-ID"]
     assert lines() == []

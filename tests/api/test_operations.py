@@ -4,7 +4,8 @@ import threading
 import pytest
 
 import charrnn
-from api import HEADERS, create_app
+from api import create_app
+from api.security import HEADERS
 from api.settings import ServiceSettings
 from charrnn.errors import WeightsMissingError
 from tests.api import tiny

@@ -163,7 +163,8 @@ def test_what_the_library_gets_is_what_it_would_have_checked_itself():
 
 
 def test_every_setting_of_the_library_can_be_asked_for():
-    assert set(SCHEMA.fields()) == {*GenerationConfig.fields(), "model", "version", "seed"}
+    ours = {"model", "version", "seed", "stream"}
+    assert set(SCHEMA.fields()) == {*GenerationConfig.fields(), *ours}
 
 
 def test_the_schema_shows_the_bounds_that_are_checked():

@@ -1,0 +1,262 @@
+"""One batch for all requests of a process: they join and leave between its steps.
+
+There is no thread of its own. A request's thread that finds nobody leading leads: it steps the
+batches, takes along whoever has joined meanwhile, and hands the lead on when its own request has
+news. So a request alone waits for no other thread, and many share their steps.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+import charrnn
+from api.metrics import Metrics
+
+TURN_SECONDS = 0.004  # of one batch, after which others are heard
+MOST_STEPS, MOST_STREAMED = 256, 32  # symbols of a turn; where one of the texts is being streamed
+MOST_UNREAD = 64  # pieces of each text of a stream, before it stands still
+
+log = logging.getLogger(__name__)
+
+
+class Ticket:
+    """A request in the engine, and what is new of its texts. It belongs to one thread, which waits;
+    the leader hands it news.
+    """
+
+    def __init__(
+        self,
+        generator: charrnn.Generator,
+        request: charrnn.Request,
+        *,
+        deadline: float,
+        streamed: bool = False,
+    ) -> None:
+        """deadline: on the monotonic clock, seconds, after which its texts end as they are.
+        streamed: wanted piece by piece, not only when all texts are whole.
+        """
+        self.generator, self.request = generator, request
+        self.deadline, self.streamed = deadline, streamed
+        self.samples: dict[int, charrnn.Sample] = {}  # by index, as they end
+        self.first_at: float | None = None  # when the first text moved, on the monotonic clock
+        self.over, self.left = False, False
+        self.error: Exception | None = None
+        self.wake = threading.Event()
+        self.characters = 0  # drawn so far
+        self._begun: set[int] = set()
+        self._news: deque[charrnn.Written] = deque()  # of a stream, until it is taken
+
+    def is_ready(self) -> bool:
+        """Whether its thread has something to do."""
+        return self.over or bool(self._news)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much is unread that it should stand still."""
+        return len(self._news) > MOST_UNREAD * self.request.config.count
+
+    def add(self, news: charrnn.Written, now: float) -> None:
+        """The leader's: what is new of a text."""
+        if self.first_at is None:
+            self.first_at = now
+        self.characters += len(news.characters)
+        if news.sample_index not in self._begun:
+            self._begun.add(news.sample_index)
+            self.characters -= len(self.request.seed)  # which comes first
+        if self.streamed:
+            self._news.append(news)
+        if news.sample:
+            self.samples[news.sample_index] = news.sample
+
+    def take(self) -> list[charrnn.Written]:
+        """What is new since the last time."""
+        return [self._news.popleft() for _ in range(len(self._news))]
+
+
+class Engine:
+    """Steps the texts of all requests. Threads may share it; it may be made before a fork."""
+
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics
+        self._lock = threading.Lock()  # over the next three; nobody computes under it
+        self._arrivals: list[Ticket] = []
+        self._waiting: dict[Ticket, None] = {}  # whose threads sleep, oldest first
+        self._is_led = False
+        self._batches: WeakKeyDictionary[charrnn.Generator, _Batch] = WeakKeyDictionary()
+
+    @property
+    def live(self) -> int:
+        """Texts that are being drawn."""
+        return sum(batch.live for batch in list(self._batches.values()))
+
+    def join(self, ticket: Ticket) -> None:
+        """Let a request's texts be written, while somebody waits for theirs."""
+        with self._lock:
+            self._arrivals.append(ticket)
+
+    def wait(self, ticket: Ticket, seconds: float) -> bool:
+        """Until a ticket is ready, or so many seconds have passed; whether it is ready."""
+        until = time.monotonic() + seconds
+        while not ticket.is_ready():
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            ticket.wake.clear()  # before the look below: what comes after it is not missed
+            if ticket.is_ready():
+                break
+            if self._takes_lead(ticket):
+                with self._leading():
+                    while not ticket.is_ready() and time.monotonic() < until:
+                        self._turn()
+            else:
+                ticket.wake.wait(left)
+                with self._lock:
+                    self._waiting.pop(ticket, None)
+        return True
+
+    def leave(self, ticket: Ticket) -> None:
+        """Write no more of a request; the slots of its texts are free by the next step."""
+        ticket.left = True
+        if not ticket.over and self._takes_lead():  # else it is the leader who sees to it
+            with self._leading():
+                self._welcome()
+                for batch in list(self._batches.values()):
+                    batch.see_to_tickets()
+
+    def _takes_lead(self, ticket: Ticket | None = None) -> bool:
+        """Become the leader if there is none; else the ticket's thread is one that sleeps."""
+        with self._lock:
+            takes = not self._is_led
+            self._is_led = True
+            if not takes and ticket is not None:
+                self._waiting[ticket] = None
+        return takes
+
+    @contextmanager
+    def _leading(self) -> Iterator[None]:
+        """As the leader, which the caller has become; then hand the lead on."""
+        try:
+            with charrnn.blas_threads(1):
+                yield
+            self._tell()
+        finally:
+            with self._lock:
+                self._is_led = False
+                for ticket in self._waiting:
+                    if not ticket.is_ready():  # those that are will not come back to lead
+                        ticket.wake.set()
+                        break
+
+    def _tell(self) -> None:
+        """What is going on, in numbers."""
+        if self._metrics:
+            batches = list(self._batches.values())
+            self._metrics.batch(sum(batch.live for batch in batches))
+            self._metrics.waiting(sum(batch.waiting for batch in batches))
+
+    def _welcome(self) -> None:
+        """Let those join that have come."""
+        if not self._arrivals:
+            return
+        with self._lock:
+            arrivals, self._arrivals = self._arrivals, []
+        for ticket in arrivals:
+            batch = self._batches.get(ticket.generator)
+            if batch is None:
+                batch = self._batches[ticket.generator] = _Batch(ticket.generator.writer())
+            batch.join(ticket)
+
+    def _turn(self) -> None:
+        """A turn of each batch."""
+        self._welcome()
+        for batch in list(self._batches.values()):
+            batch.see_to_tickets()
+            batch.turn()
+
+
+class _Batch:
+    """The requests of one version of a model. Belongs to the leader."""
+
+    def __init__(self, writer: charrnn.Writer) -> None:
+        self._writer = writer
+        self._tickets: dict[int, Ticket] = {}  # by the number that its news bear
+        self._step_seconds = TURN_SECONDS  # what a step took last time
+
+    @property
+    def live(self) -> int:
+        """Texts that are being drawn."""
+        return self._writer.live
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait for a place."""
+        return self._writer.waiting
+
+    def join(self, ticket: Ticket) -> None:
+        """Let a request join, unless it has left already."""
+        if ticket.left:
+            ticket.over = True
+        else:
+            self._tickets[self._writer.join(ticket.request)] = ticket
+
+    def see_to_tickets(self) -> None:
+        """Let go who has left, end what is late, and let stand who doesn't read."""
+        now = time.monotonic()
+        for number, ticket in list(self._tickets.items()):
+            if ticket.left:
+                self._writer.leave(number)
+                self._close(number)
+            elif now > ticket.deadline:
+                for news in self._writer.end(number):
+                    ticket.add(news, now)
+                self._close(number)
+            elif ticket.streamed:
+                (self._writer.pause if ticket.is_behind else self._writer.resume)(number)
+
+    def turn(self) -> None:
+        """Some steps of all. What goes wrong is told to each of them: their texts are lost."""
+        if not self._tickets:
+            return
+        streamed = any(ticket.streamed for ticket in self._tickets.values())
+        most = MOST_STREAMED if streamed else MOST_STEPS
+        steps = max(1, min(most, int(TURN_SECONDS / self._step_seconds)))
+        began = time.monotonic()
+        try:
+            news = self._writer.turn(steps)
+        except Exception as error:
+            self._break_off(error)
+            return
+        now = time.monotonic()
+        made = max((len(each.characters) for each in news), default=1)
+        self._step_seconds = (now - began) / max(1, min(made, steps))
+        self._hand_out(news, now)
+
+    def _hand_out(self, news: list[charrnn.Written], now: float) -> None:
+        """Give each ticket its news, and wake those that are ready."""
+        streamed = {}
+        for each in news:
+            ticket = self._tickets[each.request]
+            ticket.add(each, now)
+            if len(ticket.samples) == ticket.request.config.count:
+                self._close(each.request)
+            elif ticket.streamed:
+                streamed[each.request] = ticket
+        for ticket in streamed.values():
+            ticket.wake.set()
+
+    def _close(self, number: int) -> None:
+        ticket = self._tickets.pop(number)
+        ticket.over = True
+        ticket.wake.set()
+
+    def _break_off(self, error: Exception) -> None:
+        """The batch can't go on."""
+        log.error("a batch of %d requests broke off", len(self._tickets), exc_info=error)
+        self._writer = next(iter(self._tickets.values())).generator.writer()
+        for number, ticket in list(self._tickets.items()):
+            ticket.error = error
+            self._close(number)

@@ -1,0 +1,73 @@
+"""Texts as server-sent events: one for each piece, a last one with what they amount to.
+
+    data: {"index": 0, "text": "Tyr"}
+    data: {"index": 0, "text": "annus"}
+    event: done
+    data: {"model": "dinosaurs", ..., "samples": [{"index": 0, "finish_reason": "end", ...}]}
+
+In silence a comment says that there is still somebody. What goes wrong after the first piece is an
+event `error`, with the problem that an answer would have been.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Response
+
+from api.engine import Engine, Ticket
+
+LOOK_SECONDS = 0.5  # between two looks whether a silent client is there still
+HEARTBEAT_SECONDS = 15.0
+COMPACT = (",", ":")
+PING = ": ping\n\n"
+HEADERS = {"X-Accel-Buffering": "no"}  # proxies pass on what comes
+
+
+def event_stream(
+    dumps: Callable[..., str],
+    engine: Engine,
+    ticket: Ticket,
+    *,
+    is_there: Callable[[], bool],
+    summary: Callable[[], dict[str, Any]],
+    problem: Callable[[Exception], dict[str, Any]],
+) -> Response:
+    """The answer to a request that has joined the engine.
+
+    Args:
+        dumps: makes JSON.
+        engine: writes the texts.
+        ticket: of the request.
+        is_there: whether the client is.
+        summary: what the last event says.
+        problem: what is said of an exception.
+    """
+
+    def event(data: dict[str, Any], name: str | None = None) -> str:
+        head = f"event: {name}\n" if name else ""
+        return f"{head}data: {dumps(data, separators=COMPACT)}\n\n"
+
+    def events() -> Iterator[str]:
+        heard = time.monotonic()
+        while is_there():
+            if engine.wait(ticket, LOOK_SECONDS):
+                is_over, pieces = ticket.over, []  # looked at before what is new is taken
+                for news in ticket.take():
+                    piece = ticket.generator.piece(news)
+                    if piece.text:
+                        pieces.append(event({"index": piece.index, "text": piece.text}))
+                if pieces:
+                    yield "".join(pieces)
+                    heard = time.monotonic()
+                if is_over:
+                    break
+            elif time.monotonic() - heard > HEARTBEAT_SECONDS:
+                yield PING
+                heard = time.monotonic()
+        if ticket.error:
+            yield event(problem(ticket.error), "error")
+        elif ticket.over:
+            yield event(summary(), "done")
+
+    return Response(events(), mimetype="text/event-stream", headers=HEADERS)

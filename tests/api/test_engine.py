@@ -1,0 +1,223 @@
+"""The engine: who leads, what each gets, and what becomes of those that leave, are late or slow."""
+
+import gc
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import charrnn
+from api.engine import MOST_UNREAD, Engine, Ticket
+from charrnn import GenerationConfig
+
+SOON = 60.0  # seconds; a loaded machine is slow
+
+
+def ticket_of(generator, *, seconds=SOON, streamed=False, seed="", **settings):
+    request = generator.request(seed, GenerationConfig(**settings))
+    deadline = time.monotonic() + seconds
+    return Ticket(generator, request, deadline=deadline, streamed=streamed)
+
+
+def texts_of(ticket):
+    return [sample for _, sample in sorted(ticket.samples.items())]
+
+
+def served(engine, ticket):
+    engine.join(ticket)
+    assert engine.wait(ticket, SOON)
+    assert ticket.over
+    return texts_of(ticket)
+
+
+@pytest.fixture
+def names(weights):
+    return charrnn.load("dinosaurs", weights=weights.store)
+
+
+@pytest.fixture
+def prose(weights):
+    return charrnn.load("prose", weights=weights.store)
+
+
+def test_a_request_alone_gets_what_the_library_gives(names):
+    settings = {"seed": "Tyr", "count": 9, "random_seed": 3}
+    expected = names.generate(**settings)
+    assert served(Engine(), ticket_of(names, **settings)) == expected
+
+
+def test_requests_of_many_threads_and_models_get_what_each_gets_alone(names, prose):
+    engine, rng = Engine(), np.random.default_rng(0)
+    wanted = [
+        (
+            [names, prose][k % 2],
+            {"random_seed": k, "count": int(rng.integers(1, 9)), "max_length": 30 + k},
+        )
+        for k in range(60)
+    ]
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(lambda one: served(engine, ticket_of(one[0], **one[1])), wanted))
+    assert made == [generator.generate(**settings) for generator, settings in wanted]
+    assert engine.live == 0
+
+
+def test_the_thread_of_a_request_leads_and_those_that_come_meanwhile_share_its_steps(
+    prose, monkeypatch
+):
+    engine, turns, whole = Engine(), [], charrnn.Writer.turn
+    both = threading.Event()
+
+    def turn(self, steps):
+        turns.append((threading.get_ident(), self.live))
+        assert both.wait(SOON)
+        return whole(self, min(steps, 50))
+
+    monkeypatch.setattr(charrnn.Writer, "turn", turn)
+    first = ticket_of(prose, max_length=200)
+    second = ticket_of(prose, max_length=400)
+    with ThreadPoolExecutor(2) as pool:
+        leads = pool.submit(served, engine, first)
+        while not turns:
+            time.sleep(0.001)
+        follows = pool.submit(served, engine, second)
+        while len(engine._waiting) < 1:
+            time.sleep(0.001)
+        both.set()
+        assert leads.result(SOON)
+        assert follows.result(SOON)
+    leaders = [leader for leader, _ in turns]
+    assert len(set(leaders)) == 2, "the lead was handed on"
+    assert leaders.index(leaders[-1]) == leaders.count(leaders[0]), "once"
+    assert max(live for _, live in turns) == 2, "in one batch"
+
+
+def test_a_leader_whose_texts_break_off_hands_the_lead_on(names, monkeypatch):
+    """All of the batch are told, and the next request begins afresh."""
+    engine, whole, calls = Engine(), charrnn.Writer.turn, []
+
+    def turn(self, steps):
+        calls.append(1)
+        if len(calls) == 2:
+            raise MemoryError
+        return whole(self, 1)
+
+    monkeypatch.setattr(charrnn.Writer, "turn", turn)
+    tickets = [ticket_of(names, count=5) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda ticket: served(engine, ticket), tickets))
+    broken = [ticket for ticket in tickets if ticket.error]
+    assert broken
+    assert all(isinstance(ticket.error, MemoryError) for ticket in broken)
+    assert all(ticket.error or len(ticket.samples) == 5 for ticket in tickets)
+    settings = {"count": 3, "random_seed": 1}
+    assert served(engine, ticket_of(names, **settings)) == names.generate(**settings)
+
+
+def test_a_request_that_leaves_is_written_no_further(prose):
+    engine = Engine()
+    gone = ticket_of(prose, streamed=True, count=90, max_length=5000)
+    engine.join(gone)
+    assert engine.wait(gone, SOON)
+    assert engine.live > 0
+    engine.leave(gone)
+    assert engine.live == 0
+    assert gone.over
+    engine.leave(gone)
+
+
+def test_a_request_that_leaves_before_it_was_taken_in_is_never_begun(prose):
+    engine, ticket = Engine(), ticket_of(prose)
+    engine.join(ticket)
+    engine.leave(ticket)
+    assert ticket.over
+    assert not ticket.samples
+    assert engine.live == 0
+
+
+def test_a_request_leaves_while_another_leads(prose):
+    engine = Engine()
+    long = ticket_of(prose, max_length=5000, random_seed=1)
+    short = ticket_of(prose, max_length=5000, streamed=True, count=20)
+    with ThreadPoolExecutor(1) as pool:
+        engine.join(short)
+        assert engine.wait(short, SOON)
+        made = pool.submit(served, engine, long)
+        engine.leave(short)
+        assert made.result(SOON) == prose.generate(max_length=5000, random_seed=1)
+    assert engine.live == 0
+    assert len(short.samples) < 20
+
+
+def test_texts_that_are_late_end_as_they_are(prose):
+    settings = {"count": 90, "max_length": 10_000, "random_seed": 2}
+    ticket = ticket_of(prose, seconds=0.05, **settings)
+    made = served(Engine(), ticket)
+    assert 1 <= len(made) < 90, "those that had not begun are left out"
+    assert "time" in {sample.finish_reason for sample in made}
+    whole = prose.generate(**settings | {"count": 3})
+    for sample, complete in zip(made, whole, strict=False):
+        assert complete.text.startswith(sample.text)
+        assert (sample == complete) != (sample.finish_reason == "time")
+
+
+def test_a_stream_that_nobody_reads_stands_still_and_others_go_on(prose):
+    engine = Engine()
+    settings = {"count": 70, "max_length": 9000, "random_seed": 4}
+    slow = ticket_of(prose, streamed=True, **settings)
+    engine.join(slow)
+    for seed in range(400):
+        other = {"max_length": 500, "random_seed": seed}
+        assert served(engine, ticket_of(prose, **other)) == prose.generate(**other)
+        if slow.is_behind:
+            break
+    assert slow.is_behind
+    unread = len(slow._news)
+    assert unread < (MOST_UNREAD + 70) * 70
+    served(engine, ticket_of(prose, max_length=500))
+    assert len(slow._news) == unread
+    assert engine.live == 0, "its slots are free for others"
+    read = {}
+    while not slow.over or slow._news:
+        assert engine.wait(slow, SOON)
+        for news in slow.take():
+            read[news.sample_index] = read.get(news.sample_index, "") + news.characters
+    assert texts_of(slow) == prose.generate(**settings)
+    assert [read[k] for k in range(70)] == [sample.text for sample in texts_of(slow)]
+
+
+def test_a_wait_ends_in_time_with_nothing_new(prose):
+    engine, other = Engine(), ticket_of(prose, streamed=True, max_length=9000)
+    engine.join(other)
+    never = ticket_of(prose, max_length=20)  # it has not joined
+    assert not engine.wait(never, 0.05)
+    assert not never.over
+
+
+def test_a_model_that_is_no_longer_served_is_let_go(weights):
+    engine = Engine()
+    generator = charrnn.load("elves", weights=weights.store)
+    served(engine, ticket_of(generator))
+    seen = weakref.ref(generator)
+    del generator
+    gc.collect()
+    assert seen() is None
+    assert not engine._batches
+
+
+def test_short_names_do_not_wait_for_long_texts(prose):
+    """In turns: the most turns that a name of twelve letters may take among long texts."""
+    engine, turns, whole = Engine(), [], charrnn.Writer.turn
+    long = [ticket_of(prose, streamed=True, max_length=9000) for _ in range(5)]
+    for ticket in long:
+        engine.join(ticket)
+    assert engine.wait(long[0], SOON)
+    short = ticket_of(prose, max_length=12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            charrnn.Writer, "turn", lambda self, steps: turns.append(1) or whole(self, steps)
+        )
+        served(engine, short)
+    assert len(turns) <= 12
