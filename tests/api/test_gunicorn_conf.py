@@ -110,9 +110,14 @@ def test_the_numbers_are_those_of_all_workers_and_outlive_them(weights):
             with connection_to_each_worker(server, 2) as connections:
                 for each in connections:
                     assert each.ask({"random_seed": 1}).status == 200
+                labels = (("method", "POST"), ("route", "/generate"), ("status", "200"))
                 for each in connections:
-                    numbers = read(each.ask(path="/metrics").answer)
-                    labels = (("method", "POST"), ("route", "/generate"), ("status", "200"))
+                    # A request is counted when its answer has been sent, which its reader sees first.
+                    deadline = time.monotonic() + PATIENCE
+                    while time.monotonic() < deadline:
+                        numbers = read(each.ask(path="/metrics").answer)
+                        if numbers["charrnn_requests_total", labels] == (4 if kill else 2):
+                            break
                     assert numbers["charrnn_requests_total", labels] == (4 if kill else 2)
 
 
