@@ -112,7 +112,7 @@ def test_the_numbers_are_those_of_all_workers_and_outlive_them(weights):
                     assert each.ask({"random_seed": 1}).status == 200
                 labels = (("method", "POST"), ("route", "/generate"), ("status", "200"))
                 for each in connections:
-                    # A request is counted when its answer has been sent, which its reader sees first.
+                    # It is counted when its answer has been sent, which the reader sees first.
                     deadline = time.monotonic() + PATIENCE
                     while time.monotonic() < deadline:
                         numbers = read(each.ask(path="/metrics").answer)
