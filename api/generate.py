@@ -216,10 +216,11 @@ def within_limits(
         raise ConfigError([FieldProblem("seed", rule, shown(seed))])
     longest, note = config.max_length, ""
     if longest is None:
-        own = min(generator.default_max_length, settings.max_length)
+        most = min(settings.max_length, settings.max_characters)
+        own = min(generator.default_max_length, most)
         longest, note = max(own, config.min_length, len(seed)), " (no max_length was given)"
         if own < generator.default_max_length:
-            config = config.changed(max_length=settings.max_length)
+            config = config.changed(max_length=most)
     if config.count * longest > settings.max_characters:
         rule = f"times max_length must be at most {settings.max_characters} characters"
         raise ConfigError([FieldProblem("count", rule, f"{config.count} times {longest}{note}")])

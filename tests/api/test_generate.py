@@ -233,3 +233,10 @@ def test_a_service_may_lower_the_limits(weights):
         "max_length must be from 1 to 5, got 6",
         "count times max_length must be at most 6 characters, got 2 times 4",
     ]
+
+
+def test_a_small_limit_of_all_characters_shortens_what_is_asked_for_without_a_length(weights):
+    client = create_app(ServiceSettings(max_characters=20), weights.store).test_client()
+    answer = client.post("/generate", json={"model": "prose"})
+    assert answer.status_code == 200
+    assert answer.json["characters"] == 20
