@@ -81,7 +81,7 @@ class Engine:
     """Steps the texts of all requests. Threads may share it; it may be made before a fork."""
 
     def __init__(self, metrics: Metrics | None = None) -> None:
-        self._metrics = metrics
+        self._metrics, self._told = metrics, (0, 0)
         self._lock = threading.Lock()  # over the next three; nobody computes under it
         self._arrivals: list[Ticket] = []
         self._waiting: dict[Ticket, None] = {}  # whose threads sleep, oldest first
@@ -153,10 +153,12 @@ class Engine:
 
     def _tell(self) -> None:
         """What is going on, in numbers."""
-        if self._metrics:
-            batches = list(self._batches.values())
-            self._metrics.batch(sum(batch.live for batch in batches))
-            self._metrics.waiting(sum(batch.waiting for batch in batches))
+        batches = list(self._batches.values())
+        numbers = sum(batch.live for batch in batches), sum(batch.waiting for batch in batches)
+        if self._metrics and numbers != self._told:
+            self._told = numbers
+            self._metrics.batch(numbers[0])
+            self._metrics.waiting(numbers[1])
 
     def _welcome(self) -> None:
         """Let those join that have come."""

@@ -42,8 +42,10 @@ def register(app: Flask, settings: ServiceSettings) -> None:
 
 
 def _add_headers(response: Response) -> Response:
+    present = {name.lower() for name, _ in response.headers}
     for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+        if name.lower() not in present:  # `setdefault` would look through all, each time
+            response.headers.add(name, value)
     return response
 
 
