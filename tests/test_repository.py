@@ -27,8 +27,8 @@ SERVICE = [*sorted((ROOT / "api").rglob("*.py")), ROOT / "gunicorn.conf.py", ROO
 # everything raises; `__main__` is the doorstep of `cli`.
 FLOORS = (
     {"errors"},
-    {"settings"},
-    {"config", "files", "graph", "memory", "ops", "parameters", "threads"},
+    {"graph", "settings"},
+    {"config", "files", "gradients", "memory", "operations", "ops", "parameters", "threads"},
     {"cells", "sharing", "vocabulary"},
     {"corpus", "model"},
     {
@@ -37,6 +37,7 @@ FLOORS = (
         "constraints",
         "optimizers",
         "recipe",
+        "reference",
         "sampling",
         "weights",
         "worker",
@@ -45,7 +46,7 @@ FLOORS = (
     {"texts"},
     {"writing"},
     {"generator", "tables"},
-    {"chat", "export", "training"},
+    {"chat", "checking", "export", "training"},
     {"progress", "retraining"},
     {"cli"},
     {"__main__"},
@@ -61,6 +62,7 @@ NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
 TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
 TRAINERS |= {"training", "worker"}
+TRAINERS |= {"checking", "gradients", "operations", "reference"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}
