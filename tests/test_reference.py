@@ -31,6 +31,34 @@ def minimal_gated_unit(params, a_x, state):
     return [(1 - f) * h + f * g]
 
 
+def mgu_backward(params, dh, cache):
+    """The way back of the unit, by hand: the gradients by a_x, by the state and by W."""
+    h, f, g = cache
+    W_f, W_g = np.split(params["W"], 2, axis=1)
+    df, dg, dh_prev = dh * (g - h), dh * f, dh * (1 - f)  # 3
+    da_g = dg * (1 - g * g)  # 2
+    dfh = da_g @ W_g.T  # 2
+    df, dh_prev = df + dfh * h, dh_prev + dfh * f  # 2
+    da_f = df * f * (1 - f)  # 1
+    dh_prev = dh_prev + da_f @ W_f.T  # 1
+    dW = np.concatenate([h.T @ da_f, (f * h).T @ da_g], axis=1)
+    return np.concatenate([da_f, da_g], axis=1), dh_prev, dW
+
+
+def test_the_backward_written_for_it_is_the_graphs():
+    B, H = 2, 3
+    rng = np.random.default_rng(0)
+    h, dh = rng.normal(size=(2, B, H))
+    W, a_x = rng.normal(size=(H, 2 * H)), rng.normal(size=(B, 2 * H))
+    nodes = [parameter(array) for array in (a_x, h, W)]
+    (new,) = minimal_gated_unit({"W": nodes[2]}, nodes[0], [nodes[1]])
+    backward(new, dh)
+    f = 1 / (1 + np.exp(-(a_x[:, :H] + h @ W[:, :H])))
+    g = np.tanh(a_x[:, H:] + (f * h) @ W[:, H:])
+    for by_hand, node in zip(mgu_backward({"W": W}, dh, (h, f, g)), nodes, strict=True):
+        assert np.abs(by_hand - node.grad).max() < 1e-12
+
+
 def start(vocab, rng):
     """Parameters of a layer with two gates, begun as ours are."""
     shapes = {"layers.0.U": (vocab, 2 * HIDDEN), "layers.0.W": (HIDDEN, 2 * HIDDEN)}
