@@ -1,6 +1,6 @@
 """Classic 4: layers that hold their own weights, and the LSTM whose gradients were wrong.
 
-    python examples/classics/layered.py
+    python examples/classics/layered.py [--quick]
 
 A layer takes a list of inputs and returns a list of states; on the way back it takes the list of
 gradients by its states and returns the one by its inputs, in one loop through time. Layers stack;
@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # as `python examples/...` too
 
+import argparse
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -32,6 +33,7 @@ from charrnn.ops import Array, Workspace, blocks, log_softmax, sigmoid
 from charrnn.tables import table
 
 HIDDEN, VOCABULARY, STEPS, LAYERS = 4, 5, 6, 2
+NAMES = Path(__file__).resolve().parents[2] / "data" / "dinosaurs.txt"
 MISTAKES = ("input gate", "list of dx")
 
 
@@ -194,8 +196,30 @@ def distance_from_ours(cell: str) -> float:
     return max(relative_error(found[name], g * STEPS) for name, g in grads.items())
 
 
+def learned(mistakes: Sequence[str] = (), steps: int = 1500) -> tuple[float, float]:
+    """Plain gradient steps on dinosaur names with two layers of 16 units: the mean loss of the
+    first and of the last hundred names, nats a character. Wrong gradients learn too.
+    """
+    names = [name for name in NAMES.read_text(encoding="utf-8").lower().split("\n") if name]
+    letters = sorted({"\n", *"".join(names)})
+    config = ModelConfig(cell="lstm", hidden_size=16, num_layers=LAYERS, vocab_size=len(letters))
+    rng = np.random.default_rng(0)
+    model = CharRNN.initialized(config, rng, np.float64)
+    losses = []
+    for k in rng.permutation(len(names))[:steps]:
+        ids = np.array([letters.index(letter) for letter in f"\n{names[k]}\n"])
+        loss, grads = gradients(model, ids[:-1], ids[1:], mistakes)
+        losses.append(loss / len(ids[1:]))
+        for name, gradient in grads.items():
+            model.params[name][...] -= 0.02 * gradient
+    return float(np.mean(losses[:100])), float(np.mean(losses[-100:]))
+
+
 def main() -> None:
-    """Print the distance from ours, then the errors of each mistake alone."""
+    """Print the distance from ours, then the errors of each mistake alone, and that it learns."""
+    parser = argparse.ArgumentParser(description="Layers, and the LSTM with wrong gradients.")
+    parser.add_argument("--quick", action="store_true", help="100 names to learn from")
+    steps = 100 if parser.parse_args().quick else 1500
     for cell in KINDS:
         print(
             f"{LAYERS} layers of {cell}: relative distance from ours {distance_from_ours(cell):.1e}"
@@ -205,6 +229,10 @@ def main() -> None:
     head = ("LSTM, gradient by", "right", *(f"mistake: {m}" for m in MISTAKES))
     print("relative distance from central differences:")
     print(table(head, rows))
+    for mistakes in ((), *((mistake,) for mistake in MISTAKES)):
+        first, last = learned(mistakes, steps)
+        what = ", ".join(mistakes) or "no mistake"
+        print(f"{steps:,} names, {what}: {first:.3f} nats a character at first, {last:.3f} at last")
 
 
 if __name__ == "__main__":

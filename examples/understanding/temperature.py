@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # as `python examples/...` too
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,18 +102,24 @@ def bars(generator: charrnn.Generator) -> str:
     return document(890, 204, "The next letter at three temperatures", parts)
 
 
-def main() -> None:
-    """Print the figures, write the pictures."""
-    parser = argparse.ArgumentParser(description="What temperature does.")
-    parser.add_argument("--quick", action="store_true", help="twenty samples instead of 1,000")
-    parser.add_argument("--folder", type=Path, default=PICTURES)
-    chosen = parser.parse_args()
-    generator = charrnn.load("dinosaurs")
-    held_out = sides(generator)["test"]
-    logits = np.concatenate([logits_after(generator, name) for name in held_out])
-    count = 20 if chosen.quick else 1000
-    found = {t: sampled(generator, t, count) for t in TEMPERATURES}
-    spread = [perplexity(logits, t) for t in TEMPERATURES]
+def lines(spread: Sequence[float], found: Sequence[Samples]) -> str:
+    """Shares and perplexity against temperature, as a picture."""
+    shares = {
+        "new": [s.novel for s in found],
+        "copies": [s.copies for s in found],
+        "different": [s.different for s in found],
+    }
+    title, across = "perplexity of the next symbol", "temperature"
+    bounds = (1, 1 + 5 * np.ceil(max(spread) / 5))
+    both = [
+        Panel("shares of the samples", across, TEMPERATURES, shares, (0, 1)),
+        Panel(title, across, TEMPERATURES, {"on held-out names": spread}, bounds),
+    ]
+    return panels(both, "What temperature does")
+
+
+def print_figures(spread: Sequence[float], found: Sequence[Samples]) -> None:
+    """A line for each temperature."""
     rows = [
         (
             f"{t:g}",
@@ -120,36 +127,30 @@ def main() -> None:
             *(f"{share:.1%}" for share in (s.novel, s.copies, s.held_out, s.different)),
             f"{s.length:.1f}",
         )
-        for (t, s), wide in zip(found.items(), spread, strict=True)
+        for t, wide, s in zip(TEMPERATURES, spread, found, strict=True)
     ]
     head = ("temperature", "perplexity", "new", "copies", "held out", "different", "letters")
     print(table(head, rows))
-    vocabulary, work = generator.frozen.vocabulary, Workspace()
+
+
+def main() -> None:
+    """Print the figures, write the pictures."""
+    parser = argparse.ArgumentParser(description="What temperature does.")
+    parser.add_argument("--quick", action="store_true", help="twenty samples instead of 1,000")
+    parser.add_argument("--folder", type=Path, default=PICTURES)
+    chosen = parser.parse_args()
+    generator, count = charrnn.load("dinosaurs"), 20 if chosen.quick else 1000
+    held_out = sides(generator)["test"]
+    logits = np.concatenate([logits_after(generator, name) for name in held_out])
+    spread = [perplexity(logits, t) for t in TEMPERATURES]
+    found = [sampled(generator, t, count) for t in TEMPERATURES]
+    print_figures(spread, found)
     own = [s.text.lower() for s in generator.generate(count=count, random_seed=RANDOM_SEED)]
     for what, names in (("test names", held_out), ("names of its own", own)):
-        loss = evaluate(generator.model, names, vocabulary, work)
+        loss = evaluate(generator.model, names, generator.frozen.vocabulary, Workspace())
         print(f"loss on {what}: {loss.nats_per_character:.3f} nats a character")
-    shares = {
-        "new": [s.novel for s in found.values()],
-        "copies": [s.copies for s in found.values()],
-        "different": [s.different for s in found.values()],
-    }
-    both = [
-        Panel("shares of the samples", "temperature", TEMPERATURES, shares, (0, 1)),
-        Panel(
-            "perplexity of the next symbol",
-            "temperature",
-            TEMPERATURES,
-            {"on held-out names": spread},
-            (1, 1 + 5 * np.ceil(max(spread) / 5)),
-        ),
-    ]
-    pictures = {
-        "temperature.svg": panels(both, "What temperature does"),
-        "next.svg": bars(generator),
-    }
-    for name, picture in pictures.items():
-        (chosen.folder / name).write_text(picture, encoding="utf-8")
+    (chosen.folder / "temperature.svg").write_text(lines(spread, found), encoding="utf-8")
+    (chosen.folder / "next.svg").write_text(bars(generator), encoding="utf-8")
 
 
 if __name__ == "__main__":

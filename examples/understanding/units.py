@@ -97,7 +97,8 @@ def search(generator: charrnn.Generator, limit: int | None = None) -> list[Found
 
 def picture(generator: charrnn.Generator, found: Sequence[Found]) -> str:
     """Test names, each letter coloured by what some units are after it."""
-    names = sorted(sides(generator)["test"], key=len)[4 :: max(1, 159 // NAMES_SHOWN)][:NAMES_SHOWN]
+    names = sorted(sides(generator)["test"], key=len)
+    names = names[4 :: max(1, len(names) // NAMES_SHOWN)][:NAMES_SHOWN]
     parts, by_feature = [], {each.feature: each for each in found}
     for k, label in enumerate(PICTURED):
         unit, left = by_feature[label].unit, 16 + 440 * (k % 2)
