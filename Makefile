@@ -19,10 +19,10 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test prove bench lint lock clean anew
+.PHONY: help serve test prove bench pictures lint lock clean anew
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 serve: .venv/.runtime ## run the service; PORT=8001 for another port than 8000
 	$(if $(refusal),$(error cannot listen on port $(port) of $(host), $(refusal): try `make serve PORT=$(other_port)`))
@@ -44,6 +44,10 @@ bench: .venv/.bench ## measure everything, for docs/performance.md; TEXT=, NAMES
 	@$(if $(TEXT)$(NAMES),.venv/bin/python benchmarks/quality.py --seconds 82 --seconds 600 \
 	    --json build/bench/quality.json $(if $(TEXT),--text "$(TEXT)") $(if $(NAMES),--names "$(NAMES)"))
 	@.venv/bin/python benchmarks/report.py build/bench
+
+pictures: .venv/.runtime ## draw the pictures of docs/how-it-works.md anew, in three minutes or four
+	@for name in unrolled distance temperature units; do \
+	    .venv/bin/python examples/understanding/$$name.py || exit 1; done
 
 lint: .venv/.tests ## check style and types
 	@.venv/bin/python -m ruff check .

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from charrnn import __version__
+from charrnn.checking import check_command
 from charrnn.config import (
     CorpusConfig,
     GenerationConfig,
@@ -115,6 +116,8 @@ def main() -> None:
     python -m charrnn sample dinosaurs --seed Tyr --count 5
     """
 
+
+main.add_command(check_command)
 
 CORPUS_OPTIONS = ("kind", "case", "split_by")
 NETWORK_OPTIONS = ("cell", "hidden_size", "num_layers", "dropout")

@@ -1,9 +1,8 @@
 """Reverse-mode automatic differentiation: write a forward, and get its gradients.
 
-Owns the recorded graph (`Node`), its operations, each with a forward and a backward, the way back
-through the graph (`backward`), and what a gradient is checked with (`numerical_gradient`,
-`relative_error`). Leaves to others the fast backwards written by hand (`cells/`; the tests compare
-them with this module), batches and optimizers.
+Owns the recorded graph (`Node`), what an operation is, the arithmetic ones, and the way back
+through the graph (`backward`). The functions of a network are in `operations`; the fast backwards
+are written by hand (`cells/`), and held to this one by `checking` and the tests.
 
     for t in range(T):  # U, W, b, V, c are parameters, h is the initial state, loss is 0.0
         h = tanh(gather(U, ids[:, t]) + h @ W + b)  # (B, H)
@@ -22,7 +21,6 @@ stands for the gradient of the loss for x, of the shape and dtype of x.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from types import EllipsisType
@@ -210,69 +208,6 @@ class ElementwiseProduct(Operation):
         return _sum_to(a.shape, dy * b), _sum_to(b.shape, dy * a)
 
 
-class Sigmoid(Operation):
-    """y = 1 / (1 + exp(-x)); dx = y (1 - y) dy. Any shape."""
-
-    def forward(self, x: Array) -> tuple[Array, Any]:
-        e = np.exp(-np.abs(x))  # at most 1: exp(-x) itself overflows for a large negative x
-        y = np.where(x >= 0, 1 / (1 + e), e / (1 + e))
-        return y, y
-
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, ...]:
-        y = cache
-        return (y * (1 - y) * dy,)
-
-
-class Tanh(Operation):
-    """y = tanh(x); dx = (1 - y^2) dy. Any shape."""
-
-    def forward(self, x: Array) -> tuple[Array, Any]:
-        y = np.tanh(x)
-        return y, y
-
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, ...]:
-        y = cache
-        return ((1 - y * y) * dy,)
-
-
-class Softmax(Operation):
-    """y_i = exp(x_i) / sum_j exp(x_j) on the last axis; dx_i = y_i (dy_i - sum_j y_j dy_j)."""
-
-    def forward(self, x: Array) -> tuple[Array, Any]:
-        e = np.exp(x - x.max(axis=-1, keepdims=True))  # the shift cancels out; no exp overflows
-        y = e / e.sum(axis=-1, keepdims=True)
-        return y, y
-
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, ...]:
-        y = cache
-        return (y * (dy - (y * dy).sum(axis=-1, keepdims=True)),)
-
-
-class SoftmaxCrossEntropy(Operation):
-    """loss = -sum_n ln softmax(x_n)[y_n] in nats; dx_n = (softmax(x_n) - onehot(y_n)) dloss.
-
-    x (N, V) logits, y (N,) integer targets, loss (). Goodfellow et al. 2016, "Deep Learning",
-    equation 10.18. One operation, because for an unlikely target p rounds to 0 and ln p to -inf.
-    """
-
-    def forward(self, x: Array, *, targets: ArrayLike) -> tuple[Array, Any]:
-        y = np.asarray(targets)  # (N,)
-        if x.ndim != 2 or y.shape != x.shape[:1]:
-            raise ValueError(f"needs logits (N, V) and targets (N,), got targets {y.shape}")
-        y = _checked_ids(y, x.shape[1])
-        x = x - x.max(axis=1, keepdims=True)  # (N, V)
-        total = np.exp(x).sum(axis=1, keepdims=True)  # (N, 1), at least exp(0)
-        log_p = x - np.log(total)  # (N, V)
-        rows = np.arange(len(x))
-        return -log_p[rows, y].sum(), (np.exp(log_p), rows, y)
-
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, ...]:
-        p, rows, y = cache
-        dx = p * dy
-        dx[rows, y] -= dy
-        return (dx,)
-
-
 class Slice(Operation):
     """y = x[index], of integers, slices, ... and None; dx[index] = dy, and 0 elsewhere."""
 
@@ -290,34 +225,6 @@ class Slice(Operation):
         return (dx,)
 
 
-class Gather(Operation):
-    """y_n = x[ids_n]; dx_v = the sum of dy_n over all n with ids_n = v. x (V, D), y (..., D)."""
-
-    def forward(self, x: Array, *, ids: ArrayLike) -> tuple[Array, Any]:
-        if x.ndim != 2:
-            raise ValueError("rows are gathered from a matrix (V, D)")
-        rows = _checked_ids(np.asarray(ids), len(x))
-        return x[rows], (x, rows)
-
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, ...]:
-        x, rows = cache
-        dx = np.zeros_like(x)
-        np.add.at(dx, rows, dy)  # dx[rows] += dy would count a repeated id once
-        return (dx,)
-
-
-class Concatenate(Operation):
-    """y = [x_1, x_2, ...] joined along an axis; dx_k = the stretch of dy that x_k filled."""
-
-    def forward(self, *inputs: Array, axis: int) -> tuple[Array, Any]:
-        y = np.concatenate(inputs, axis)
-        return y, (np.cumsum([x.shape[axis] for x in inputs])[:-1], axis)
-
-    def backward(self, dy: Array, cache: Any) -> tuple[Array, ...]:
-        boundaries, axis = cache
-        return tuple(np.split(dy, boundaries, axis))
-
-
 class Sum(Operation):
     """y = the sum of x over one axis, or over all (axis None); dx = dy repeated along it."""
 
@@ -327,59 +234,6 @@ class Sum(Operation):
     def backward(self, dy: Array, cache: Any) -> tuple[Array, ...]:
         shape, axis = cache
         return (np.broadcast_to(dy if axis is None else np.expand_dims(dy, axis), shape),)
-
-
-# The operations without an operator or a method of `Node`, as functions.
-sigmoid, tanh, softmax = Sigmoid(), Tanh(), Softmax()
-
-
-def softmax_cross_entropy(logits: Node, targets: ArrayLike) -> Node:
-    """The sum over rows, in nats, for logits (N, V) and integer targets (N,): a scalar node."""
-    return SoftmaxCrossEntropy()(logits, targets=targets)
-
-
-def gather(matrix: Node, ids: ArrayLike) -> Node:
-    """The rows of a matrix (V, D) at integer ids (...): one-hot(ids) @ matrix without the zeros."""
-    return Gather()(matrix, ids=ids)
-
-
-def concatenate(*nodes: Node, axis: int) -> Node:
-    """The nodes joined along an axis that they all have."""
-    return Concatenate()(*nodes, axis=axis)
-
-
-def numerical_gradient(f: Callable[[Array], float], x: Array, eps: float = 1e-5) -> Array:
-    """The gradient of f at x by central differences: (f(x + eps) - f(x - eps)) / 2 eps, each entry.
-
-    `x` must be float64. It is changed in place, so f may read it from where it lives, and is put
-    back exactly. The error is near 1e-10 for an f of size 1 with derivatives of size 1.
-    """
-    if x.dtype != np.float64:
-        raise TypeError(f"numerical_gradient needs float64, got {x.dtype}: eps is lost in less")
-    gradient = np.zeros_like(x)
-    for index in np.ndindex(x.shape):
-        kept = x[index]
-        try:
-            x[index] = above = kept + eps
-            f_above = float(f(x))
-            x[index] = below = kept - eps
-            gradient[index] = (f_above - float(f(x))) / (above - below)  # 2 eps, as rounded
-        finally:
-            x[index] = kept
-    return gradient
-
-
-def relative_error(a: ArrayLike, b: ArrayLike) -> float:
-    """max |a - b| / max(|a|, |b|), both maxima over all entries; 0 where all is 0, nan with a nan.
-
-    Scaled by the largest entry and by nothing absolute: a gradient of size 1e-6 that is all wrong
-    scores 1 like any other, while an entry near 0 next to large ones is not held to its own size.
-    """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.shape != b.shape:
-        raise ValueError(f"relative_error compares equal shapes, got {a.shape} and {b.shape}")
-    scale = np.max(np.abs([a, b]), initial=0.0)
-    return float(np.max(np.abs(a - b), initial=0.0) / scale) if scale != 0 else 0.0
 
 
 def _as_float(array: ArrayLike) -> Array:
@@ -395,15 +249,6 @@ def _checked(gradient: ArrayLike, node: Node, name: str) -> Array:
         expected = f"{value.shape} {value.dtype}"
         raise ValueError(f"{name} must be {expected}, got {gradient.shape} {gradient.dtype}")
     return gradient
-
-
-def _checked_ids(ids: Array, count: int) -> Array:
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise TypeError(f"ids and targets must be integers, got {ids.dtype}")
-    if ids.size and (ids.min() < 0 or ids.max() >= count):  # numpy would take -1 for the last row
-        got = f"{ids.min()} to {ids.max()}"
-        raise ValueError(f"ids and targets must be from 0 to {count - 1}, got {got}")
-    return ids
 
 
 def _sum_to(shape: tuple[int, ...], dy: Array) -> Array:

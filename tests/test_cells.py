@@ -6,7 +6,8 @@ import pytest
 from charrnn.cells import CELLS, cell_named
 from charrnn.cells.base import packed_steps
 from charrnn.errors import ConfigError
-from charrnn.graph import backward, constant, numerical_gradient, parameter, relative_error
+from charrnn.gradients import numerical_gradient, relative_error
+from charrnn.graph import backward, constant, parameter
 from charrnn.ops import Workspace
 from tests.reference import GRAPH_CELLS
 

@@ -66,3 +66,51 @@ def test_commands_in_the_pages_have_the_options_that_they_show(page):
         for word in words:
             if word.startswith("--"):
                 assert word.split("=")[0].rstrip(".,;:)") in known, line
+
+
+# --- docs/how-it-works.md -------------------------------------------------------------------------
+
+BLOCK = re.compile(r"^```(text|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HOW = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+QUOTES = [block for kind, block in BLOCK.findall(HOW) if kind == "python"]
+
+
+def source_of(path, name):
+    """The lines of a definition, without their indentation; `name` may be Class.method."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    node = ast.parse(text)
+    for part in name.split("."):
+        found = [
+            child for child in ast.iter_child_nodes(node) if getattr(child, "name", "") == part
+        ]
+        assert found, f"{path} defines no {name}"
+        node = found[0]
+    return [line.strip() for line in text.splitlines()[node.lineno - 1 : node.end_lineno]]
+
+
+@pytest.mark.parametrize("quote", QUOTES, ids=lambda quote: quote.splitlines()[0][2:])
+def test_a_quoted_line_stands_in_the_function_it_is_said_to(quote):
+    head, *lines = quote.splitlines()
+    path, name = head.removeprefix("# ").split(", ")
+    source = source_of(path, name)
+    assert lines
+    assert [line for line in lines if line.strip() not in source] == []
+
+
+def test_no_formula_is_without_its_source_and_its_line():
+    for section in HOW.split("\n## ")[1:]:
+        kinds = [kind for kind, _ in BLOCK.findall(section)]
+        pieces = section.split("```text\n")[1:]
+        for piece in pieces:
+            assert "Source: " in piece, piece
+            assert "```python\n" in piece, piece
+        assert pieces or "python" not in kinds, section.splitlines()[0]
+    assert len(QUOTES) > 20
+
+
+def test_every_section_is_in_the_list_at_the_head_of_the_page():
+    head, *sections = HOW.split("\n## ")
+    anchors = [
+        re.sub(r"[^a-z -]", "", s.splitlines()[0].lower()).replace(" ", "-") for s in sections
+    ]
+    assert re.findall(r"\(#([a-z-]+)\)", head) == anchors

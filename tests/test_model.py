@@ -5,7 +5,7 @@ import pytest
 
 from charrnn.cells import CELLS
 from charrnn.config import ModelConfig
-from charrnn.graph import numerical_gradient, relative_error
+from charrnn.gradients import numerical_gradient, relative_error
 from charrnn.model import Batch, CharRNN, parameter_shapes
 from charrnn.ops import Workspace, gather_rows_backward
 from tests.reference import graph_gradients, pack

@@ -7,7 +7,7 @@ import pytest
 
 from charrnn.cells import CELLS
 from charrnn.config import ModelConfig
-from charrnn.graph import numerical_gradient, relative_error
+from charrnn.gradients import numerical_gradient, relative_error
 from charrnn.model import CharRNN
 from charrnn.ops import (
     ONE_HOT_LIMIT,

@@ -27,8 +27,8 @@ SERVICE = [*sorted((ROOT / "api").rglob("*.py")), ROOT / "gunicorn.conf.py", ROO
 # everything raises; `__main__` is the doorstep of `cli`.
 FLOORS = (
     {"errors"},
-    {"settings"},
-    {"config", "files", "graph", "memory", "ops", "parameters", "threads"},
+    {"graph", "settings"},
+    {"config", "files", "gradients", "memory", "operations", "ops", "parameters", "threads"},
     {"cells", "sharing", "vocabulary"},
     {"corpus", "model"},
     {
@@ -37,6 +37,7 @@ FLOORS = (
         "constraints",
         "optimizers",
         "recipe",
+        "reference",
         "sampling",
         "weights",
         "worker",
@@ -45,7 +46,7 @@ FLOORS = (
     {"texts"},
     {"writing"},
     {"generator", "tables"},
-    {"chat", "export", "training"},
+    {"chat", "checking", "export", "training"},
     {"progress", "retraining"},
     {"cli"},
     {"__main__"},
@@ -59,6 +60,7 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "pydantic.main"}
 NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
 TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
+TRAINERS |= {"checking", "gradients", "operations", "reference"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
 TRAINERS |= {"training", "worker"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
