@@ -28,7 +28,7 @@ SERVICE = [*sorted((ROOT / "api").rglob("*.py")), ROOT / "gunicorn.conf.py", ROO
 FLOORS = (
     {"errors"},
     {"settings"},
-    {"config", "files", "graph", "memory", "ops", "parameters", "threads"},
+    {"config", "files", "graph", "hooks", "memory", "ops", "parameters", "threads"},
     {"cells", "sharing", "vocabulary"},
     {"corpus", "model"},
     {
@@ -42,11 +42,13 @@ FLOORS = (
         "worker",
     },
     {"checkpoint", "decoding", "evaluation", "parallel", "store"},
-    {"texts"},
+    {"texts", "versions", "warm"},
     {"writing"},
-    {"generator", "tables"},
-    {"chat", "export", "training"},
-    {"progress", "retraining"},
+    {"generator", "report", "tables"},
+    {"chat", "export", "gate", "training"},
+    {"outcomes", "progress"},
+    {"retraining"},
+    {"cli_versions"},
     {"cli"},
     {"__main__"},
 )
@@ -60,7 +62,8 @@ NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "pydanti
 NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
 TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
-TRAINERS |= {"training", "worker"}
+TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
+TRAINERS |= {"versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}
