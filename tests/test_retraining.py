@@ -1,12 +1,5 @@
 """The first version, and those that follow: one at a time, none worse, nothing lost."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import pytest
 from filelock import FileLock
 
