@@ -115,7 +115,9 @@ def judge(
             live_sanity = None
     problems = _problems(loss, sanity, config)
     if whole and live != version and not any(rival.live for rival in rivals):
-        problems.append("the live version can read nothing of today's held-out data")
+        problems.append(
+            "the live version can read nothing of today's held-out data that it hasn't learned from"
+        )
     strongest = max(rivals, key=lambda rival: rival.behind, default=None)
     if strongest and not strongest.behind <= config.tolerance:
         problems.append(_compared(strongest, config.tolerance))
