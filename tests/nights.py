@@ -91,7 +91,7 @@ def kills(folder: Path, count: int) -> None:
     """Kill retrainings at random moments of their course; between two of them, what is live is the
     old version or the new one, whole. The next run goes through, and nothing is left behind.
     """
-    place, rng = Place(folder), random.Random(count)
+    place, rng = Place(folder, steps=150), random.Random(count)
     place.write(1)
     began = time.monotonic()
     assert place.run()[0] == 0
@@ -101,7 +101,7 @@ def kills(folder: Path, count: int) -> None:
     place.write(seed)
     for _ in range(count):
         process = place.start()
-        time.sleep(rng.uniform(0, 1.1 * course))
+        time.sleep(rng.uniform(0.2, 1.0) * course)  # before that, it is only starting
         process.send_signal(signal.SIGKILL)
         process.communicate()
         resumed += any(place.folder.rglob("checkpoint.safetensors"))
