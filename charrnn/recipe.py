@@ -151,7 +151,7 @@ def read_recipe(path: Path) -> Recipe:
         raise CorpusError(f"{path}: can't be read: {error.strerror}; give a recipe") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         found = re.search(r"at line (\d+)", str(error))
-        line = int(found[1]) if found else None
+        line = int(found[1]) if found else text.count("\n") + 1 if text else None
         problem = FieldProblem("recipe", "must be TOML", str(error), line)
         raise ConfigError([problem], str(path)) from None
     try:
