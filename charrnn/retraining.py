@@ -1,21 +1,20 @@
 """From a recipe to a live version: one at a time, never a worse one, and a record of it all."""
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from charrnn.budget import Within, step_back
 from charrnn.checkpoint import RunFiles
 from charrnn.corpus import Corpus, hash_of_files, load_corpus
-from charrnn.errors import ConfigError, FieldProblem, PromotionError, WeightsError
-from charrnn.evaluation import Loss
+from charrnn.errors import PromotionError, WeightsError
 from charrnn.files import canonical_json, write_atomically
 from charrnn.gate import best_whole, judge
 from charrnn.hooks import run_hook
 from charrnn.outcomes import Changes, Outcome, write_report
-from charrnn.recipe import Recipe, line_of, read_recipe, write_recipe
+from charrnn.recipe import Recipe, read_recipe, write_recipe
 from charrnn.store import Store
 from charrnn.training import TRAINING_FORMAT, Listener, Run, Trained
 from charrnn.versions import (
@@ -31,7 +30,6 @@ from charrnn.warm import Start, fits
 
 RECIPE = "recipe.toml"
 ATTEMPTS = ("promoted", "unchanged", "refused")
-MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -133,14 +131,15 @@ def retrain(
         recipe = recipe.changed(retraining=recipe.retraining.changed(warm_start=warm_start))
     plan = _Plan.of(recipe, path)
     if be_nice:
-        os.nice(max(0, recipe.retraining.nice - os.nice(0)))
+        step_back(recipe.retraining.nice)
     with alone(store, name) as run_folder:
         live = _whole_live(store, name)
         if live and not force and _last_inputs(store, name) == plan.inputs:
             reason = "data and recipe are as they were at the last attempt"
             return Outcome(name, live.version, "unchanged", reason, live.version)
         attempt = _Attempt(store, plan, live, begun, promote_anyway)
-        outcome = attempt.made(run_folder, _Within(plan, listener or Listener()), stop)
+        within = Within(recipe, path, listener or Listener())
+        outcome = attempt.made(run_folder, within, stop)
         outcome = _settled(outcome, store, run_folder)
         if keep := recipe.retraining.keep:
             outcome = replace(outcome, deleted=prune_locked(name, store, keep))
@@ -227,36 +226,6 @@ class _Attempt:
             if best:  # a damaged version is not left live, even if the new one isn't good enough
                 reason = "the live version is damaged; this is the best of those kept"
                 store.promote(name, best, reason=reason, recipe=recipe, event=ROLLED_BACK)
-
-
-class _Within(Listener):
-    """Passes on what a run tells, once it is clear that it keeps within its memory."""
-
-    def __init__(self, plan: _Plan, listener: Listener) -> None:
-        self._plan, self._listener = plan, listener
-
-    def started(self, run: Run) -> None:
-        """Raises ConfigError where the run would take more than the recipe allows."""
-        most = self._plan.recipe.retraining.memory
-        wanted = run.estimated_memory() if most else None
-        if most and wanted and wanted > most * MEGABYTE:
-            rule = (
-                f"must be at least the {wanted / MEGABYTE:.0f} MB that this run takes; raise it, "
-                "or lower batch_size, hidden_size or processes"
-            )
-            line = line_of(self._plan.path.read_text("utf-8"), "retraining.memory")
-            problem = FieldProblem("retraining.memory", rule, str(most), line)
-            raise ConfigError([problem], str(self._plan.path))
-        self._listener.started(run)
-
-    def stepped(self, run: Run, characters: int) -> None:
-        self._listener.stepped(run, characters)
-
-    def evaluated(self, run: Run, validation: Loss) -> None:
-        self._listener.evaluated(run, validation)
-
-    def ended(self) -> None:
-        self._listener.ended()
 
 
 def _settled(outcome: Outcome, store: Store, run_folder: Path) -> Outcome:

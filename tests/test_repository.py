@@ -46,7 +46,7 @@ FLOORS = (
     {"writing"},
     {"generator", "report", "tables"},
     {"chat", "export", "gate", "training"},
-    {"outcomes", "progress"},
+    {"budget", "outcomes", "progress"},
     {"retraining"},
     {"cli_versions"},
     {"cli"},
@@ -63,7 +63,7 @@ NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
 TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
 TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
-TRAINERS |= {"versions", "warm"}
+TRAINERS |= {"budget", "versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}
