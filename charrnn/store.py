@@ -175,7 +175,7 @@ class Store:
             return False
         files = [*source.glob(f"*{SUFFIX}"), source / SHIPPED, source / HISTORY, there]
         for path in files:
-            if path.is_file():
+            if path.is_file() and not (folder / path.name).exists():  # another may fill it too
                 write_atomically(folder / path.name, path.read_bytes())
             if path.suffix == SUFFIX:
                 _write_protect(folder / path.name)
