@@ -34,7 +34,7 @@ def page(report: Report) -> str:
     title = f"{result['model']} {result['version'][:12]}: {result['outcome']}"
     parts = [
         f"<h1>{_safe(title)}</h1><p>{_safe(result['reason'])}</p>",
-        "<h2>Loss</h2>",
+        "<h2>Loss, nats per character over steps</h2>",
         curves(report.metrics),
         "<h2>The gate</h2>",
         _gate(result.get("gate")),
@@ -101,7 +101,7 @@ def _gate(gate: Mapping[str, Any] | None) -> str:
     live, strongest = gate["live"], gate["strongest"]
     rows = [["loss on all of today's held-out data", _number(gate["loss"]), ""]]
     for what, rival in (("the live version", live), ("the best kept version", strongest)):
-        if rival:
+        if rival and not (rival is strongest and strongest == live):
             on = f"on the {rival['sequences']:,} that {what} can be held to"
             rows.append([on, _number(rival["candidate_loss"]), _number(rival["loss"])])
     before = gate["live_sanity"] or {}

@@ -93,4 +93,4 @@ def test_the_curves_have_a_point_for_each_look_within_the_picture():
 
 def test_a_run_without_looks_or_gate_has_a_page_too():
     for metrics in ([], METRICS[:1], [{**METRICS[0]}] * 2):
-        assert "<h2>Loss</h2>" in report(metrics=metrics, result={**RESULT, "gate": None})
+        assert "<h2>Loss, nats" in report(metrics=metrics, result={**RESULT, "gate": None})
