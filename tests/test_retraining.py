@@ -36,7 +36,7 @@ from charrnn.versions import rollback
 from tests import nights
 from tests.nights import Place
 from tests.processes import until
-from tests.training_runs import name_list, small_recipe
+from tests.training_runs import name_list, running_text, small_recipe
 
 
 @pytest.fixture
@@ -483,19 +483,35 @@ def test_a_full_disk_leaves_what_was_live_and_the_next_night_goes_through(tmp_pa
         assert nightly.strays() == []
 
 
+@contextmanager
+def read_only(folder):
+    """Nothing below can be written; root is held back only by the file system."""
+    if os.geteuid() == 0:
+        change = ["mount", "-o", "remount,{}", str(folder)]
+        names = ("ro", "rw")
+    else:
+        change = ["chmod", "-R", "u{}w", str(folder)]
+        names = ("-", "+")
+    subprocess.run([word.format(names[0]) for word in change], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([word.format(names[1]) for word in change], check=True)
+
+
 def test_a_read_only_folder_is_one_line_and_what_was_live_is_live(tmp_path):
-    with small_disk(tmp_path / "disk", 800):
+    disk = small_disk(tmp_path / "disk", 800)
+    (tmp_path / "disk").mkdir()
+    with disk if os.geteuid() == 0 else contextlib.nullcontext():
         nightly = Place(tmp_path / "disk", steps=20)
         before = nightly.live()
         nightly.write(1)
-        remount = ["mount", "-o", "remount,{}", str(tmp_path / "disk")]
-        subprocess.run([word.format("ro") for word in remount], check=True)
-        status, _, errors = nightly.run()
+        with read_only(tmp_path / "disk"):
+            status, _, errors = nightly.run()
         assert status == 1
         assert errors.count("\n") == 1
-        assert "Read-only file system" in errors
+        assert "Read-only file system" in errors or "Permission denied" in errors
         assert nightly.live() == before
-        subprocess.run([word.format("rw") for word in remount], check=True)
         assert nightly.run()[0] == 0
 
 
@@ -572,3 +588,35 @@ def loss_on(model, names):
     assert len(known) == len(names)
     network = CharRNN(model.config, model.params)
     return evaluate(network, known, model.vocabulary, Workspace()).nats_per_character
+
+
+def test_a_warm_retraining_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(tmp_path):
+    versions = []
+    for folder, stop_at in ((tmp_path / "calm", None), (tmp_path / "stopped", 12)):
+        folder.mkdir()
+        place = Place(folder, steps=20)
+        (place.data / "names.txt").write_text(name_list(130))
+        if stop_at:
+            asked = iter(range(10**9))
+            with pytest.raises(TrainingInterrupted):
+                retrain("small", place.store, warm_start=True, stop=lambda a=asked: next(a) == 12)
+        outcome = retrain("small", place.store, warm_start=True)
+        assert outcome.warm_start == outcome.previous
+        versions.append(outcome.version)
+    assert versions[0] == versions[1]
+
+
+def test_running_text_is_retrained_judged_and_reported_like_names(tmp_path):
+    data, store = tmp_path / "data", Store(tmp_path / "weights")
+    data.mkdir()
+    recipe = small_recipe("text", steps=40).changed(gate=nights.LENIENT)
+    (data / "text.txt").write_text(running_text(6_000))
+    (data / "small.toml").write_text(write_recipe(recipe))
+    train(recipe, data, store, recipe_path=data / "small.toml")
+    (data / "text.txt").write_text(running_text(9_000))
+    outcome = retrain("small", store)
+    assert outcome.promoted
+    assert outcome.verdict.sanity.novel is None
+    assert outcome.verdict.live.sequences > 0
+    assert outcome.report.read_text().count("<li>") == 60
+    assert retrain("small", store).event == "unchanged"
