@@ -38,6 +38,7 @@ prove: .venv/.tests ## run the long proofs in full
 bench: .venv/.bench ## measure everything, for docs/performance.md; TEXT=, NAMES= for quality too
 	@.venv/bin/python benchmarks/generate.py --json build/bench/generate.json
 	@.venv/bin/python benchmarks/train.py --json build/bench/train.json
+	@.venv/bin/python benchmarks/service.py --json build/bench/service.json
 	@.venv/bin/python benchmarks/choices.py --json build/bench/choices.json
 	@.venv/bin/python benchmarks/memory.py --json build/bench/memory.json --svg docs/growth.svg
 	@$(if $(TEXT)$(NAMES),.venv/bin/python benchmarks/quality.py --seconds 82 --seconds 600 \

@@ -8,35 +8,49 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
-import logging
 import socket
 import struct
 import sys
 from pathlib import Path
 from typing import Any
 
+from gunicorn.glogging import Logger
+
 import charrnn
+from api import logs, shared_metrics
 from api.operations import example
 from api.settings import ServiceSettings
+from api.worker import Worker
 from charrnn.errors import CharRNNError
+
+
+def _refuse(message: str) -> None:
+    style = os.environ.get("CHARRNN_LOG_FORMAT", logs.AUTO)  # whatever else is wrong
+    sys.exit(logs.refusal(message, style))
+
 
 try:
     _settings = ServiceSettings.from_environment()
 except CharRNNError as error:
-    sys.exit(f"charrnn can't start: {error}")
+    _refuse(f"charrnn can't start: {error}")
+
+shared_metrics.prepare()  # before the application is loaded, which makes its metrics
 
 _host = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 
 wsgi_app = "wsgi:app"
 bind = f"{_host}:{_settings.port}"
 workers = _settings.workers
-worker_class = "gthread"
+worker_class = "api.worker.Worker"
 threads = _settings.threads
+Worker.read_timeout = float(_settings.read_timeout)
+Worker.largest_body = _settings.max_body
 
 # Loaded once, in the master, before it forks: the weights and the libraries are shared between the
 # workers, a worker that died is back within milliseconds, and a service that can't start says so
 # once instead of once a worker. Nothing in it starts a thread, so forking it is safe. New weights
-# are picked up by each worker; new code needs a restart.
+# are picked up by each worker. SIGHUP replaces the workers by forks of the same code and settings;
+# new code needs a new master (SIGUSR2, or a restart), new settings a restart.
 preload_app = True
 
 timeout = 60  # seconds without a sign of life from a worker's main loop, which never computes
@@ -50,14 +64,22 @@ control_socket_disable = True  # its one path is shared: a second service would 
 _memory = Path("/dev/shm")  # a slow disk must not look like a dead worker
 worker_tmp_dir = str(_memory) if _memory.is_dir() else None
 
-accesslog = None
+accesslog = None  # the service writes its own, with what it knows of a request
 access_log_format = '%(h)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'
 
-logging.basicConfig(  # the service's own lines look like gunicorn's
-    level=logging.INFO,
-    format="%(asctime)s [%(process)d] [%(levelname)s] %(message)s",
-    datefmt="[%Y-%m-%d %H:%M:%S %z]",
-)
+logs.configure(_settings.log_format)
+
+
+class _Logger(Logger):
+    """gunicorn's own lines, in the same form as all others."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for handler in [*self.error_log.handlers, *self.access_log.handlers]:
+            handler.setFormatter(logs.formatter(_settings.log_format))
+
+
+logger_class = _Logger
 
 
 def on_starting(server: Any) -> None:
@@ -76,7 +98,7 @@ def _refuse_unless_free(address: tuple[str, int]) -> None:
             probe.bind(address)
             probe.listen()
     except OSError as error:
-        sys.exit(
+        _refuse(
             f"charrnn can't listen on {host} port {port}: {error.strerror}; stop what is there, or "
             f"set CHARRNN_PORT to another port (CHARRNN_PORT=8001) and CHARRNN_HOST to an address "
             "of this machine"
@@ -85,11 +107,42 @@ def _refuse_unless_free(address: tuple[str, int]) -> None:
 
 def when_ready(server: Any) -> None:
     """Say where the service is, what to try, and which products it computes with."""
-    for listener in server.LISTENERS:  # connections inherit it: none holds a thread for ever
-        wait = struct.pack("@ll", _settings.read_timeout, 0)
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
     url = str(server.LISTENERS[0])
     models = server.app.wsgi().extensions["charrnn"]
     server.log.info("charrnn is listening on %s", url)
     server.log.info("try: %s", example(url, models.default))
     server.log.info("matrix products: %s", charrnn.blas_kernel())
+
+
+def pre_exec(server: Any) -> None:
+    """At SIGUSR2, before a new master takes this one's place: of `python -m gunicorn` gunicorn
+    would run the file, whose folder then hides modules of Python's own.
+    """
+    python, file, *options = server.START_CTX["args"]
+    if Path(file).name == "__main__.py":
+        server.START_CTX["args"] = [python, "-m", "gunicorn", *options]
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """In the master."""
+    shared_metrics.take_slot(worker.age)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """In the worker: no connection that it will accept may hold a thread for ever."""
+    shared_metrics.enter_slot(worker.age)
+    wait = struct.pack("@ll", _settings.read_timeout, 0)
+    for listener in worker.sockets:  # connections inherit it
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
+
+
+def post_worker_init(worker: Any) -> None:
+    """In the worker, before its first request: serve what is live by now, and go on watching."""
+    extensions = worker.app.wsgi().extensions
+    extensions["charrnn.health"].is_draining = lambda: not worker.alive
+    extensions["charrnn.watcher"].start()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """In the master, once a worker is dead."""
+    shared_metrics.leave_slot(worker.age)

@@ -1,8 +1,9 @@
 """The entry of a WSGI server: `gunicorn wsgi:app`."""
 
+import os
 import sys
 
-from api import create_app
+from api import create_app, logs
 from charrnn.errors import CharRNNError
 
 REFUSED = 3  # by this code a worker tells gunicorn not to start another in its place
@@ -10,5 +11,6 @@ REFUSED = 3  # by this code a worker tells gunicorn not to start another in its 
 try:
     app = create_app()
 except CharRNNError as error:
-    sys.stderr.write(f"charrnn can't start: {error}\n")
+    style = os.environ.get("CHARRNN_LOG_FORMAT", logs.AUTO)  # whatever else is wrong
+    sys.stderr.write(logs.refusal(f"charrnn can't start: {error}", style) + "\n")
     sys.exit(REFUSED)

@@ -1,22 +1,16 @@
 """The Flask application. It uses `charrnn` through its public names only."""
 
-from flask import Flask, Response
+from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 import charrnn
-from api import errors, generate, operations
+from api import errors, generate, observing, openapi, operations, pages, security
+from api.metrics import Metrics
 from api.models import Models
 from api.settings import ServiceSettings
+from api.watching import Watcher
 
 __all__ = ["create_app"]
-
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 def create_app(
@@ -24,29 +18,37 @@ def create_app(
 ) -> Flask:
     """The service, with every live model loaded; by default as the environment has it.
 
-    Starts no thread. Raises CharRNNError, whose message says what to do, where a setting is wrong
-    or no model can be loaded.
+    Starts no thread: new versions are watched for from the first request on, or from
+    `app.extensions["charrnn.watcher"].start()`. Raises CharRNNError, whose message says what to
+    do, where a setting is wrong or no model can be loaded.
     """
     settings = settings or ServiceSettings.from_environment()
-    models = Models(store or charrnn.Store(settings.weights), settings.model)
+    metrics = Metrics()
+    store = store or charrnn.Store(settings.weights)
+    models = Models(store, settings.model, on_reload=metrics.reloaded)
+    watcher, health = Watcher(models), operations.Health()
 
     app = Flask(__name__, static_folder=None)
     app.json = _Json(app)
     app.url_map.merge_slashes = False  # no redirects: a path is what it says
-    app.extensions["charrnn"] = models
-    app.after_request(_add_headers)
+    app.extensions |= {
+        "charrnn": models,
+        "charrnn.metrics": metrics,
+        "charrnn.watcher": watcher,
+        "charrnn.health": health,
+    }
+    observing.register(app, metrics, access_log=settings.access_log == "on")
+    app.before_request(watcher.start)
     errors.register(app)
-    app.register_blueprint(generate.blueprint(models, settings))
-    app.register_blueprint(operations.blueprint(models))
+    app.register_blueprint(generate.blueprint(models, settings, metrics))
+    app.register_blueprint(operations.blueprint(models, metrics, health))
+    app.register_blueprint(openapi.blueprint())
+    app.register_blueprint(pages.blueprint())
+    app.extensions["charrnn.openapi"] = openapi.document(app, settings, models.default)
+    security.register(app, settings)
     return app
 
 
 class _Json(DefaultJSONProvider):
     sort_keys = False
     compact = True
-
-
-def _add_headers(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import charrnn
+from api.metrics import Metrics
 
 TURN_SECONDS = 0.004  # of one batch, after which others are heard
 MOST_STEPS, MOST_STREAMED = 256, 32  # symbols of a turn; where one of the texts is being streamed
@@ -45,6 +46,8 @@ class Ticket:
         self.over, self.left = False, False
         self.error: Exception | None = None
         self.wake = threading.Event()
+        self.characters = 0  # drawn so far
+        self._begun: set[int] = set()
         self._news: deque[charrnn.Written] = deque()  # of a stream, until it is taken
 
     def is_ready(self) -> bool:
@@ -60,6 +63,10 @@ class Ticket:
         """The leader's: what is new of a text."""
         if self.first_at is None:
             self.first_at = now
+        self.characters += len(news.characters)
+        if news.sample_index not in self._begun:
+            self._begun.add(news.sample_index)
+            self.characters -= len(self.request.seed)  # which comes first
         if self.streamed:
             self._news.append(news)
         if news.sample:
@@ -73,7 +80,8 @@ class Ticket:
 class Engine:
     """Steps the texts of all requests. Threads may share it; it may be made before a fork."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics
         self._lock = threading.Lock()  # over the next three; nobody computes under it
         self._arrivals: list[Ticket] = []
         self._waiting: dict[Ticket, None] = {}  # whose threads sleep, oldest first
@@ -134,6 +142,7 @@ class Engine:
         try:
             with charrnn.blas_threads(1):
                 yield
+            self._tell()
         finally:
             with self._lock:
                 self._is_led = False
@@ -141,6 +150,13 @@ class Engine:
                     if not ticket.is_ready():  # those that are will not come back to lead
                         ticket.wake.set()
                         break
+
+    def _tell(self) -> None:
+        """What is going on, in numbers."""
+        if self._metrics:
+            batches = list(self._batches.values())
+            self._metrics.batch(sum(batch.live for batch in batches))
+            self._metrics.waiting(sum(batch.waiting for batch in batches))
 
     def _welcome(self) -> None:
         """Let those join that have come."""
@@ -174,6 +190,11 @@ class _Batch:
     def live(self) -> int:
         """Texts that are being drawn."""
         return self._writer.live
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait for a place."""
+        return self._writer.waiting
 
     def join(self, ticket: Ticket) -> None:
         """Let a request join, unless it has left already."""

@@ -4,6 +4,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Request, Response, current_app, jsonify, request
@@ -12,7 +13,9 @@ import charrnn
 from api.admission import Admission
 from api.engine import Engine, Ticket
 from api.errors import OUR_FAULT, RequestError
+from api.metrics import Metrics
 from api.models import Models
+from api.observing import noted
 from api.schemas import GenerateRequest, parse_body, request_model
 from api.settings import ServiceSettings
 from api.streaming import LOOK_SECONDS, event_stream
@@ -22,32 +25,50 @@ from charrnn.errors import ConfigError, FieldProblem, shown
 SPARE_THREADS = 2  # answer that there are enough requests, and how the service is
 
 
-def blueprint(models: Models, settings: ServiceSettings) -> Blueprint:
+def blueprint(models: Models, settings: ServiceSettings, metrics: Metrics) -> Blueprint:
     """The route /generate, over these models."""
     routes = Blueprint("generate", __name__)
-    schema, engine = request_model(settings), Engine()
+    schema, engine = request_model(settings), Engine(metrics)
     most = settings.max_requests or max(1, settings.threads - SPARE_THREADS)
-    admission = Admission(most)
+    admission = Admission(most, metrics)
 
     @routes.post("/generate")
     def generate() -> Response:
-        deadline = time.monotonic() + settings.time_limit
+        began = time.monotonic()
         admission.enter()
-        answering = None
+        streaming = None
         try:
             asked = schema.checked(parse_body(read_body(request, settings.max_body)))
-            ticket = _ticket(asked, models, settings, deadline)
+            ticket = _ticket(asked, models, settings, began + settings.time_limit)
+            end = partial(_end, engine, ticket, began, metrics, noted())
             engine.join(ticket)
             if not asked.stream:
-                return _answer_whole(engine, ticket, _is_there(request), settings)
-            answering = _answer_in_pieces(engine, ticket, _is_there(request), settings)
-            answering.call_on_close(admission.leave)
-            return answering
+                return _answer_whole(engine, ticket, _is_there(request), settings, end)
+            streaming = _answer_in_pieces(engine, ticket, _is_there(request), settings)
+            streaming.call_on_close(end)
+            streaming.call_on_close(admission.leave)
+            return streaming
         finally:
-            if answering is None:
+            if streaming is None:
                 admission.leave()
 
     return routes
+
+
+def _end(
+    engine: Engine, ticket: Ticket, began: float, metrics: Metrics, facts: dict[str, Any]
+) -> None:
+    """A request is over, whole or not: let go, count, and tell the access log."""
+    engine.leave(ticket)
+    metrics.characters(ticket.characters)
+    if ticket.first_at is not None:
+        metrics.first_character(ticket.first_at - began)
+    facts.update(
+        model=ticket.generator.name,
+        version=ticket.generator.version,
+        count=ticket.request.config.count,
+        characters=ticket.characters,
+    )
 
 
 def _ticket(
@@ -61,7 +82,11 @@ def _ticket(
 
 
 def _answer_whole(
-    engine: Engine, ticket: Ticket, is_there: Callable[[], bool], settings: ServiceSettings
+    engine: Engine,
+    ticket: Ticket,
+    is_there: Callable[[], bool],
+    settings: ServiceSettings,
+    end: Callable[[], None],
 ) -> Response:
     """All texts, once the last one is whole; none for a client that has gone."""
     try:
@@ -69,7 +94,7 @@ def _answer_whole(
             if not is_there():
                 raise RequestError(408, "the client closed the connection before its answer")
     finally:
-        engine.leave(ticket)
+        end()
     if ticket.error:
         raise ticket.error
     summary = _summary(ticket, settings)

@@ -1,18 +1,22 @@
 """The models that are loaded: the live version of each, and a few old ones that were asked for.
 
-A version is loaded once and shared by all threads. Which one is live is looked at twice a second.
+A request takes what is loaded and never waits for a new version: `refresh` looks at the weights
+folder, tries what is new, and only then puts it in the place of what is served. The watcher
+(`api.watching`) calls it a few times a second.
 """
 
 import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from typing import NamedTuple
 
 import charrnn
 from api.errors import RequestError, StartError
-from charrnn.errors import ConfigError, WeightsError, WeightsMissingError, shown
+from charrnn.errors import WeightsError, WeightsMissingError, shown
 
-RECHECK_SECONDS = 0.5
+RETRY_SECONDS = 5.0  # until a version that could not be loaded is tried again
 OLD_VERSIONS_KEPT = 4
 SHOWN_DIGITS = 12
 PREFERRED = "dinosaurs"  # the default where it is there and the operator named no other
@@ -23,24 +27,49 @@ WHAT_TO_DO = (
 
 log = logging.getLogger(__name__)
 
+Stamp = tuple[int, int, int]  # of a file: another one after each promotion
+
+
+class Refused(NamedTuple):
+    """A live version that could not be loaded: what was looked at, when to try again, and why."""
+
+    stamp: Stamp
+    retry_at: float
+    reason: str
+
 
 class Models:
     """Generators by model and version. Raises StartError where there is nothing to serve."""
 
-    def __init__(self, store: charrnn.Store, default: str | None = None) -> None:
+    def __init__(
+        self,
+        store: charrnn.Store,
+        default: str | None = None,
+        on_reload: Callable[[str, bool], None] = lambda model, ok: None,
+    ) -> None:
         self._store = store
-        self._lock = threading.Lock()  # held while loading, never while generating
-        self._live = _load_all(store)
-        self._checked = dict.fromkeys(self._live, time.monotonic())
-        self._complaints: dict[str, str] = {}  # model -> what was last logged about it
-        self._old: OrderedDict[str, charrnn.Generator] = OrderedDict()  # by full version
-        self.default = _choose_default(default, list(self._live), store)
+        self._wanted = default
+        self._on_reload = on_reload
+        self._refreshing = threading.Lock()  # held by who looks for new versions; nobody waits
+        self._loading_old = threading.RLock()
+        self._stamps: dict[str, Stamp] = {}
+        self._refused: dict[str, Refused] = {}
+        self._tried: set[Hashable] = set()  # shapes of networks
+        self._complaint = ""  # what was last logged about the folder as a whole
+        self._old: OrderedDict[tuple[str, str], charrnn.Generator] = OrderedDict()
+        # Replaced as a whole, never changed: whoever has it can go through it without a lock.
+        self._live: Mapping[str, charrnn.Generator] = self._load_all()
+        _check_default(default, list(self._live), store)
 
-    def live(self) -> dict[str, charrnn.Generator]:
-        """The live generator of each model, those that have appeared since the start included."""
-        for name in self._store.models():
-            self._look_for(name)
-        return {name: self.get(name) for name in sorted(self._live)}
+    @property
+    def default(self) -> str:
+        """The model of a request that names none; "" while there is none at all."""
+        live = self._live
+        return self._wanted or (PREFERRED if PREFERRED in live else min(live, default=""))
+
+    def live(self) -> Mapping[str, charrnn.Generator]:
+        """The live generator of each model, by its name."""
+        return self._live
 
     def get(self, name: str | None = None, version: str | None = None) -> charrnn.Generator:
         """The generator of a model and version, by default the live one of the default model.
@@ -48,122 +77,186 @@ class Models:
         Raises RequestError 404 where there is none, 410 where its file is damaged.
         """
         name = self.default if name is None else name
-        self._look_for(name)
-        if name not in self._live:
-            known = ", ".join(sorted(self._live))
+        live = self._live.get(name)
+        if live is None:
+            known = ", ".join(self._live) or "none at the moment"
             raise RequestError(404, f"there is no model {shown(name)}; the known ones are {known}")
-        if time.monotonic() - self._checked[name] > RECHECK_SECONDS:
-            self._recheck(name)
-        live = self._live[name]
         if version is None or version == live.version:
             return live
-        return self._kept_version(name, version)
+        return self._kept_version(live, version)
 
-    def _look_for(self, name: str) -> None:
-        """Load a model that isn't loaded, if by now there is one of this name."""
-        if name in self._live:
+    def refresh(self) -> None:
+        """Look at the weights folder, and serve what is live in it by now.
+
+        Whatever is wrong with a new version, the one that is served goes on. Returns at once where
+        another thread is at it.
+        """
+        if not self._refreshing.acquire(blocking=False):
             return
         try:
-            self._store.current(name)
-            with self._lock:
-                now = time.monotonic()
-                if now - self._checked.get(name, -RECHECK_SECONDS) < RECHECK_SECONDS:
-                    return  # just loaded, or just found broken
-                self._checked[name] = now
-                if name not in self._live:
-                    self._live[name] = _load(name, self._store)
-                    log.info("model %s: version %s is live", name, self._live[name].version)
-        except (WeightsMissingError, ConfigError):
-            return
-        except (WeightsError, OSError) as error:
-            if self._complaints.get(name) != str(error):
-                log.warning("model %s is left out: %s", name, error)
-            self._complaints[name] = str(error)
-
-    def _recheck(self, name: str) -> None:
-        """Load what became live since. Whatever is wrong with it, the old one goes on."""
-        if not self._lock.acquire(blocking=False):
-            return  # another thread is loading: the next request looks
-        try:
-            self._checked[name] = time.monotonic()
-            if self._store.live_version(name) != self._live[name].version:
-                self._live[name] = _load(name, self._store)
-                log.info("model %s: version %s is live", name, self._live[name].version)
-            self._complaints.pop(name, None)
-        except (WeightsError, OSError) as error:
-            if self._complaints.get(name) != str(error):  # once, not twice a second
-                log.warning("model %s stays at %s: %s", name, self._live[name].version, error)
-            self._complaints[name] = str(error)
+            self._refresh()
         finally:
-            self._lock.release()
+            self._refreshing.release()
 
-    def _kept_version(self, name: str, version: str) -> charrnn.Generator:
+    def _refresh(self) -> None:
+        try:
+            stamps = self._look()
+        except OSError as error:  # a folder that isn't there just now is no wish to serve nothing
+            if self._complaint != str(error):
+                log.warning("the weights folder can't be read, what is loaded goes on: %s", error)
+            self._complaint = str(error)
+            return
+        self._complaint = ""
+        for name in [name for name in self._live if name not in stamps]:
+            self._remove(name)
+        self._refused = {name: each for name, each in self._refused.items() if name in stamps}
+        for name, stamp in stamps.items():
+            if self._stamps.get(name) != stamp and self._may_try(name, stamp):
+                self._try(name, stamp)
+
+    def _look(self) -> dict[str, Stamp]:
+        """A stamp of each model's CURRENT.json. Raises OSError."""
+        stamps = {}
+        self._store.root.stat()  # which tells a folder that is gone from an empty one
+        for name in self._store.models():
+            try:
+                found = (self._store.folder(name) / "CURRENT.json").stat()
+            except FileNotFoundError:
+                continue  # removed this very moment
+            stamps[name] = (found.st_ino, found.st_mtime_ns, found.st_size)
+        return stamps
+
+    def _may_try(self, name: str, stamp: Stamp) -> bool:
+        refused = self._refused.get(name)
+        return refused is None or refused.stamp != stamp or time.monotonic() >= refused.retry_at
+
+    def _try(self, name: str, stamp: Stamp) -> None:
+        """Load what is live on disk, and only then serve it."""
+        before = self._live.get(name)
+        try:
+            full = self._store.current(name).version
+            if before is None or not full.startswith(before.version):
+                new = _load(name, self._store, full)
+                self._serve(new)
+                self._on_reload(name, True)
+                self._warn_unless_exact(new)
+        except Exception as error:  # whatever it is, the old one goes on, and so do other models
+            refused = self._refused.get(name)
+            if refused is None or (refused.stamp, refused.reason) != (stamp, str(error)):
+                is_left = f"stays at {before.version}" if before else "is left out"
+                log.warning("model %s %s: %s", name, is_left, error)
+                self._on_reload(name, False)
+            self._refused[name] = Refused(stamp, time.monotonic() + RETRY_SECONDS, str(error))
+        else:
+            self._stamps[name] = stamp
+            self._refused.pop(name, None)
+
+    def _serve(self, generator: charrnn.Generator) -> None:
+        before = self._live.get(generator.name)
+        if before is not None:  # who names it by its version still finds it
+            self._keep(before)
+        live = {**self._live, generator.name: generator}
+        self._live = dict(sorted(live.items()))
+        log.info("model %s: version %s is live", generator.name, generator.version)
+
+    def _remove(self, name: str) -> None:
+        self._live = {other: each for other, each in self._live.items() if other != name}
+        self._stamps.pop(name, None)
+        with self._loading_old:
+            for key in [key for key in self._old if key[0] == name]:
+                del self._old[key]
+        log.info("model %s is gone, and no longer served", name)
+
+    def _kept_version(self, live: charrnn.Generator, version: str) -> charrnn.Generator:
+        name = live.name
         try:
             full = self._store.resolve(name, version)
-            with self._lock:
-                return self._loaded(name, full)
+            if full.startswith(live.version):
+                return live
+            with self._loading_old:
+                kept = self._old.get((name, full[:SHOWN_DIGITS]))
+                if kept is None:
+                    kept = _load(name, self._store, full)
+                    self._warn_unless_exact(kept)
+                self._keep(kept)
+            return kept
         except WeightsMissingError:
-            kept = ", ".join(each[:SHOWN_DIGITS] for each in self._store.versions(name))
+            every = ", ".join(each[:SHOWN_DIGITS] for each in self._store.versions(name))
             none = f"model {name} has no version {shown(version)}, or several"
-            raise RequestError(404, f"{none}; those kept are {kept}") from None
+            raise RequestError(404, f"{none}; those kept are {every}") from None
         except WeightsError as error:
             log.error("model %s, version %s: %s", name, version, error)
             raise RequestError(
                 410, f"version {version} of model {name} is damaged and can't be served"
             ) from None
 
-    def _loaded(self, name: str, full: str) -> charrnn.Generator:
-        """The generator of a version by its full name. The caller holds the lock."""
-        if full.startswith(self._live[name].version):
-            return self._live[name]
-        if full not in self._old:
-            self._old[full] = _load(name, self._store, full)
-        self._old.move_to_end(full)
-        while len(self._old) > OLD_VERSIONS_KEPT:
-            self._old.popitem(last=False)
-        return self._old[full]
+    def _keep(self, generator: charrnn.Generator) -> None:
+        """Keep an old version; the one that was unused for longest goes."""
+        key = generator.name, generator.version
+        with self._loading_old:
+            self._old[key] = generator
+            self._old.move_to_end(key)
+            while len(self._old) > OLD_VERSIONS_KEPT:
+                self._old.popitem(last=False)
+
+    def _warn_unless_exact(self, generator: charrnn.Generator) -> None:
+        """Try the promise that the same seed gives the same bytes under any load.
+
+        It is a matter of shapes and of this machine's kernels, so one network of a shape is enough:
+        for a large one this takes longer than all the rest of loading.
+        """
+        shape = generator.model.config
+        if shape in self._tried:
+            return
+        self._tried.add(shape)
+        # Two steps try every product with a state that isn't zero; more take as long again.
+        if not charrnn.rows_are_exact(generator.compiled, steps=2):
+            log.warning(
+                "model %s: matrix products of %s round a row by what shares its batch, so a "
+                "random_seed may give another text under load",
+                generator.name,
+                charrnn.blas_kernel(),
+            )
+
+    def _load_all(self) -> dict[str, charrnn.Generator]:
+        """The live version of every model that can be loaded. Raises StartError where none can."""
+        loaded, broken = {}, []
+        store = self._store
+        try:
+            stamps = self._look() if store.root.exists() else {}
+        except OSError as error:
+            raise StartError(
+                f"{store.root} can't be read: {error.strerror}; {WHAT_TO_DO}"
+            ) from None
+        for name, stamp in stamps.items():
+            try:
+                loaded[name] = _load(name, store)
+                self._warn_unless_exact(loaded[name])
+                self._stamps[name] = stamp
+            except WeightsError as error:
+                broken.append(f"{name}: {error}")
+                retry_at = time.monotonic() + RETRY_SECONDS
+                self._refused[name] = Refused(stamp, retry_at, str(error))
+                log.warning("model %s is left out: %s", name, error)
+        if not loaded:
+            found = f"no model in {store.root} can be loaded ({'; '.join(broken)})"
+            nothing = f"there is no trained model in {store.root}"
+            raise StartError(f"{found if broken else nothing}; {WHAT_TO_DO}")
+        return loaded
 
 
 def _load(name: str, store: charrnn.Store, version: str | None = None) -> charrnn.Generator:
-    """A generator, tried for the promise that the same seed gives the same bytes under any load.
-
-    Raises WeightsError.
+    """A generator that is ready: what is worked out at the first use is worked out here, by
+    whoever loads, not by a request. Raises WeightsError.
     """
     generator = charrnn.load(name, version=version, weights=store)
-    if not charrnn.rows_are_exact(generator.compiled):
-        log.warning(
-            "model %s: matrix products of %s round a row by what shares its batch, so a "
-            "random_seed may give another text under load",
-            name,
-            charrnn.blas_kernel(),
-        )
+    generator.generate(count=2, max_length=1, random_seed=0)
     return generator
 
 
-def _load_all(store: charrnn.Store) -> dict[str, charrnn.Generator]:
-    """The live version of every model that can be loaded. Raises StartError where none can."""
-    loaded, broken = {}, []
-    try:
-        names = store.models()
-    except OSError as error:
-        raise StartError(f"{store.root} can't be read: {error.strerror}; {WHAT_TO_DO}") from None
-    for name in names:
-        try:
-            loaded[name] = _load(name, store)
-        except WeightsError as error:
-            broken.append(f"{name}: {error}")
-            log.warning("model %s is left out: %s", name, error)
-    if not loaded:
-        found = f"no model in {store.root} can be loaded ({'; '.join(broken)})"
-        nothing = f"there is no trained model in {store.root}"
-        raise StartError(f"{found if broken else nothing}; {WHAT_TO_DO}")
-    return loaded
-
-
-def _choose_default(wanted: str | None, names: list[str], store: charrnn.Store) -> str:
+def _check_default(wanted: str | None, names: list[str], store: charrnn.Store) -> None:
     if wanted is not None and wanted not in names:
         raise StartError(
             f"CHARRNN_MODEL is {shown(wanted)}, and {store.root} has no such model that can be "
             f"loaded; the known ones are {', '.join(names)}"
         )
-    return wanted or (PREFERRED if PREFERRED in names else names[0])

@@ -2,16 +2,32 @@
 
 import json
 import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from flask import Blueprint, Response, jsonify, request
 
 import charrnn
+from api.errors import RequestError
+from api.metrics import CONTENT_TYPE, Metrics
 from api.models import PREFERRED, Models
 
+SOON = {"Retry-After": "1"}
 
-def blueprint(models: Models) -> Blueprint:
-    """The routes /, /healthz, /models and /models/<name>."""
+
+@dataclass
+class Health:
+    """What only the server around the application knows."""
+
+    is_draining: Callable[[], bool] = lambda: False
+
+
+def blueprint(models: Models, metrics: Metrics, health: Health) -> Blueprint:
+    """The routes /, /models, and those that operators and their machines ask."""
     routes = Blueprint("operations", __name__)
+
+    def versions() -> dict[str, str]:
+        return {name: each.version for name, each in models.live().items()}
 
     @routes.get("/")
     def index() -> Response:
@@ -24,10 +40,27 @@ def blueprint(models: Models) -> Blueprint:
             }
         )
 
+    @routes.get("/livez")
+    def livez() -> Response:
+        return jsonify({"status": "ok"})
+
+    @routes.get("/readyz")
+    def readyz() -> Response:
+        if health.is_draining():
+            raise RequestError(
+                503, "this worker is stopping; another one takes its place", headers=SOON
+            )
+        if not models.live():
+            raise RequestError(503, "no model is loaded; the log tells why", headers=SOON)
+        return jsonify({"status": "ok"})
+
     @routes.get("/healthz")
     def healthz() -> Response:
-        versions = {name: each.version for name, each in models.live().items()}
-        return jsonify({"status": "ok", "version": charrnn.__version__, "models": versions})
+        return jsonify({"status": "ok", "version": charrnn.__version__, "models": versions()})
+
+    @routes.get("/metrics")
+    def show_metrics() -> Response:
+        return Response(metrics.text(versions()), content_type=CONTENT_TYPE)
 
     @routes.get("/models")
     def list_models() -> Response:
@@ -45,7 +78,12 @@ ENDPOINTS = {
     "POST /generate": "texts from a seed",
     "GET /models": "the models that are served",
     "GET /models/{name}": "one of them",
-    "GET /healthz": "whether the service is well",
+    "GET /livez": "whether the process is up",
+    "GET /readyz": "whether it takes requests",
+    "GET /healthz": "the version of each model",
+    "GET /metrics": "numbers for Prometheus",
+    "GET /docs": "all of it on a page, with examples",
+    "GET /openapi.json": "the same for programs",
 }
 
 

@@ -102,6 +102,7 @@ def request_model(settings: ServiceSettings) -> type[GenerateRequest]:
         name: replace(fields[name], rules={**fields[name].rules, "le": limit})
         for name, limit in limits.items()
     }
+    capped["seed"] = replace(fields["seed"], rules={"max_length": settings.max_length})
     return type("GenerateRequest", (GenerateRequest,), capped)
 
 
@@ -128,7 +129,9 @@ def request_schema(model: type[GenerateRequest]) -> dict[str, Any]:
     fields = schema["properties"]
     fields["version"]["pattern"] = "^[0-9a-fA-F]{6,64}$"
     seed_number, _ = fields["random_seed"]["anyOf"]
-    fields["seed"]["anyOf"] = [{"type": "string"}, seed_number, {"type": "null"}]
+    seed = fields["seed"]
+    seed_text = {"type": "string"} | {key: seed.pop(key) for key in ["maxLength"] if key in seed}
+    seed["anyOf"] = [seed_text, seed_number, {"type": "null"}]
     for name, field in fields.items():
         if "anyOf" not in field:
             kept = {key: field.pop(key) for key in ("title", "description", "default")}

@@ -7,9 +7,10 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from api.errors import StartError
+from api.keys import Keys
 from charrnn.config import LONGEST_TEXT, GenerationConfig
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.settings import Settings, kind_of_value, setting
@@ -17,12 +18,38 @@ from charrnn.settings import Settings, kind_of_value, setting
 PREFIX = "CHARRNN_"
 OWNED_ELSEWHERE = {"CHARRNN_PROVE"}  # variables that other parts read: here, the tests
 MOST_TEXTS: int = GenerationConfig.fields()["count"].rules["le"]
+SECRET = {"api_keys"}  # never shown, not even where they are wrong
+UNSHOWN = "a value that is not shown"
+OPEN_PATHS = "/livez,/readyz,/healthz,/openapi.json,/docs"
+ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 def cores() -> int:
     """Cores that this process may use; a container's share in time is not counted."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _keys(value: Any) -> Keys:
+    if isinstance(value, Keys):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return Keys.listed(value)
+
+
+def _paths(text: str) -> str:
+    paths = [path.strip() for path in text.split(",")]
+    if not all(path.startswith("/") for path in paths):
+        raise ValueError("must be paths that begin with /, separated by commas")
+    return ",".join(paths)
+
+
+def _origins(text: str) -> str:
+    origins = [origin.strip().lower() for origin in text.split(",")]
+    if origins != ["*"] and not all(map(ORIGIN.fullmatch, origins)):
+        raise ValueError("must be * or origins such as https://example.org, separated by commas")
+    return ",".join(origins)
 
 
 class ServiceSettings(Settings):
@@ -77,10 +104,54 @@ class ServiceSettings(Settings):
         description="most requests that a worker is at work on, above which it answers 503; "
         "unset: two fewer than its threads",
     )
+    log_format: Literal["auto", "json", "text"] = setting(
+        default="auto", description="lines of the log; auto: text on a terminal, else JSON"
+    )
+    access_log: Literal["on", "off"] = setting(
+        default="on", description="whether each request is logged"
+    )
     workers: int = setting(default=cores, ge=1, le=1024, description="worker processes")
     threads: int = setting(
         default=64, ge=1, le=1024, description="threads of a worker, one for each connection"
     )
+    api_keys: Any = setting(  # text; kept as digests
+        default=None,
+        check=_keys,
+        description="keys, separated by commas: every request must bring one; unset, and no file "
+        "of keys: none is asked for",
+    )
+    api_keys_file: str | None = setting(
+        default=None,
+        description="a file of more keys, one a line; read again within a second when it changes",
+    )
+    open_paths: str = setting(
+        default=OPEN_PATHS,
+        check=_paths,
+        description="paths that need no key, separated by commas; /metrics may be added",
+    )
+    cors_origins: str | None = setting(
+        default=None,
+        check=_origins,
+        description="origins whose pages may read the answers, separated by commas, or *; unset: "
+        "none",
+    )
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether a request needs an API key."""
+        return self.api_keys is not None or self.api_keys_file is not None
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """As every other settings', but a secret that is refused is not shown."""
+        try:
+            return super().checked(values, where)
+        except ConfigError as error:
+            shown = [
+                FieldProblem(each.field, each.rule, UNSHOWN) if each.field in SECRET else each
+                for each in error.problems
+            ]
+            raise ConfigError(shown, where) from None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -130,7 +201,8 @@ def _number_or_text(text: str) -> int | str:
 
 def _named_as_variable(problem: FieldProblem, given: Mapping[str, str]) -> FieldProblem:
     name = variable(problem.field)
-    return FieldProblem(name, problem.rule, shown(given[name]))
+    value = UNSHOWN if problem.field in SECRET else shown(given[name])
+    return FieldProblem(name, problem.rule, value)
 
 
 def _refuse_unknown(names: set[str]) -> None:

@@ -70,6 +70,4 @@ def event_stream(
         elif ticket.over:
             yield event(summary(), "done")
 
-    response = Response(events(), mimetype="text/event-stream", headers=HEADERS)
-    response.call_on_close(lambda: engine.leave(ticket))
-    return response
+    return Response(events(), mimetype="text/event-stream", headers=HEADERS)

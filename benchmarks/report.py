@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE)
     chosen = parser.parse_args()
     page = chosen.page.read_text(encoding="utf-8")
-    for name in ("generate", "train", "choices", "memory", "quality"):
+    for name in ("generate", "train", "choices", "memory", "quality", "service", "soak"):
         path = chosen.folder / f"{name}.json"
         if not path.exists():
             continue

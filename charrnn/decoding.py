@@ -146,17 +146,15 @@ class DecodeBatch:
         assert n >= 1
         if not self._live:
             return []
-        steps, left = min(n, self._room()), {}
+        steps = min(n, self._room())
         self._slots[:steps] = -1
-        run = self._slots[:steps, : len(self._live)]
         if self._solo and len(self._live) == 1:
-            self._draw_alone(self._solo, steps)
-            left = self._let_go()
-        else:
-            made = 0
-            while made < steps and self._live:
-                made += self._draw(made, steps)
-                left |= self._let_go()
+            return [self._draw_alone(self._solo, steps)]
+        run, made = self._slots[:steps, : len(self._live)], 0
+        left: dict[int, FinishReason] = {}
+        while made < steps and self._live:
+            made += self._draw(made, steps)
+            left |= self._let_go()
         return self._stretches(run, left)
 
     def state(self, slot: int) -> Array:
@@ -276,8 +274,8 @@ class DecodeBatch:
             self._noise[empty, place:] = noise
         self._places[empty] = place
 
-    def _draw_alone(self, solo: Lanes, steps: int) -> None:
-        """`_draw` for the only sequence, until it has made `steps` or ends: the same bits, in fewer
+    def _draw_alone(self, solo: Lanes, steps: int) -> Stretch:
+        """A run of the only sequence, until it has made `steps` or ends: the same bits, in fewer
         calls, over arrays of its own.
         """
         self._lanes.hand(0, solo, 0)
@@ -304,10 +302,18 @@ class DecodeBatch:
                     break
             self._places[0] += len(ids) - before
             self._made[0] += len(ids) - before
-        solo.hand(0, self._lanes, 0)
-        self._drawn[: len(ids), 0] = ids
-        self._slots[: len(ids), 0] = self._live[0].slot
-        self._ids[0] = id_
+        slot = self._live[0].slot
+        reason: FinishReason | None = None
+        self._slots[: len(ids), 0] = slot
+        if id_ == end or self._made[0] == self._limits[0]:
+            reason = "end" if id_ == end else "length"
+            self._live.clear()
+            self._free.append(slot)
+        else:
+            self._ids[0] = id_
+            solo.hand(0, self._lanes, 0)
+        logprobs = self._logprobs(self._logits[: len(ids), 0].copy(), np.array(ids))
+        return Stretch(slot, ids, logprobs, reason)
 
     def _draw(self, made: int, steps: int) -> int:
         """Step all lanes, from step `made` of the run to `steps` at most, or until one of them has
@@ -416,14 +422,8 @@ class DecodeBatch:
         slots = run[step, lane].astype(np.int16)  # which numpy sorts by counting
         order = np.argsort(slots, kind="stable")
         step, lane, slots = step[order], lane[order], slots[order]
-        drawn, logits = self._drawn[step, lane], self._logits[step, lane]
-        logits += self.model.out_bias
-        chosen = chosen_log_softmax(logits, drawn).tolist()
-        if not math.isfinite(sum(chosen)):
-            raise WeightsCorruptError(
-                "the network's logits must be finite, and are not: its weights are of no use; "
-                "train it again, or go back to an earlier version"
-            )
+        drawn = self._drawn[step, lane]
+        chosen = self._logprobs(self._logits[step, lane], drawn)
         ids, stretches, start = drawn.tolist(), [], 0
         for end in [*(np.flatnonzero(np.diff(slots)) + 1).tolist(), len(ids)] if ids else []:
             slot = int(slots[start])
@@ -431,3 +431,16 @@ class DecodeBatch:
             stretches.append(Stretch(slot, ids[start:end], chosen[start:end], reason))
             start = end
         return stretches
+
+    def _logprobs(self, logits: Array, drawn: Array) -> list[float]:
+        """Of the symbols that were drawn (N,), from their logits without the output bias (N, V),
+        overwritten.
+        """
+        logits += self.model.out_bias
+        logprobs: list[float] = chosen_log_softmax(logits, drawn).tolist()
+        if not math.isfinite(sum(logprobs)):
+            raise WeightsCorruptError(
+                "the network's logits must be finite, and are not: its weights are of no use; "
+                "train it again, or go back to an earlier version"
+            )
+        return logprobs

@@ -45,6 +45,11 @@ class Writer:
         return sum(queue.batch.live for queue in self._queues())
 
     @property
+    def waiting(self) -> int:
+        """Texts that wait for a slot."""
+        return sum(queue.waiting for queue in self._queues())
+
+    @property
     def busy(self) -> bool:
         """Whether texts are still to be written."""
         return bool(self._open)
@@ -228,9 +233,9 @@ class _Queue:
         self._left: deque[tuple[int, range]] = deque()
 
     @property
-    def waiting(self) -> bool:
-        """Whether any sample waits."""
-        return bool(self._left or self.returning)
+    def waiting(self) -> int:
+        """Samples that wait."""
+        return len(self.returning) + sum(len(indices) for _, indices in self._left)
 
     def add(self, number: int, indices: range) -> None:
         """Let samples of a request wait."""

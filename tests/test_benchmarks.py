@@ -22,6 +22,8 @@ TITLES = {
     "train": ["Training: characters a second"],
     "choices": ["64 rows times", "A few sequences", "A sample's random"],
     "memory": ["Growth of training with V", "Growth of one request with length"],
+    "service": ["Requests a second: 12", "Latency, half", "What others wait for"],
+    "soak": ["Soak"],
     "quality": ["text.txt, its last tenth", "names.txt, names never seen"],
 }
 

@@ -59,7 +59,7 @@ def test_a_list_becomes_a_model_that_samples_scores_and_is_listed(place):
         "names: ",
         "written in title case",
         "this will take about",
-        " MB of memory\n" if peak_memory() else "\n",
+        "B of memory\n" if peak_memory() else "\n",
         "python -m charrnn sample my-list --count 10",
         'curl -d \'{"model": "my-list", "count": 5}\' localhost:8000/generate',
         "nats per character on",

@@ -1,5 +1,6 @@
 """The service over tiny weights, in this process."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,15 @@ from flask.testing import FlaskClient
 from api import create_app
 from api.settings import ServiceSettings
 from tests.api import tiny
+from tests.api.documented import Client
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _answers_are_documented() -> Iterator[None]:
+    """Whatever a test gets from the service in this process is held against its document."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flask, "test_client_class", Client)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import shutil
 import threading
 from collections import Counter
 
@@ -11,12 +12,6 @@ from api.models import OLD_VERSIONS_KEPT, Models
 from api.settings import ServiceSettings
 from charrnn.errors import WeightsCorruptError, WeightsMissingError
 from tests.api import tiny
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    """Look at what is live at every request."""
-    monkeypatch.setattr(models_module, "RECHECK_SECONDS", -1)
 
 
 @pytest.fixture
@@ -96,38 +91,112 @@ def test_a_version_that_is_gone_is_404_even_where_it_was_loaded(own_weights):
     assert own_weights.live[:12] in str(caught.value)
 
 
-@pytest.mark.usefixtures("impatient")
 def test_what_becomes_live_is_served_from_the_next_look_on(own_weights):
     models = Models(own_weights.store)
+    before = models.get("elves")
     new = tiny.promote(own_weights.store, "elves", seed=99)
+    assert models.get("elves") is before, "a request never looks"
+    models.refresh()
     assert models.get("elves").version == new[:12]
     assert models.get("dinosaurs").version == own_weights.live[:12]
     assert models.live()["elves"].version == new[:12]
 
 
-def test_a_model_that_appears_is_served_from_the_first_request_on(own_weights):
+def test_a_version_that_is_no_longer_live_is_still_there_without_loading(own_weights, loads):
+    models = Models(own_weights.store)
+    before = models.get("elves")
+    tiny.promote(own_weights.store, "elves", seed=99)
+    models.refresh()
+    loads.clear()
+    assert models.get("elves", before.version) is before
+    assert not loads
+
+
+def test_a_look_that_finds_nothing_new_reads_no_file(own_weights, loads, monkeypatch):
+    models = Models(own_weights.store)
+    loads.clear()
+    monkeypatch.setattr(charrnn.Store, "current", lambda *_: pytest.fail("it was read"))
+    for _ in range(3):
+        models.refresh()
+    assert not loads
+
+
+def test_a_model_that_appears_is_served_from_the_next_look_on(own_weights):
     models = Models(own_weights.store)
     with pytest.raises(RequestError, match="there is no model 'goblins'"):
         models.get("goblins")
     new = tiny.promote(own_weights.store, "goblins", seed=5)
-    assert models.get("goblins").version == new[:12]
     tiny.promote(own_weights.store, "trolls", seed=6)
+    models.refresh()
+    assert models.get("goblins").version == new[:12]
     assert list(models.live()) == ["dinosaurs", "elves", "goblins", "prose", "trolls"]
 
 
-def test_a_damaged_model_that_appears_is_left_out_and_looked_at_twice_a_second(
-    own_weights, loads, caplog
+def test_a_model_that_is_removed_is_404_and_who_has_it_goes_on(own_weights):
+    models = Models(own_weights.store)
+    elves = models.get("elves")
+    shutil.rmtree(own_weights.store.folder("elves"))
+    models.refresh()
+    assert "elves" not in models.live()
+    for version in (None, elves.version):
+        with pytest.raises(RequestError, match="there is no model 'elves'; the known ones are d"):
+            models.get("elves", version)
+    assert elves.generate(random_seed=1)
+    new = tiny.promote(own_weights.store, "elves", seed=7)
+    models.refresh()
+    assert models.get("elves").version == new[:12], "it may come again"
+
+
+def test_where_no_default_was_named_the_next_one_takes_its_place(own_weights):
+    models = Models(own_weights.store)
+    assert models.get().name == "dinosaurs"
+    shutil.rmtree(own_weights.store.folder("dinosaurs"))
+    models.refresh()
+    assert models.get().name == "elves"
+
+
+def test_a_default_that_was_named_is_never_replaced_by_another(own_weights):
+    models = Models(own_weights.store, "elves")
+    shutil.rmtree(own_weights.store.folder("elves"))
+    models.refresh()
+    with pytest.raises(RequestError, match="there is no model 'elves'; the known ones are dino"):
+        models.get()
+
+
+def test_a_folder_emptied_of_models_serves_none_and_one_that_is_gone_changes_nothing(
+    own_weights, caplog
 ):
     models = Models(own_weights.store)
-    new = tiny.promote(own_weights.store, "goblins", seed=5)
-    path = own_weights.store.folder("goblins") / f"{new}.safetensors"
-    path.chmod(0o644)
-    path.write_bytes(path.read_bytes()[:-1])
+    away = own_weights.store.root.rename(own_weights.store.root.with_name("away"))
+    for _ in range(3):
+        models.refresh()
+    assert models.get().name == "dinosaurs", "as when a disk is not there for a moment"
+    assert caplog.text.count("the weights folder can't be read") == 1
+    away.rename(own_weights.store.root)
+    for name in ("dinosaurs", "elves", "prose"):
+        shutil.rmtree(own_weights.store.folder(name))
+    models.refresh()
+    assert models.live() == {}
+    with pytest.raises(RequestError, match="there is no model ''; the known ones are none at the"):
+        models.get()
+
+
+def test_a_damaged_model_that_appears_is_left_out_and_seldom_tried_again(
+    own_weights, loads, caplog, monkeypatch
+):
+    models = Models(own_weights.store)
+    tiny.promote(own_weights.store, "goblins", seed=5)
+    damage(own_weights, "goblins")
+    loads.clear()
     for _ in range(5):
+        models.refresh()
         with pytest.raises(RequestError) as caught:
             models.get("goblins")
         assert caught.value.status == 404
-    assert sum(count for (name, _), count in loads.items() if name == "goblins") == 1
+    assert loads.total() == 1
+    monkeypatch.setattr(models_module, "RETRY_SECONDS", -1)
+    tiny.promote(own_weights.store, "elves", seed=99)  # a try at another model changes nothing
+    models.refresh()
     assert caplog.text.count("model goblins is left out") == 1
 
 
@@ -138,22 +207,22 @@ def test_a_name_that_is_no_model_is_404(weights, name):
     assert caught.value.status == 404
 
 
-def test_between_two_looks_the_store_is_left_alone(own_weights):
-    models = Models(own_weights.store)
-    before = models.get("elves").version
-    tiny.promote(own_weights.store, "elves", seed=99)
-    assert models.get("elves").version == before
-
-
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
-    "error", [WeightsCorruptError("cut short"), WeightsMissingError("gone"), OSError("disk")]
+    "error",
+    [
+        WeightsCorruptError("cut short"),
+        WeightsMissingError("gone"),
+        OSError("disk"),
+        RuntimeError("a bug of ours"),
+    ],
 )
-@pytest.mark.parametrize("broken", ["charrnn.load", "charrnn.Store.live_version"])
-def test_what_can_not_be_loaded_leaves_the_old_version_and_is_logged_once(
+@pytest.mark.parametrize("broken", ["charrnn.load", "charrnn.Store.current"])
+def test_what_can_not_be_loaded_leaves_the_old_version_is_logged_and_counted_once(
     own_weights, monkeypatch, caplog, error, broken
 ):
-    models = Models(own_weights.store)
+    monkeypatch.setattr(models_module, "RETRY_SECONDS", -1)
+    counted = []
+    models = Models(own_weights.store, on_reload=lambda *each: counted.append(each))
     before = models.get("elves").version
     new = tiny.promote(own_weights.store, "elves", seed=99)
 
@@ -162,12 +231,25 @@ def test_what_can_not_be_loaded_leaves_the_old_version_and_is_logged_once(
 
     with monkeypatch.context() as patch:
         patch.setattr(broken, fail)
-        assert [models.get("elves").version for _ in range(3)] == [before] * 3
+        for _ in range(3):
+            models.refresh()
+            assert models.get("elves").version == before
     assert caplog.text.count(f"model elves stays at {before}: {error}") == 1
+    models.refresh()
     assert models.get("elves").version == new[:12], "it is loaded once it can be"
+    assert counted == [("elves", False), ("elves", True)]
 
 
-@pytest.mark.usefixtures("impatient")
+def test_a_good_version_after_a_bad_one_is_not_kept_waiting(own_weights):
+    models = Models(own_weights.store)
+    tiny.promote(own_weights.store, "elves", seed=98)
+    damage(own_weights, "elves")
+    models.refresh()
+    new = tiny.promote(own_weights.store, "elves", seed=99)
+    models.refresh()
+    assert models.get("elves").version == new[:12]
+
+
 def test_requests_go_on_while_a_new_version_is_being_loaded(own_weights, monkeypatch):
     loading, go_on = threading.Event(), threading.Event()
     models = Models(own_weights.store)
@@ -181,13 +263,21 @@ def test_requests_go_on_while_a_new_version_is_being_loaded(own_weights, monkeyp
 
     real_load = charrnn.load
     monkeypatch.setattr(charrnn, "load", slow_load)
-    loader = threading.Thread(target=models.get, args=("elves",))
+    loader = threading.Thread(target=models.refresh)
     loader.start()
     assert loading.wait(timeout=10)
+    models.refresh()  # it doesn't wait either
     assert models.get("elves").version == before
+    assert list(models.live()) == ["dinosaurs", "elves", "prose"]
     go_on.set()
     loader.join()
     assert models.get("elves").version == new[:12]
+
+
+def test_what_a_first_request_would_work_out_is_there_when_a_version_is_served(own_weights):
+    elves = Models(own_weights.store).get("elves")
+    assert {"compiled", "_names"} <= set(vars(elves))
+    assert {"block", "rows"} <= set(vars(elves.compiled))
 
 
 def damage(weights, name):
@@ -241,6 +331,17 @@ def refusal(store: charrnn.Store, model: str | None = None) -> str:
 
 
 def test_products_that_depend_on_the_batch_are_logged_at_start(weights, monkeypatch, caplog):
-    monkeypatch.setattr("charrnn.rows_are_exact", lambda _: False)
+    monkeypatch.setattr("charrnn.rows_are_exact", lambda _, steps: False)
     Models(weights.store)
     assert "may give another text under load" in caplog.text
+
+
+def test_the_promise_is_tried_once_for_networks_of_one_shape(own_weights, monkeypatch):
+    tried = []
+    monkeypatch.setattr("charrnn.rows_are_exact", lambda model, steps: tried.append(model) or True)
+    models = Models(own_weights.store)
+    shapes = {each.model.config for each in models.live().values()}
+    assert len(tried) == len(shapes)
+    tiny.promote(own_weights.store, "elves", seed=99)
+    models.refresh()
+    assert len(tried) == len(shapes)

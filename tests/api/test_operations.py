@@ -1,8 +1,14 @@
+import shutil
+import threading
+
 import pytest
 
 import charrnn
-from api import HEADERS, create_app
+from api import create_app
+from api.security import HEADERS
 from api.settings import ServiceSettings
+from charrnn.errors import WeightsMissingError
+from tests.api import tiny
 from tests.api.problems import read_problem
 
 
@@ -38,6 +44,50 @@ def test_healthz_names_what_is_served(client, weights):
         "version": charrnn.__version__,
         "models": {name: store.live_version(name) for name in ("dinosaurs", "elves", "prose")},
     }
+
+
+def test_livez_and_readyz_are_ok_while_there_is_something_to_serve(client):
+    for path in ("/livez", "/readyz"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json) == (200, {"status": "ok"})
+
+
+def test_a_worker_that_is_stopping_is_not_ready_and_lives(weights):
+    app = create_app(ServiceSettings(), weights.store)
+    app.extensions["charrnn.health"].is_draining = lambda: True
+    answer = app.test_client().get("/readyz")
+    assert answer.status_code == 503
+    assert "stopping" in read_problem(503, answer.content_type, answer.data)["detail"]
+    assert app.test_client().get("/livez").status_code == 200
+
+
+def test_a_service_that_has_lost_its_models_is_not_ready(own_weights):
+    app = create_app(ServiceSettings(), own_weights.store)
+    for name in ("dinosaurs", "elves", "prose"):
+        shutil.rmtree(own_weights.store.folder(name))
+    app.extensions["charrnn"].refresh()
+    answer = app.test_client().get("/readyz")
+    assert answer.status_code == 503
+    assert "no model" in read_problem(503, answer.content_type, answer.data)["detail"]
+    assert app.test_client().get("/healthz").json["models"] == {}
+
+
+def test_health_is_told_while_a_version_is_being_loaded(own_weights, monkeypatch):
+    client = create_app(ServiceSettings(), own_weights.store).test_client()
+    client.get("/livez")
+    loading, go_on = threading.Event(), threading.Event()
+
+    def slow_load(*_: object, **__: object) -> None:
+        loading.set()
+        assert go_on.wait(timeout=10)
+        raise WeightsMissingError("gone")
+
+    monkeypatch.setattr(charrnn, "load", slow_load)
+    tiny.promote(own_weights.store, "elves", seed=99)
+    assert loading.wait(timeout=10)
+    for path in ("/livez", "/readyz", "/healthz", "/metrics", "/models"):
+        assert client.get(path).status_code == 200
+    go_on.set()
 
 
 def test_models_are_listed_with_their_cards_and_the_default(client):
@@ -95,7 +145,10 @@ def test_head_is_get_without_the_body(client, path):
     got, head = client.get(path), client.head(path)
     assert head.data == b""
     assert head.status_code == got.status_code
-    assert dict(head.headers) == dict(got.headers)
+    its_own = {"X-Request-ID", "Server-Timing"}
+    assert {k: v for k, v in head.headers.items() if k not in its_own} == {
+        k: v for k, v in got.headers.items() if k not in its_own
+    }
 
 
 @pytest.mark.parametrize(("path", "methods"), [("/", {"GET"}), ("/generate", {"POST"})])

@@ -3,7 +3,6 @@
 import json
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ import pytest
 
 import charrnn
 from tests.api.problems import read_problem
-from tests.api.server import PATIENCE, Answer, Server, gunicorn, read_until, running
+from tests.api.server import PATIENCE, Answer, Server, gunicorn, running
 from tests.api.tiny import Tiny
 
 
@@ -182,9 +181,8 @@ def test_requests_that_stop_half_way_do_not_hold_the_service(beginning, weights)
 
 def test_a_worker_that_is_killed_is_replaced(weights):
     with running(CHARRNN_WEIGHTS=weights.root) as server:
-        pid = int(server.log.rpartition("Booting worker with pid: ")[2])
-        subprocess.run(["kill", "-KILL", str(pid)], check=True)
-        assert "Booting worker" in read_until(server.process, "Booting worker")
+        server.kill_a_worker()
+        server.log.wait_for("Booting worker", times=2)
         assert server.send(request()).status == 200
 
 
@@ -192,6 +190,49 @@ def test_sigterm_ends_it_with_code_0(weights):
     with running(CHARRNN_WEIGHTS=weights.root) as server:
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=PATIENCE) == 0
+
+
+KEY = "k3y" * 8
+
+
+def test_keys_are_asked_for_and_never_written(weights, tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(f"{KEY}-of-a-file\n")
+    settings = {"CHARRNN_API_KEYS": KEY, "CHARRNN_API_KEYS_FILE": str(file)}
+    access = tmp_path / "access.log"
+    options = ["--access-logfile", str(access), "--log-level", "debug"]
+    with running(*options, CHARRNN_WEIGHTS=weights.root, **settings) as server:
+        asked = {
+            "": 401,
+            f"X-API-Key: {KEY}\r\n": 200,
+            f"x-api-key: {KEY}-of-a-file\r\n": 200,
+            f"Authorization: Bearer {KEY}\r\n": 200,
+            f"X-API-Key: {KEY}\r\nX-API-Key: {KEY}\r\n": 401,
+            f"X_API_Key: {KEY}\r\n": 401,
+            f"Authorization: Bearer {KEY}\r\nAuthorization: Bearer x\r\n": 401,
+            "Authorization: Bearer \xff\xfe\r\n": 401,
+        }
+        for headers, status in asked.items():
+            assert server.send(request(headers=headers)).status == status, headers
+        assert server.send(request("GET", "/healthz")).status == 200
+        assert server.send(request("GET", "/docs")).status == 200
+        server.process.send_signal(signal.SIGTERM)
+        log = server.log.wait_for_end()
+    assert "a request needs one of 2 API keys" in log
+    assert "GET /docs" in access.read_text()
+    assert KEY not in log + access.read_text()
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 100 + b"\r\n", 431),
+    ],
+)
+def test_what_is_too_long_is_refused_by_gunicorn_itself_as_the_document_says(server, raw, status):
+    assert server.send(raw).status == status
 
 
 def refusal(**environ: str) -> tuple[int, list[str]]:
@@ -215,6 +256,8 @@ def test_without_weights_it_refuses_to_start_in_one_line(tmp_path):
         ("CHARRNN_PORT", "port", "CHARRNN_PORT must be a whole number, got 'port'"),
         ("CHARRNN_PROT", "80", "CHARRNN_PROT is not a setting (did you mean CHARRNN_PORT?); the"),
         ("CHARRNN_MODEL", "unicorns", "CHARRNN_MODEL is 'unicorns', and "),
+        ("CHARRNN_API_KEYS", "short", "CHARRNN_API_KEYS must have keys of 16 to 256 characters; k"),
+        ("CHARRNN_API_KEYS_FILE", "/nowhere/keys", "CHARRNN_API_KEYS_FILE (/nowhere/keys) can't"),
     ],
 )
 def test_a_wrong_setting_refuses_to_start_in_one_line(weights, name, text, message):

@@ -1,5 +1,6 @@
 """Real weights of networks too small to have learned anything, made in milliseconds."""
 
+import json
 import string
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 
 import charrnn
 from charrnn.config import ModelConfig
+from charrnn.files import write_atomically
 from charrnn.model import CharRNN
 from charrnn.vocabulary import Vocabulary
 from charrnn.weights import FrozenModel, to_bytes
@@ -48,4 +50,13 @@ def promote(store: charrnn.Store, name: str, *, seed: int, kind: str = "names") 
     frozen = FrozenModel(kind, config, model.params, vocabulary, NAMES if is_names else ())
     version = store.add(name, to_bytes(frozen))
     store.promote(name, version, reason="a test")
+    return version
+
+
+def promote_damaged(store: charrnn.Store, name: str, number: int) -> str:
+    """Make a file that is no network the live one, as no tool of ours would. Returns its name."""
+    version = f"{number:064x}"
+    (store.folder(name) / f"{version}.safetensors").write_bytes(b"damaged")
+    record = json.dumps({"version": version}).encode()
+    write_atomically(store.folder(name) / "CURRENT.json", record)
     return version

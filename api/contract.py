@@ -1,0 +1,293 @@
+"""What each route promises: its answers by status, and examples that the tests send.
+
+A route that isn't here is not served: `openapi` stops at it. One that is here and isn't served is
+left out of the document.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import charrnn
+from api.models import PREFERRED
+from api.settings import ServiceSettings
+from api.shapes import Schema, ref
+from charrnn.config import MODEL_NAME_PATTERN
+
+JSON, HTML, PLAIN, EVENTS = "application/json", "text/html", "text/plain", "text/event-stream"
+VERSION = "3f9ac2d41e7b"
+FULL_VERSION = VERSION + "58c06a9d0f3327be81c4a5f6e0d9187246b3c5aa90fe63d127b4"
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body that a route answers with, in one type of content."""
+
+    schema: Schema
+    examples: Mapping[str, Any] = field(default_factory=dict)  # by a few words that tell which
+    events: Mapping[str, Schema] = field(default_factory=dict)  # of a stream: their data, by name
+
+
+@dataclass(frozen=True)
+class Route:
+    """What one method of one path promises, besides what every route does."""
+
+    id: str
+    tag: str
+    summary: str
+    success: str  # what a 200 is
+    bodies: Mapping[str, Body]  # of a 200, by type of content
+    description: str = ""
+    parameters: tuple[Schema, ...] = ()
+    takes_texts: bool = False  # a body, as the schema of requests has it
+    refusals: Mapping[int, str] = field(default_factory=dict)  # status: when
+
+
+def _json(name: str, example: Any) -> Mapping[str, Body]:
+    return {JSON: Body(ref(name), {"an answer": example})}
+
+
+def _sample(text: str, logprob: float) -> dict[str, Any]:
+    return {"text": text, "logprob": logprob, "finish_reason": "end", "novel": True}
+
+
+ABOUT = """\
+Send a seed and get names: the first command of `POST /generate` is all that it takes.
+
+Errors are problems (RFC 9457), 404 for a path that isn't there and 405 among them. HEAD is \
+answered where GET is, OPTIONS at every path. A query string is ignored.
+
+What the server in front of the routes can't parse as HTTP, or won't take (a line or a header that \
+is too long, too many headers: 414, 431), it answers by itself, in a form of its own."""
+WITH_KEYS = """\
+This service asks for an API key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`. Without one, \
+every path that isn't open is answered 401, those that don't exist too."""
+TAGS = {
+    "texts": "What it is for.",
+    "models": "What writes them.",
+    "operations": "For whoever runs the service.",
+    "reference": "What there is, and how to use it.",
+}
+EVERYWHERE = {
+    400: "The request can't be understood: its Host header is none, or its body can't be read.",
+    401: "There is no API key, or not a known one.",
+    405: "The path is there, but has not this method.",
+    500: "Something went wrong in the service. Its log has the details.",
+}
+_BROKEN = {
+    "field": "count",
+    "rule": "must be from 1 to 100",
+    "value": "500",
+    "message": "count must be from 1 to 100, got 500",
+}
+FULL_PROBLEMS: Mapping[int, Mapping[str, Any]] = {
+    400: {"detail": "the body must be UTF-8; byte 10 is not"},
+    401: {
+        "detail": "this needs an API key; send it as `Authorization: Bearer KEY` or "
+        "`X-API-Key: KEY`"
+    },
+    404: {"detail": "there is no model 'unicorns'; the known ones are dinosaurs"},
+    405: {"detail": "'GET' is not allowed at '/generate'; use OPTIONS, POST"},
+    408: {"detail": "the client closed the connection before its answer"},
+    410: {"detail": "version bad0bad0 of model dinosaurs is damaged and can't be served"},
+    413: {"detail": "the body must have at most 65536 bytes"},
+    422: {"detail": _BROKEN["message"], "errors": [_BROKEN]},
+    500: {"detail": "something went wrong in the service; its log has the details"},
+    503: {"detail": "the service has as many requests as it can take; try again in 1 second"},
+}
+
+
+def request_examples(
+    settings: ServiceSettings, model: str, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Requests that this service takes, by a few words that tell what they ask for."""
+    count = min(5, settings.max_count)
+    seed = {"seed": "Tyr"} if model == PREFERRED else {}  # another may not know these letters
+    examples = {
+        "texts from a seed": {**seed, "count": count},
+        "the same texts each time": {
+            **seed,
+            "count": count,
+            "temperature": 0.8,
+            "max_length": min(20, settings.max_length),
+            "random_seed": 7,
+        },
+        "one text of a model by its name": {"model": model},
+    }
+    if "stream" in fields:
+        examples["a stream"] = {**seed, "stream": True}
+    return examples
+
+
+ANSWER = {
+    "model": "dinosaurs",
+    "version": VERSION,
+    "seed": "Tyr",
+    "random_seed": 7,
+    "samples": [_sample("Tyrasaurus", -7.25), _sample("Tyrinator", -12.5)],
+    "requested": 2,
+    "characters": 13,
+    "shortfall": None,
+}
+STREAM = """\
+data: {"index":0,"text":"Tyr"}
+
+data: {"index":0,"text":"an"}
+
+: ping
+
+data: {"index":0,"text":"nis"}
+
+event: done
+data: {"model":"dinosaurs","version":"3f9ac2d41e7b","seed":"Tyr","random_seed":7,\
+"samples":[{"index":0,"logprob":-9.75,"finish_reason":"end","novel":true}],\
+"requested":1,"characters":5,"shortfall":null}
+
+"""
+MODEL = {
+    "name": "dinosaurs",
+    "version": VERSION,
+    "kind": "names",
+    "cell": "gru",
+    "hidden_size": 256,
+    "num_layers": 1,
+    "parameters": 225307,
+    "vocabulary": 27,
+    "known_characters": "abcdefghijklmnopqrstuvwxyz",
+    "max_length": 46,
+    "trained_on": {"bytes": 21667, "characters": 17217, "train": 1359, "test": 159},
+    "evaluation": {"test": {"characters": 2016, "nats_per_character": 1.63, "sequences": 159}},
+}
+INDEX = {
+    "name": "charrnn",
+    "version": charrnn.__version__,
+    "endpoints": {"POST /generate": "texts from a seed"},
+    "example": """curl -d '{"seed": "Tyr", "count": 5}' http://localhost:8000/generate""",
+}
+HEALTH = {
+    "status": "ok",
+    "version": charrnn.__version__,
+    "models": {"dinosaurs": FULL_VERSION},
+}
+STREAMING = (
+    "With `stream` the texts come as server-sent events while they are written. Each piece is "
+    '`data: {"index", "text"}` (StreamPiece). The last event is `event: done` (StreamDone), or '
+    "`event: error` with a Problem where something failed half way; a stream that ends without "
+    "either was cut off. Lines that begin with `:` are comments, sent in silence to keep the "
+    "connection."
+)
+METRICS = """\
+# HELP charrnn_requests_total Requests by route and status.
+# TYPE charrnn_requests_total counter
+charrnn_requests_total{route="/generate",status="200"} 1024.0
+"""
+
+ROUTES: Mapping[tuple[str, str], Route] = {
+    ("POST", "/generate"): Route(
+        id="generate",
+        tag="texts",
+        summary="Texts from a seed",
+        description="Every field may be left out, and null is as if it were; no body, or a blank "
+        "one, means `{}`. The body is read as JSON whatever its Content-Type says, and must be "
+        "strict JSON: no NaN, no field twice, nothing past the closing brace. The same body with "
+        "the same `random_seed` gives the same bytes, alone or under load, as long as the "
+        "version, the machine and its libraries are the same. A larger `count` only adds texts.",
+        success="The texts.",
+        bodies={
+            JSON: Body(ref("Answer"), {"two names": ANSWER}),
+            EVENTS: Body(
+                {"description": STREAMING},  # no type: some tools check it against each event
+                {"one name": STREAM},
+                {"message": ref("StreamPiece"), "done": ref("StreamDone"), "error": ref("Problem")},
+            ),
+        },
+        takes_texts=True,
+        refusals={
+            400: "The body isn't strict JSON in UTF-8, or can't be read to its end.",
+            404: "There is no such model, or no such version of it.",
+            408: "The client has closed the connection; only the log shows this.",
+            410: "The version is there, but its file is damaged.",
+            413: "The body is larger than the service takes.",
+            422: "A field breaks a rule: one of the schema, or one that a schema can't tell. "
+            "The seed has only characters that the model knows, and is no longer than max_length; "
+            "min_length is at most max_length; random_seed is left out where seed is a number; "
+            "all texts together are no longer than the service allows. `errors` has them all.",
+            503: "The service has as many requests as it can take. Try again after Retry-After.",
+        },
+    ),
+    ("GET", "/models"): Route(
+        id="listModels",
+        tag="models",
+        summary="The models that are served",
+        success="A card for each model, and the default.",
+        bodies=_json("Models", {"models": [MODEL], "default": "dinosaurs"}),
+    ),
+    ("GET", "/models/{name}"): Route(
+        id="describeModel",
+        tag="models",
+        summary="One of the models",
+        success="Its card.",
+        bodies=_json("Model", MODEL),
+        parameters=(
+            {
+                "name": "name",
+                "in": "path",
+                "required": True,
+                "description": "the name of a model",
+                "schema": {"type": "string", "pattern": f"^{MODEL_NAME_PATTERN}$"},
+                "example": "dinosaurs",
+            },
+        ),
+        refusals={404: "There is no model of this name."},
+    ),
+    ("GET", "/livez"): Route(
+        id="livez",
+        tag="operations",
+        summary="Whether the process answers",
+        success="It does.",
+        bodies=_json("Liveness", {"status": "ok"}),
+    ),
+    ("GET", "/readyz"): Route(
+        id="readyz",
+        tag="operations",
+        summary="Whether requests may be sent here",
+        success="The weights are loaded.",
+        bodies=_json("Liveness", {"status": "ok"}),
+        refusals={503: "Not yet, or not any more: the weights are not loaded, or it is stopping."},
+    ),
+    ("GET", "/healthz"): Route(
+        id="healthz",
+        tag="operations",
+        summary="Whether the service is well",
+        success="It is. The live version of each model.",
+        bodies=_json("Health", HEALTH),
+    ),
+    ("GET", "/metrics"): Route(
+        id="metrics",
+        tag="operations",
+        summary="Figures for Prometheus",
+        success="The figures of all workers together, in Prometheus' text format.",
+        bodies={PLAIN: Body({"type": "string"}, {"a figure": METRICS})},
+    ),
+    ("GET", "/"): Route(
+        id="index",
+        tag="reference",
+        summary="The routes, and a command to copy",
+        success="What there is.",
+        bodies=_json("Index", INDEX),
+    ),
+    ("GET", "/openapi.json"): Route(
+        id="openapi",
+        tag="reference",
+        summary="This document",
+        success="An OpenAPI 3.1 document.",
+        bodies={JSON: Body({"type": "object", "required": ["openapi", "info", "paths"]})},
+    ),
+    ("GET", "/docs"): Route(
+        id="docs",
+        tag="reference",
+        summary="This document as a page to read",
+        success="A page that needs nothing from elsewhere.",
+        bodies={HTML: Body({"type": "string"})},
+    ),
+}

@@ -1,0 +1,198 @@
+"""gunicorn's threaded worker, with the waiting for slow clients taken from its threads.
+
+gthread hands a connection to a thread, which then waits for the request's bytes: as many silent
+clients as there are threads stop it. And for each client that doesn't close its connection in the
+end its main loop waits two seconds. Here both are events of the main loop: a thread gets a request
+that has arrived as a whole, or what there is of it when its time is over.
+"""
+
+import selectors
+import socket
+import time
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+from gunicorn.http2 import negotiation
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from api.arrivals import Arrival
+
+LINGER_SECONDS = 2.0  # for a client to read its answer and close
+LINGER_BYTES = 1 << 20  # that it may still send meanwhile
+PIECE = 1 << 16
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
+    """A connection whose bytes the main loop reads until they are a request."""
+
+    arrival: Arrival
+    is_complete = True  # the request that a thread was given
+    drained = 0
+    wait: "Wait | None" = None  # the one that is going on
+
+
+class Wait(NamedTuple):
+    """Until when a connection may do nothing. Over as soon as it is no longer `connection.wait`."""
+
+    deadline: float
+    connection: Connection
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """TLS and HTTP/2, for which gunicorn must be asked, go the way of gthread."""
+
+    read_timeout = 10.0  # seconds for a whole request
+    largest_body = 65_536  # bytes that are waited for; more is refused anyway
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self._arriving: deque[Wait] = deque()  # in the order of their deadlines
+        self._lingering: deque[Wait] = deque()
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection, unless another worker was faster."""
+        try:
+            client, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.nr_conns += 1
+        self.enqueue_req(Connection(self.cfg, client, address, listener.getsockname()))
+
+    def enqueue_req(self, conn: Connection) -> None:
+        """Give a connection to a thread once its next request has arrived."""
+        if self.cfg.is_ssl or conn.is_http2 or _may_become_http2(self.cfg, conn):
+            super().enqueue_req(conn)
+            return
+        conn.arrival = Arrival(self.largest_body)
+        try:
+            conn.sock.setblocking(False)
+            if conn.parser is not None and (early := conn.parser.unreader.take_buffered()):
+                conn.arrival.add(early)  # it came with the request before
+            if self._read(conn):
+                self._give(conn)
+            else:
+                self._wait(conn, self._arriving, self.read_timeout, self._on_bytes)
+        except OSError:  # reset
+            self._drop(conn)
+
+    def _wait(self, conn: Connection, waits: deque[Wait], seconds: float, then: Any) -> None:
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(then, conn))
+        conn.wait = Wait(time.monotonic() + seconds, conn)
+        waits.append(conn.wait)
+
+    def _end_wait(self, conn: Connection) -> None:
+        conn.wait = None
+        self.poller.unregister(conn.sock)
+
+    def _on_bytes(self, conn: Connection, _: Any) -> None:
+        try:
+            if not self._read(conn):
+                return
+        except OSError:
+            self._end_wait(conn)
+            self._drop(conn)
+            return
+        self._end_wait(conn)
+        self._give(conn)
+
+    def _read(self, conn: Connection) -> bool:
+        """Take what has come. Returns whether that is all. Raises OSError where it is broken."""
+        arrival = conn.arrival
+        try:
+            while not arrival.is_whole and (piece := conn.sock.recv(PIECE)):
+                arrival.add(piece)
+                if arrival.expects_a_word and not arrival.is_whole:
+                    conn.sock.send(CONTINUE)
+                    arrival.take_word()
+        except BlockingIOError:
+            return False
+        return True
+
+    def _give(self, conn: Connection) -> None:
+        """Let a thread have what there is. It may find less than a request, never wait for it."""
+        if not conn.arrival.data:  # closed without a word
+            self._drop(conn)
+            return
+        if conn.arrival.is_endless:
+            with suppress(OSError):
+                conn.sock.shutdown(socket.SHUT_RD)  # the thread finds an end here
+        conn.init()
+        conn.parser.unreader.unread(bytes(conn.arrival.data))
+        conn.is_complete = conn.arrival.is_complete
+        conn.data_ready = True
+        super().enqueue_req(conn)
+
+    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
+        """A body that was refused before it came is not waited for: its connection ends here."""
+        return bool(super()._keepalive_after(conn, keepalive and conn.is_complete))
+
+    def finish_request(self, conn: Connection, future: Any) -> None:
+        """Keep the connection for the next request, or close it without waiting for the client."""
+        goes_on = self.cfg.is_ssl or future.cancelled() or future.exception() or future.result()
+        if goes_on or conn.is_http2:
+            super().finish_request(conn, future)
+            return
+        # Closed at once, bytes of the client's that were never read would reset the connection, and
+        # could take the answer with them. So say that no more will come, and wait until it closes.
+        try:
+            conn.sock.setblocking(False)
+            conn.sock.shutdown(socket.SHUT_WR)
+            self._wait(conn, self._lingering, LINGER_SECONDS, self._on_rest)
+        except (OSError, ValueError):  # it is closed already
+            self._drop(conn)
+
+    def _on_rest(self, conn: Connection, _: Any) -> None:
+        with suppress(OSError):
+            rest = conn.sock.recv(PIECE)
+            conn.drained += len(rest)
+            if rest and conn.drained < LINGER_BYTES:
+                return
+        self._end_wait(conn)
+        self._drop(conn)
+
+    def _drop(self, conn: Connection) -> None:
+        self.nr_conns -= 1
+        conn.close()
+
+    def murder_pending(self) -> None:
+        """End the waits that have lasted too long; called after events, and once a second."""
+        super().murder_pending()
+        now = time.monotonic()
+        for conn in _over(self._arriving, now):
+            self._end_wait(conn)
+            conn.arrival.is_endless = True
+            self._give(conn)
+        for conn in _over(self._lingering, now):
+            self._end_wait(conn)
+            self._drop(conn)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """A worker that is to stop doesn't wait long for clients that have not begun to ask."""
+        super()._cap_keepalive(deadline)
+        waits = [wait for wait in self._arriving if wait.connection.wait is wait]
+        self._arriving.clear()
+        for wait in waits:
+            if not wait.connection.arrival.data:
+                wait.connection.wait = wait = wait._replace(deadline=min(wait.deadline, deadline))
+            self._arriving.append(wait)
+        self._arriving = deque(sorted(self._arriving, key=lambda wait: wait.deadline))
+
+
+def _over(waits: deque[Wait], now: float) -> list[Connection]:
+    """Those whose time is over, taken out; with them go the waits that have ended before."""
+    over = []
+    while waits and (waits[0].connection.wait is not waits[0] or waits[0].deadline <= now):
+        wait = waits.popleft()
+        if wait.connection.wait is wait:
+            over.append(wait.connection)
+    return over
+
+
+def _may_become_http2(cfg: Any, conn: Connection) -> bool:
+    return bool(
+        negotiation.prior_knowledge_allowed(cfg, conn.client)
+        or negotiation.upgrade_allowed(cfg, conn.client)
+    )

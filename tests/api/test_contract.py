@@ -1,0 +1,143 @@
+"""Requests made up by schemathesis from the document, valid and not: every answer is promised.
+
+A few dozen of each kind for every route, and 1,500 in `make prove`.
+"""
+
+from collections import Counter
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig
+from schemathesis.core.failures import FailureGroup
+from werkzeug.wrappers import Response
+
+from api import create_app
+from api.contract import ROUTES
+from api.settings import ServiceSettings
+from tests.api.documented import Document
+
+KEY = "k3y" * 8
+SERVICES = {
+    "open": ServiceSettings(),
+    "with keys": ServiceSettings(api_keys=KEY, max_count=3, max_length=50),
+}
+FEW, MANY = 40, 1500
+# What the document says in words, since a schema can't: field and rule.
+IN_WORDS = (
+    ("seed", "must have only characters that the model knows"),
+    ("max_length", "must be at least the seed's length"),
+    ("min_length", "must be at most max_length"),
+    ("random_seed", "must be left out where seed is a number"),
+    ("count", "times max_length must be at most"),
+)
+
+load_all_checks()
+NO_KEYS_OF_ITS_OWN = GenerationConfig(with_security_parameters=False)
+CONFIG = schemathesis.Config(
+    projects=ProjectsConfig(default=ProjectConfig(generation=NO_KEYS_OF_ITS_OWN))
+)
+# Ours, below, knows which valid requests may be refused, and why.
+NOT_ALL_ACCEPTED = [CHECKS.get_one("positive_data_acceptance")]
+NOT_ALL_REFUSED = [CHECKS.get_one("negative_data_rejection")]
+BOTH = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
+
+
+@pytest.fixture(scope="module")
+def applications(weights):
+    return {name: create_app(each, weights.store) for name, each in SERVICES.items()}
+
+
+def operation_of(app, method, path):
+    """The operation as schemathesis has it; skips the test of a route that isn't served."""
+    headers = {"X-API-Key": KEY}
+    content = app.test_client().get("/openapi.json", headers=headers).json
+    if method.lower() not in content["paths"].get(path, {}):
+        pytest.skip(f"{method} {path} is not served")
+    schema = schemathesis.openapi.from_dict(content, config=CONFIG)
+    schema.app = app
+    return schema[path][method], Document(content)
+
+
+class Watch:
+    """Sends cases, and holds each answer against the document."""
+
+    def __init__(self, document):
+        self.document = document
+        self.modes = Counter()
+        self.statuses = Counter()
+
+    def send(self, case):
+        headers = {"X-API-Key": KEY} if "security" in self.document.content else {}
+        answer = case.call(headers=headers)
+        self.modes[case.meta.generation.mode.value] += 1
+        self.statuses[answer.status_code] += 1
+        excluded = NOT_ALL_ACCEPTED + (NOT_ALL_REFUSED if is_blank(answer.request.body) else [])
+        try:
+            case.validate_response(answer, excluded_checks=excluded, headers=headers)
+        except FailureGroup as group:
+            raise AssertionError(f"{group}") from None
+        plain = Response(
+            answer.content,
+            answer.status_code,
+            [(name, value) for name, values in answer.headers.items() for value in values],
+        )
+        if plain.mimetype != "text/event-stream":  # of which only the beginning is read
+            self.document.check(case.method, unquote(urlsplit(case.formatted_path).path), plain)
+        if case.meta.generation.mode is schemathesis.GenerationMode.POSITIVE:
+            refused_in_words(plain)
+
+
+def is_blank(body):
+    """Whether a body is one that the document says means `{}`, which no schema can."""
+    return body is not None and not body.strip(b" \t\r\n" if isinstance(body, bytes) else None)
+
+
+def refused_in_words(answer):
+    """A valid request is refused for what the document says in words, or not at all."""
+    if answer.status_code == 422:
+        for item in answer.json["errors"]:
+            rules = [rule for field, rule in IN_WORDS if field == item["field"]]
+            assert any(map(item["rule"].startswith, rules)), item
+    else:
+        assert answer.status_code in (200, 404, 503)
+
+
+def send_all(app, method, path, count):
+    """So many cases in each mode that the operation has, and those at the edges of its schema."""
+    operation, document = operation_of(app, method, path)
+    watch = Watch(document)
+    can_be_wrong = ROUTES[method, path].takes_texts or ROUTES[method, path].parameters
+    for mode in BOTH if can_be_wrong else BOTH[:1]:
+
+        @settings(max_examples=count, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def send(case):
+            watch.send(case)
+
+        send()
+    edges = operation.schema.iter_coverage_cases(
+        operation, generation_modes=BOTH, generation_config=NO_KEYS_OF_ITS_OWN
+    )
+    for case in edges:
+        watch.send(case)
+    assert watch.modes.total() >= count
+    return watch
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_every_answer_to_a_made_up_request_is_promised(applications, service, method, path):
+    watch = send_all(applications[service], method, path, FEW)
+    assert watch.statuses[200] >= 1
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_every_answer_to_thousands_of_made_up_requests_is_promised(
+    applications, service, method, path
+):
+    send_all(applications[service], method, path, MANY)

@@ -1,0 +1,177 @@
+"""Clients that send half a request, nonsense, or nothing, to a real worker with few threads."""
+
+import json
+import random
+import socket
+import time
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from tests.api.load import Connection
+from tests.api.server import PATIENCE, Server, read_answer, running
+
+HEAD = b"POST /generate HTTP/1.1\r\nHost: x\r\n"
+HALF = [
+    b"",
+    b"P",
+    b"\r\n\r\n",
+    HEAD,
+    HEAD + b"Content-Length: 100\r\n\r\n{",
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n",
+    HEAD + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n",
+    HEAD + b"Content-Length: 100\r\nExpect: 100-Continue\r\n\r\n{",
+    b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /li",  # the second of two
+]
+ENDLESS = [
+    b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000,
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 20_000,
+]
+MALFORMED = [
+    *ENDLESS,
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 100,
+    b"GET\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    HEAD + b"Content-Length: -1\r\n\r\n{}",
+    HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+    HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+    HEAD + b"Content-Length: 999999999999\r\n\r\n{}",
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n" + b" " * 5000,
+    HEAD + b" folded: x\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 50,
+]
+SETTINGS = {"CHARRNN_THREADS": "2", "CHARRNN_READ_TIMEOUT": "2", "CHARRNN_MAX_BODY": "1000"}
+
+
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection((server.host, server.port), timeout=PATIENCE)
+
+
+def health(server: Server) -> float:
+    """How long the service takes to say that it is well."""
+    since = time.monotonic()
+    assert server.send(b"GET /healthz HTTP/1.0\r\n\r\n").status == 200
+    return time.monotonic() - since
+
+
+@pytest.fixture(scope="module")
+def server(weights):
+    with running(CHARRNN_WEIGHTS=weights.root, **SETTINGS) as server:
+        yield server
+
+
+def besiege(server: Server, sockets: int) -> float:
+    """The longest that a good client waits while so many bad ones hold on."""
+    rng, longest = random.Random(0), 0.0
+    with ExitStack() as connections:
+        for number in range(sockets):
+            connection = connections.enter_context(connect(server))
+            data = rng.choice(HALF + MALFORMED)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(data[: rng.randint(0, len(data))] if number % 2 else data)
+            if number % 10 == 9:
+                longest = max(longest, health(server))
+        longest = max(longest, health(server))
+    return max(longest, health(server))
+
+
+def test_bad_clients_do_not_keep_good_ones_waiting(server):
+    assert besiege(server, 30) < PATIENCE
+
+
+@pytest.mark.prove
+def test_two_hundred_bad_clients_do_not_keep_good_ones_waiting(server):
+    assert besiege(server, 200) < 5
+
+
+@pytest.mark.parametrize("data", HALF + ENDLESS, ids=range(len(HALF + ENDLESS)))
+def test_half_a_request_holds_no_thread(server, data):
+    since = time.monotonic()
+    with ExitStack() as connections:
+        for _ in range(6):  # three times the threads
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connections.enter_context(connect(server)).sendall(data)
+        health(server)
+        assert time.monotonic() - since < float(SETTINGS["CHARRNN_READ_TIMEOUT"])
+
+
+def test_half_a_request_is_closed_when_its_time_is_over(server):
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(server)) for _ in HALF]
+        for connection, data in zip(connections, HALF, strict=True):
+            connection.sendall(data)
+        for connection in connections:
+            while connection.recv(65536):  # at the end nothing, and no timeout of ours
+                pass
+
+
+@pytest.mark.parametrize(
+    "data", [HALF[4], HALF[5], HALF[6], HALF[7]], ids=["length", "chunk", "last chunk", "expect"]
+)
+def test_half_a_body_is_answered_when_its_time_is_over(server, data):
+    with connect(server) as connection:
+        connection.sendall(data)
+        answer = read_answer(connection)
+    last = answer.body.rpartition(b"\r\n\r\n")[2]
+    assert json.loads(last)["status"] == 400
+
+
+def test_a_client_that_sends_a_byte_at_a_time_does_not_prolong_its_time(server):
+    with connect(server) as connection:
+        connection.settimeout(0.1)
+        connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
+        since, answer = time.monotonic(), b""
+        while not answer:
+            assert time.monotonic() - since < PATIENCE
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(b" ")
+            with suppress(TimeoutError):
+                answer = connection.recv(65536)
+    assert b" 400 " in answer
+
+
+def test_a_client_that_never_closes_does_not_hold_up_others(server):
+    close = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with ExitStack() as connections:
+        for _ in range(10):
+            connections.enter_context(connect(server)).sendall(close)
+        since = time.monotonic()
+        health(server)
+        assert time.monotonic() - since < 2
+
+
+def test_an_answer_arrives_whole_where_the_request_was_not_read(server):
+    head = HEAD + b"Content-Length: 500000\r\nConnection: close\r\n\r\n"
+    answer = server.send(head, *[b" " * 50_000] * 10)
+    assert answer.status == 413
+    assert len(answer.body) == int(answer.headers["content-length"])
+
+
+def test_requests_in_one_piece_are_answered_one_after_the_other(server):
+    body = b'{"random_seed": 1}'
+    one = HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with connect(server) as connection:
+        connection.sendall(one + one + last)
+        data = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert data.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_a_client_that_waits_for_a_word_gets_one(server):
+    with connect(server) as connection:
+        connection.sendall(
+            HEAD + b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        )
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert read_answer(connection).status == 200
+
+
+def test_a_kept_connection_serves_many_requests(server):
+    connection = Connection(server)
+    for number in range(20):
+        assert connection.ask({"random_seed": number}).status == 200
+    connection.close()
