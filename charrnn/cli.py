@@ -1,22 +1,20 @@
-"""The command line. Results go to stdout, progress to stderr; exit 0, 1 failed, 2 usage, 130
-stopped by Ctrl-C. Options that are settings take their bounds and defaults from `charrnn.config`.
+"""The command line. Results go to stdout, progress to stderr; what the exit statuses mean stands
+in `charrnn.cli_versions`. Options that are settings take their bounds and defaults from
+`charrnn.config`.
 """
 
 import json
-import logging
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 import click
 
 from charrnn import __version__
 from charrnn.checking import check_command
+from charrnn.cli_versions import STOPPED, VERSION_COMMANDS, exit_status, say_outcome, weights_option
 from charrnn.config import (
     CorpusConfig,
     GenerationConfig,
@@ -24,20 +22,18 @@ from charrnn.config import (
     TrainConfig,
 )
 from charrnn.corpus import SPLITS, split
-from charrnn.errors import CharRNNError, ConfigError, TrainingInterrupted, WeightsError
+from charrnn.errors import CharRNNError, TrainingInterrupted, WeightsError
 from charrnn.evaluation import Loss, evaluate
 from charrnn.generator import Generator, load
 from charrnn.ops import Workspace
-from charrnn.progress import Reporter
+from charrnn.progress import reporting, stoppable
 from charrnn.recipe import SIZED, Recipe, read_recipe, recipe_for
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
-from charrnn.retraining import Outcome, retrain, train
+from charrnn.retraining import train
 from charrnn.settings import Settings, kind_of_value
-from charrnn.store import SHORT_VERSION, Store
+from charrnn.store import Store
 from charrnn.tables import table_of_losses, table_of_models
-from charrnn.training import Listener
 
-STOPPED = 130  # the exit status of a command that Ctrl-C ended
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -55,7 +51,7 @@ class Commands(click.Group):
             ctx.exit(STOPPED)
         except CharRNNError as error:
             click.echo(f"error: {error}", err=True)
-            ctx.exit(2 if isinstance(error, ConfigError) else 1)
+            ctx.exit(exit_status(error))
         except BrokenPipeError:  # the reader of our output has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
@@ -96,13 +92,6 @@ def said(options: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: options[name] for name in names if options[name] not in (None, ())}
 
 
-weights_option = click.option(
-    "--weights",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The weights folder.  [default: $CHARRNN_WEIGHTS, or the repository's]",
-)
-
-
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -118,6 +107,8 @@ def main() -> None:
 
 
 main.add_command(check_command)
+for command in VERSION_COMMANDS:
+    main.add_command(command)
 
 CORPUS_OPTIONS = ("kind", "case", "split_by")
 NETWORK_OPTIONS = ("cell", "hidden_size", "num_layers", "dropout")
@@ -158,7 +149,7 @@ def train_command(
     written = read_recipe(source) if is_recipe else recipe_for(source)
     recipe = _with_options(written, name, options)
     changed = is_recipe and recipe != written
-    with _reporting(quiet) as listener, _stoppable() as stop:
+    with reporting(quiet) as listener, stoppable() as stop:
         outcome = train(
             _absolute(recipe, source.parent) if changed else recipe,
             source.parent,
@@ -167,25 +158,7 @@ def train_command(
             listener=listener,
             stop=stop,
         )
-    _report(outcome)
-
-
-@main.command("retrain")
-@click.argument("model")
-@weights_option
-@click.option("--quiet", is_flag=True, help="No progress, only the result.")
-def retrain_command(model: str, weights: Path | None, quiet: bool) -> None:
-    """Train a live model again, by its recipe, on its data as it is today.
-
-    The new version goes live unless it is worse on today's held-out data.
-
-    \b
-    python -m charrnn retrain dinosaurs
-    python -m charrnn retrain my-list --quiet
-    """
-    with _reporting(quiet) as listener, _stoppable() as stop:
-        outcome = retrain(model, Store(weights), listener=listener, stop=stop)
-    _report(outcome)
+    say_outcome(outcome)
 
 
 @main.command("sample")
@@ -325,52 +298,3 @@ def _losses(generator: Generator) -> dict[str, Loss]:
     sides = split(frozen.names, config)
     work = Workspace()
     return {s: evaluate(generator.model, sides[s], frozen.vocabulary, work) for s in SPLITS}
-
-
-def _report(outcome: Outcome) -> None:
-    """What came of a training, and what to do with it."""
-    name, version = outcome.name, outcome.version[:SHORT_VERSION]
-    test = Loss(**outcome.trained.model.evaluation["test"])
-    what = "names" if outcome.trained.model.kind == "names" else "blocks of text"
-    click.echo(
-        f"{name} {version}: {test.nats_per_character:.4f} nats per character on {test.sequences:,} "
-        f"{what} that it never saw (perplexity {test.perplexity:.2f})"
-    )
-    if not outcome.promoted:
-        click.echo(f"not promoted: {outcome.reason}; what was live is live")
-        return
-    click.echo(f"live: {outcome.reason}")
-    click.echo(f"sample from it:  python -m charrnn sample {name} --count 10")
-    body = json.dumps({"model": name, "count": 5})
-    click.echo(f"serve it:        make serve, then: curl -d '{body}' localhost:8000/generate")
-
-
-@contextmanager
-def _stoppable() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and a polite kill stop the run after its step; a second Ctrl-C stops it at once."""
-    asked: list[int] = []
-
-    def ask(signum: int, _: FrameType | None) -> None:
-        asked.append(signum)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-@contextmanager
-def _reporting(quiet: bool) -> Iterator[Listener]:
-    """What a run says while it runs: a bar on a terminal, else a line at each look."""
-    library, handler = logging.getLogger("charrnn"), logging.StreamHandler(sys.stderr)
-    library.setLevel(logging.WARNING if quiet else logging.INFO)
-    library.addHandler(handler)
-    reporter = Listener() if quiet else Reporter()
-    try:
-        yield reporter
-    finally:
-        reporter.ended()
-        library.removeHandler(handler)

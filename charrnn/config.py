@@ -135,6 +135,67 @@ class TrainConfig(Settings):
     )
 
 
+class GateConfig(Settings):
+    """What a retrained network must pass before it goes live."""
+
+    tolerance: float = setting(
+        default=0.01,
+        ge=0,
+        le=10,
+        description="nats per character by which it may be worse than the best kept version",
+    )
+    samples: int = setting(
+        default=200, ge=1, le=10_000, description="texts that are drawn from it and looked at"
+    )
+    most_empty: float = setting(
+        default=0.05, ge=0, le=1, description="largest share of texts with nothing in them"
+    )
+    most_repeating: float = setting(
+        default=0.1, ge=0, le=1, description="largest share of texts that repeat themselves"
+    )
+    most_duplicates: float = setting(
+        default=0.5, ge=0, le=1, description="largest share of texts that were drawn before"
+    )
+    least_novel: float = setting(
+        default=0.1, ge=0, le=1, description="smallest share of names that are not in the list"
+    )
+    most_novel: float = setting(
+        default=1.0, ge=0, le=1, description="largest share of names that are not in the list"
+    )
+
+    def _fit(self, context: Any) -> None:
+        if self.least_novel > self.most_novel:
+            raise ValueError(f"least_novel must be at most most_novel ({self.most_novel:g})")
+
+
+class RetrainConfig(Settings):
+    """How a model is trained again, with nobody looking."""
+
+    warm_start: bool = setting(
+        default=False, description="begin with the live weights instead of chance"
+    )
+    nice: int = setting(
+        default=10, ge=0, le=19, description="how far the process steps back behind others"
+    )
+    memory: int | None = setting(
+        default=None, ge=1, le=10**7, description="most memory that a run may take, megabytes"
+    )
+    keep: int | None = setting(
+        default=None,
+        ge=1,
+        le=10**6,
+        description="versions kept after a run; the live one and those that ship always are",
+    )
+    hook: tuple[str, ...] = setting(
+        default=(),
+        items={"min_length": 1},
+        description="command run after a promotion or a refusal, with the result on its stdin",
+    )
+    hook_seconds: float = setting(
+        default=60.0, gt=0, le=86_400, description="longest time for the hook, seconds"
+    )
+
+
 class GenerationConfig(Settings):
     """What is asked of the network: how many texts, how daring, how long."""
 

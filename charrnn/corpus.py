@@ -36,6 +36,21 @@ class Source:
     mended: dict[str, int]
 
 
+def hash_of_files(paths: Sequence[Path]) -> str:
+    """The SHA-256 that `read_files` gives its source, without reading more into the files.
+
+    Raises CorpusError for a file that can't be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        _add_to(digest, _read_bytes(path), alone=len(paths) == 1)
+    return digest.hexdigest()
+
+
+def _add_to(digest: "hashlib._Hash", data: bytes, *, alone: bool) -> None:
+    digest.update(data if alone else f"{len(data)}\0".encode() + data)
+
+
 def read_files(paths: Sequence[Path]) -> Source:
     """Read UTF-8 files as one text: NFC, no byte order mark, lines ended by a newline.
 
@@ -50,7 +65,7 @@ def read_files(paths: Sequence[Path]) -> Source:
     }
     for path in paths:
         data = _read_bytes(path)
-        digest.update(data if len(paths) == 1 else f"{len(data)}\0".encode() + data)
+        _add_to(digest, data, alone=len(paths) == 1)
         size += len(data)
         text = _decoded(data, path)
         mended["byte order marks"] += text.count("\ufeff")  # within, where files were joined

@@ -25,6 +25,7 @@ class FieldProblem:
     field: str
     rule: str
     value: str
+    line: int | None = None  # of the recipe that it stands in
 
     def __str__(self) -> str:
         return f"{self.field} {self.rule}, got {self.value}"
@@ -36,8 +37,13 @@ class ConfigError(CharRNNError, ValueError):
     def __init__(self, problems: Sequence[FieldProblem], where: str = "") -> None:
         self.problems = tuple(problems)
         self.where = where
-        text = "; ".join(str(problem) for problem in self.problems)
-        super().__init__(f"{where}: {text}" if where else text)
+        texts = [str(problem) for problem in self.problems]
+        if where:
+            places = [f"{where}:{p.line}" if p.line else where for p in self.problems]
+            texts = [f"{place}: {text}" for place, text in zip(places, texts, strict=True)]
+            if len(set(places)) == 1:  # it need not be said twice
+                texts[1:] = map(str, self.problems[1:])
+        super().__init__("; ".join(texts))
 
 
 class CorpusError(CharRNNError):
@@ -86,4 +92,4 @@ class PromotionError(CharRNNError):
 
 
 class LockedError(CharRNNError):
-    """Another process is training the same model."""
+    """Another process is at work on the same model."""

@@ -1,8 +1,13 @@
-"""What a training says on a terminal, or line by line where there is none."""
+"""What a training says on a terminal, or line by line where there is none; how it is stopped."""
 
+import logging
 import os
 import shutil
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -106,3 +111,34 @@ def size(count: int) -> str:
     """A number of bytes as people say it: 210 MB, 1.4 GB."""
     megabytes = count / 1e6
     return f"{megabytes:.0f} MB" if megabytes < 995 else f"{megabytes / 1000:.1f} GB"
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and a polite kill stop the run after its step; a second Ctrl-C stops it at once."""
+    asked: list[int] = []
+
+    def ask(signum: int, _: FrameType | None) -> None:
+        asked.append(signum)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def reporting(quiet: bool) -> Iterator[Listener]:
+    """What a run says while it runs: a bar on a terminal, else a line at each look."""
+    library, handler = logging.getLogger("charrnn"), logging.StreamHandler(sys.stderr)
+    library.setLevel(logging.WARNING if quiet else logging.INFO)
+    library.addHandler(handler)
+    reporter = Listener() if quiet else Reporter()
+    try:
+        yield reporter
+    finally:
+        reporter.ended()
+        library.removeHandler(handler)

@@ -1,16 +1,18 @@
 """Recipes: everything that a training follows from, as a TOML file or from defaults by size.
 
 name = "dinosaurs"
-data = ["dinosaurs.txt"]     # beside the recipe
+data = ["dinosaurs.txt"]     # files, folders and globs, beside the recipe
 [corpus]                     # CorpusConfig
 [network]                    # NetworkConfig
 [training]                   # TrainConfig
+[gate]                       # GateConfig
+[retraining]                 # RetrainConfig
 """
 
 import re
 import tomllib
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +22,9 @@ from charrnn.config import (
     MODEL_NAME_PATTERN,
     MODEL_NAME_RULE,
     CorpusConfig,
+    GateConfig,
     NetworkConfig,
+    RetrainConfig,
     TrainConfig,
 )
 from charrnn.corpus import Corpus
@@ -50,15 +54,33 @@ class Recipe(Settings):
 
     name: str = setting(check=_model_name, description="the model's name")
     data: list[str] = setting(
-        min_length=1, items={"min_length": 1}, description="files, relative to the recipe"
+        min_length=1,
+        items={"min_length": 1},
+        description="files, folders (their .txt files) and globs, relative to the recipe",
     )
     corpus: CorpusConfig = setting(default=CorpusConfig())
     network: NetworkConfig = setting(default=NetworkConfig())
     training: TrainConfig = setting(default=TrainConfig())
+    gate: GateConfig = setting(default=GateConfig())
+    retraining: RetrainConfig = setting(default=RetrainConfig())
 
-    def paths(self, folder: Path) -> list[Path]:
-        """The data files, for a recipe in `folder`."""
-        return [folder / file for file in self.data]
+    def paths(self, folder: Path, written_in: Path | None = None) -> list[Path]:
+        """The data files, for a recipe in `folder`, in the order of `data`, each once.
+
+        Raises CorpusError for an entry that there is nothing of; it names the line of `written_in`.
+        """
+        found: list[Path] = []
+        for entry in self.data:
+            files = _files(folder, entry)
+            if not files or (written_in and not files[0].is_file()):
+                where = f"{written_in}:{_line_of_data(written_in, entry)}: " if written_in else ""
+                what = "matches no file" if files == [] else "is not there"
+                raise CorpusError(
+                    f"{where}data {entry!r} {what} in {folder}; put the file there, or correct "
+                    "the entry"
+                )
+            found += files
+        return list(dict.fromkeys(found))
 
     def completed(self, corpus: Corpus) -> Self:
         """The recipe with every value written out: what it doesn't say, by the size of the data."""
@@ -82,8 +104,11 @@ class Recipe(Settings):
         return _without_nulls(self.values())
 
     def described(self) -> dict[str, Any]:
-        """`plain`, with the data's file names alone: a weights file says nothing of a machine."""
-        return {**self.plain(), "data": [Path(file).name for file in self.data]}
+        """What the weights follow from, with the data's file names alone: a weights file says
+        nothing of a machine, nor of what happens to it later.
+        """
+        plain = {k: v for k, v in self.plain().items() if k not in ("gate", "retraining")}
+        return {**plain, "data": [Path(file).name for file in self.data]}
 
 
 @dataclass(frozen=True)
@@ -118,18 +143,69 @@ def defaults_for(corpus: Corpus) -> Defaults:
 
 def read_recipe(path: Path) -> Recipe:
     """A recipe from a TOML file. Raises ConfigError, and CorpusError where it can't be read."""
+    text = ""
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        values = tomllib.loads(text)
     except OSError as error:
-        raise CorpusError(f"{path}: can't be read: {error.strerror}") from None
+        raise CorpusError(f"{path}: can't be read: {error.strerror}; give a recipe") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([FieldProblem("recipe", "must be TOML", str(error))], str(path)) from None
-    return Recipe.checked({"name": name_for(path), **values}, str(path))
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else text.count("\n") + 1 if text else None
+        problem = FieldProblem("recipe", "must be TOML", str(error), line)
+        raise ConfigError([problem], str(path)) from None
+    try:
+        return Recipe.checked({"name": name_for(path), **values})
+    except ConfigError as error:
+        problems = [replace(p, line=line_of(text, p.field)) for p in error.problems]
+        raise ConfigError(problems, str(path)) from None
+
+
+def line_of(text: str, field: str) -> int | None:
+    """The line of a recipe that says `field` ("network.hidden_size"); where it isn't said in a
+    line of its own, that of the nearest thing around it.
+    """
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
+            table = f"{header[1]}."
+            lines.setdefault(header[1], number)
+        elif key := re.match(r"\s*[\"']?([\w.-]+)[\"']?\s*=", line):
+            lines.setdefault(f"{table}{key[1]}", number)
+    while field:
+        if field in lines:
+            return lines[field]
+        field = field.rpartition(".")[0]
+    return None
+
+
+def _line_of_data(path: Path, entry: str) -> int | None:
+    """The line of an entry of `data`, which may be a list of several lines."""
+    text = path.read_text("utf-8")
+    first = line_of(text, "data") or 1
+    for number, line in enumerate(text.split("\n")[first - 1 :], first):
+        if f'"{entry}"' in line or f"'{entry}'" in line:
+            return number
+    return first
+
+
+def _files(folder: Path, entry: str) -> list[Path]:
+    """The files that an entry of `data` stands for; a plain path stands for itself."""
+    path = folder / entry
+    if path.is_dir():
+        return sorted(file for file in path.glob("*.txt") if file.is_file())
+    if re.search(r"[*?[]", entry) and not path.exists():
+        start = Path(path.anchor or ".")  # an absolute pattern is one below the root
+        pattern = str(path.relative_to(start)) if path.anchor else str(path)
+        return sorted(file for file in start.glob(pattern) if file.is_file())
+    return [path]
 
 
 def recipe_for(data: Path) -> Recipe:
     """The recipe of a bare data file, named after it."""
-    return Recipe.checked({"name": name_for(data), "data": [str(data.resolve())]})
+    data = data.resolve()
+    return Recipe.checked({"name": name_for(data), "data": [str(data)]})
 
 
 def write_recipe(recipe: Recipe) -> str:

@@ -1,41 +1,55 @@
-"""From a recipe to a live version: one at a time, and never a worse one for a better one."""
+"""From a recipe to a live version: one at a time, never a worse one, and a record of it all."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from charrnn.budget import Within, step_back
 from charrnn.checkpoint import RunFiles
-from charrnn.corpus import Corpus, load_corpus
-from charrnn.errors import LockedError, PromotionError, WeightsError
-from charrnn.evaluation import evaluate
-from charrnn.files import sweep, write_atomically
-from charrnn.model import CharRNN
-from charrnn.ops import Workspace
+from charrnn.corpus import Corpus, hash_of_files, load_corpus
+from charrnn.errors import PromotionError, WeightsError
+from charrnn.files import canonical_json, write_atomically
+from charrnn.gate import best_whole, judge
+from charrnn.hooks import run_hook
+from charrnn.outcomes import Changes, Outcome, write_report
 from charrnn.recipe import Recipe, read_recipe, write_recipe
-from charrnn.store import SHORT_VERSION, Current, Store
-from charrnn.training import Listener, Run, Trained
-from charrnn.weights import FrozenModel
+from charrnn.store import Store
+from charrnn.training import TRAINING_FORMAT, Listener, Run, Trained
+from charrnn.versions import (
+    ROLLED_BACK,
+    alone,
+    announce_candidate,
+    prune_locked,
+    recipe_of,
+    report_path,
+    settle_candidate,
+)
+from charrnn.warm import Start, fits
 
-RUN_FOLDER = "run"
 RECIPE = "recipe.toml"
-TOLERANCE = 0.01  # nats per character by which a candidate may be worse: the noise of a retraining
+ATTEMPTS = ("promoted", "unchanged", "refused")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a training came to. `live_loss` is that of the version that was live before, on the
-    same held-out names; None where there was none that could be compared.
-    """
+class _Plan:
+    """A recipe, where it stands, its data files and a hash of all that the weights follow from."""
 
-    name: str
-    version: str
-    promoted: bool
-    reason: str
-    trained: Trained
-    live_loss: float | None
+    recipe: Recipe
+    path: Path
+    files: list[Path]
+    data_sha256: str
+    inputs: str
+
+    @classmethod
+    def of(cls, recipe: Recipe, path: Path) -> "_Plan":
+        files = recipe.paths(path.parent, path)
+        data = hash_of_files(files)
+        warm = recipe.retraining.warm_start
+        facts = [recipe.described(), recipe.gate.values(), warm, data, TRAINING_FORMAT]
+        inputs = hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+        return cls(recipe, path, files, data, inputs)
 
 
 def train(
@@ -56,124 +70,203 @@ def train(
     Raises PromotionError where the name has a live version, LockedError, CorpusError,
     TrainingError, TrainingInterrupted.
     """
-    corpus = load_corpus(recipe.paths(folder), recipe.corpus)
-    with _alone(store, recipe.name) as run_folder:
-        if recipe.name in store.models():
+    begun, name = time.monotonic(), recipe.name
+    corpus = load_corpus(recipe.paths(folder, recipe_path), recipe.corpus)
+    with alone(store, name) as run_folder:
+        if name in store.models():
             raise PromotionError(
-                f"model {recipe.name!r} already has a live version "
-                f"({store.live_version(recipe.name)}): train under another --name, or replace it "
-                f"by a better one with `python -m charrnn retrain {recipe.name}`"
+                f"model {name!r} already has a live version "
+                f"({store.live_version(name)}): train under another --name, or replace it "
+                f"by a better one with `python -m charrnn retrain {name}`"
             )
         trained = Run(recipe, corpus, run_folder, listener=listener, stop=stop).train()
-        version = store.add(recipe.name, trained.data)
+        announce_candidate(store, name, trained.version)
+        version = store.add(name, trained.data)
         if recipe_path is None:
-            recipe_path = store.folder(recipe.name) / RECIPE
+            recipe_path = store.folder(name) / RECIPE
             write_atomically(recipe_path, write_recipe(recipe.to_keep(corpus)).encode())
+        plan = _Plan.of(read_recipe(recipe_path).changed(name=name), recipe_path)
+        outcome = Outcome(
+            *(name, version, "promoted", "first version"),
+            trained=trained,
+            data_sha256=plan.data_sha256,
+            seconds={"all": time.monotonic() - begun},
+        )
+        details = {**outcome.details(), "inputs": plan.inputs}
         where = _relative(recipe_path, store.root)
-        store.promote(recipe.name, version, reason="first version", recipe=where)
-        RunFiles(run_folder).clear()
-        return Outcome(recipe.name, version, True, "first version", trained, None)
+        store.promote(name, version, reason=outcome.reason, recipe=where, details=details)
+        return _settled(outcome, store, run_folder)
 
 
 def retrain(
     name: str,
     store: Store,
     *,
+    recipe_path: Path | None = None,
+    force: bool = False,
+    promote_anyway: bool = False,
+    warm_start: bool | None = None,
+    be_nice: bool = False,
     listener: Listener | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Train a model again by its recipe, on its data as it is today; promote the result unless it
-    is worse than the live version on today's held-out data.
+    """Train a model again by its recipe, on its data as it is today; promote the result if it
+    passes the gate. Does nothing where nothing has changed since the last attempt.
+
+    Args:
+        recipe_path: another recipe than the one that the live version was trained by.
+        force: train even so.
+        promote_anyway: whatever the gate says; it is written down.
+        warm_start: begin with the live weights, or not; None for what the recipe says.
+        be_nice: step back behind other processes as the recipe says, for good: only for a process
+            that does nothing else.
 
     Raises WeightsMissingError, PromotionError (no recipe), and what `train` raises.
     """
-    current = store.current(name)
-    path = _recipe_path(current, store)
+    begun = time.monotonic()
+    store.fill(name)
+    path = recipe_path or _recipe_path(name, store)
     recipe = read_recipe(path).changed(name=name)
-    corpus = load_corpus(recipe.paths(path.parent), recipe.corpus)
-    with _alone(store, name) as run_folder:
-        trained = Run(recipe, corpus, run_folder, listener=listener, stop=stop).train()
-        version = store.add(name, trained.data)
-        verdict = _judged(store, name, trained, corpus)
-        promoted, reason = verdict.promote, verdict.reason
-        if promoted:
-            store.promote(name, version, reason=reason, recipe=current.recipe)
-        else:
-            store.refuse(name, version, reason=reason)
-        RunFiles(run_folder).clear()
-        return Outcome(name, version, promoted, reason, trained, verdict.live_loss)
-
-
-@contextmanager
-def _alone(store: Store, name: str) -> Iterator[Path]:
-    """Hold the model's lock; the system lets go of it when the process ends, however it ends."""
-    folder = store.folder(name)
-    run_folder = folder / RUN_FOLDER
-    run_folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_folder / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise LockedError(
-            f"model {name!r} is being trained by another process (lock {run_folder / 'lock'}); "
-            "wait for it to end"
-        ) from None
-    try:
-        sweep(folder)
-        sweep(run_folder)
-        yield run_folder
-    finally:
-        lock.release()
+    if warm_start is not None:
+        recipe = recipe.changed(retraining=recipe.retraining.changed(warm_start=warm_start))
+    plan = _Plan.of(recipe, path)
+    if be_nice:
+        step_back(recipe.retraining.nice)
+    with alone(store, name) as run_folder:
+        live = _whole_live(store, name)
+        if live and not force and _last_inputs(store, name) == plan.inputs:
+            reason = "data and recipe are as they were at the last attempt"
+            return Outcome(name, live.version, "unchanged", reason, live.version)
+        attempt = _Attempt(store, plan, live, begun, promote_anyway)
+        within = Within(recipe, path, listener or Listener())
+        outcome = attempt.made(run_folder, within, stop)
+        outcome = _settled(outcome, store, run_folder)
+        if keep := recipe.retraining.keep:
+            outcome = replace(outcome, deleted=prune_locked(name, store, keep))
+    hook = recipe.retraining
+    if hook.hook and outcome.event != "unchanged":
+        run_hook(hook.hook, outcome.to_json(), path.parent, hook.hook_seconds)
+    return outcome
 
 
 @dataclass(frozen=True)
-class _Verdict:
-    promote: bool
-    reason: str
-    live_loss: float | None
+class _Attempt:
+    """One retraining, by one that holds the lock. `live` is None where it is damaged."""
 
+    store: Store
+    plan: _Plan
+    live: Start | None
+    begun: float
+    anyway: bool
 
-def _judged(store: Store, name: str, trained: Trained, corpus: Corpus) -> _Verdict:
-    """The candidate against the live version, on today's validation data that both can read."""
-    try:
-        live, _ = store.load(name)
-    except WeightsError:
-        return _Verdict(True, "the version before is missing or damaged", None)
-    ours, theirs = [], []
-    for text in corpus.sequences["validation"]:
-        as_read = _read_by(live, corpus.vocabulary.write(text))
-        if as_read is not None:
-            ours.append(text)
-            theirs.append(as_read)
-    if not ours:
-        return _Verdict(False, "the live version can read nothing of today's held-out data", None)
-    candidate, before = _loss(trained.model, ours), _loss(live, theirs)
-    left_out = len(corpus.sequences["validation"]) - len(ours)
-    note = f", {left_out} left out that the live version can't read" if left_out else ""
-    reason = f"validation loss {candidate:.4f}, {before:.4f} before (margin {TOLERANCE}{note})"
-    return _Verdict(candidate <= before + TOLERANCE, reason, before)
-
-
-def _read_by(model: FrozenModel, written: str) -> str | None:
-    """A text as a model reads it; None where it doesn't know a character, or can't write it so."""
-    text = model.vocabulary.match(written)
-    known = set(text) <= set(model.vocabulary.known_characters)
-    return text if known and model.vocabulary.write(text) == written else None
-
-
-def _loss(model: FrozenModel, sequences: Sequence[str]) -> float:
-    network = CharRNN(model.config, model.params)
-    return evaluate(network, sequences, model.vocabulary, Workspace()).nats_per_character
-
-
-def _recipe_path(current: Current, store: Store) -> Path:
-    path = store.root.resolve().parent / current.recipe if current.recipe else None
-    if path is None or not path.is_file():
-        raise PromotionError(
-            f"version {current.version[:SHORT_VERSION]} names no recipe that is there "
-            f"({current.recipe}); train it under another name with `python -m charrnn train`"
+    def made(self, run_folder: Path, listener: Listener, stop: Callable[[], bool]) -> Outcome:
+        """Train, judge, and promote or refuse."""
+        plan, store, name = self.plan, self.store, self.plan.recipe.name
+        corpus = load_corpus(plan.files, plan.recipe.corpus)
+        trained, start = self._trained(corpus, run_folder, listener, stop)
+        seconds = {"training": time.monotonic() - self.begun}
+        announce_candidate(store, name, trained.version)
+        version = store.add(name, trained.data)
+        outcome = Outcome(
+            name,
+            version,
+            "unchanged",
+            "trained to the bytes of the live version",
+            self.live.version if self.live else None,
+            trained,
+            data_sha256=plan.data_sha256,
+            warm_start=start,
+            changes=Changes.since(self.live.model if self.live else None, corpus),
         )
-    return path
+        if not self.live or version != self.live.version:
+            judged = time.monotonic()
+            verdict = judge(store, name, version, trained.model, corpus, plan.recipe.gate)
+            seconds["gate"] = time.monotonic() - judged
+            passed = verdict.passed or self.anyway
+            reason = verdict.reason if verdict.passed else f"promoted anyway: {verdict.reason}"
+            outcome = replace(
+                outcome,
+                event="promoted" if passed else "refused",
+                reason=reason if passed else verdict.reason,
+                verdict=verdict,
+                anyway=passed and not verdict.passed,
+            )
+        seconds["all"] = time.monotonic() - self.begun
+        outcome = replace(outcome, seconds=seconds)
+        self._write_down(outcome)
+        return outcome
+
+    def _trained(
+        self, corpus: Corpus, run_folder: Path, listener: Listener, stop: Callable[[], bool]
+    ) -> tuple[Trained, str | None]:
+        """The run, and the version that it began with. Where the network of the recipe has
+        another shape than the live one, it begins with chance.
+        """
+        recipe = self.plan.recipe
+
+        def run(start: Start | None) -> Run:
+            return Run(recipe, corpus, run_folder, listener=listener, stop=stop, start=start)
+
+        cold = run(None)
+        live = self.live if recipe.retraining.warm_start else None
+        if live is None or not fits(live.model, cold.model):
+            return cold.train(), None
+        return run(live).train(), live.version
+
+    def _write_down(self, outcome: Outcome) -> None:
+        store, name, version = self.store, outcome.name, outcome.version
+        details = {**outcome.details(), "inputs": self.plan.inputs}
+        recipe = _relative(self.plan.path, store.root)
+        if outcome.promoted:
+            store.promote(name, version, reason=outcome.reason, recipe=recipe, details=details)
+            return
+        store.note(name, outcome.event, version, reason=outcome.reason, details=details)
+        if outcome.verdict and not outcome.verdict.live_is_whole:
+            best = best_whole(store, name, outcome.verdict)
+            if best:  # a damaged version is not left live, even if the new one isn't good enough
+                reason = "the live version is damaged; this is the best of those kept"
+                store.promote(name, best, reason=reason, recipe=recipe, event=ROLLED_BACK)
+
+
+def _settled(outcome: Outcome, store: Store, run_folder: Path) -> Outcome:
+    """The end of a run whose fate is written down: its report, and no checkpoint any more."""
+    settle_candidate(store, outcome.name)
+    path = report_path(store, outcome.name, outcome.version)
+    outcome = replace(outcome, report=write_report(outcome, path, run_folder))
+    RunFiles(run_folder).clear()
+    return outcome
+
+
+def _whole_live(store: Store, name: str) -> Start | None:
+    """The live version, where it can be loaded."""
+    try:
+        model, version = store.load(name)
+    except WeightsError:
+        return None
+    return Start(version, model)
+
+
+def _last_inputs(store: Store, name: str) -> str | None:
+    """What the last attempt was made of."""
+    for line in reversed(store.history(name)):
+        if line.get("event") in ATTEMPTS and "inputs" in line:
+            inputs: str | None = line["inputs"]
+            return inputs
+    return None
+
+
+def _recipe_path(name: str, store: Store) -> Path:
+    """The recipe of the live version: beside the weights folder, or beside the one that ships."""
+    recipe = recipe_of(store, name)
+    roots = [root for root in (store.root, store.shipped) if root]
+    for root in roots if recipe else ():
+        path = root.resolve().parent / str(recipe)
+        if path.is_file():
+            return path
+    raise PromotionError(
+        f"model {name!r} names no recipe that is there ({recipe}); name one with --recipe, or "
+        "train under another name with `python -m charrnn train`"
+    )
 
 
 def _relative(path: Path, root: Path) -> str:

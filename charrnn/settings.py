@@ -230,9 +230,10 @@ def _problem(item: dict[str, Any], model: type[Settings]) -> FieldProblem:
     path = item["loc"]
     field = ".".join(str(part) for part in path)
     value = shown(item.get("input"))
-    if item["type"] == "value_error" and not field:  # a rule between fields: it names them
-        field, _, rule = str(item["ctx"]["error"]).partition(" ")
-        return FieldProblem(field, rule, shown(dict(item["input"]).get(field)))
+    if item["type"] == "value_error" and _is_settings(model, path):
+        name, _, rule = str(item["ctx"]["error"]).partition(" ")  # between fields: it names them
+        field = ".".join([*map(str, path), name])
+        return FieldProblem(field, rule, shown(dict(item["input"]).get(name)))
     return FieldProblem(field or "body", _rule(item, model, path), value)
 
 
@@ -274,6 +275,16 @@ _RULES = {
 
 def _unit(kind: str) -> str:
     return "characters" if kind.startswith("string") else "items"
+
+
+def _is_settings(model: type[Settings], path: tuple[Any, ...]) -> bool:
+    """Whether `path` leads to settings, not to a field of a plain type or an item of one."""
+    for part in path:
+        kind = model.fields()[part].annotation if isinstance(part, str) else None
+        if not (isinstance(kind, type) and issubclass(kind, Settings)):
+            return False
+        model = kind
+    return True
 
 
 def _owner(model: type[Settings], path: tuple[Any, ...]) -> type[Settings]:

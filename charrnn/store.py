@@ -3,8 +3,9 @@
 weights/dinosaurs/
   3f9ac2….safetensors    immutable, named by the SHA-256 of its bytes
   CURRENT.json           which file is live, its scores, when, why; replaced atomically
-  history.jsonl          one line for each promotion and refusal
-  run/                   checkpoint and metrics of the last training
+  history.jsonl          one line for each promotion, refusal and rollback
+  SHIPPED                the versions that came with the program: they are never deleted
+  run/                   checkpoint, metrics and reports of trainings
 """
 
 import json
@@ -31,6 +32,8 @@ from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
 SUFFIX = ".safetensors"
 SHORT_VERSION = 12  # hex digits that people and answers name a version by
 SHORTEST_PREFIX = 6
+HISTORY = "history.jsonl"
+SHIPPED = "SHIPPED"
 
 
 def default_root() -> Path:
@@ -38,12 +41,13 @@ def default_root() -> Path:
     from, or `weights` in the current folder.
     """
     named = os.environ.get("CHARRNN_WEIGHTS")
-    if named:
-        return Path(named)
+    return Path(named) if named else shipped_root() or Path("weights")
+
+
+def shipped_root() -> Path | None:
+    """The weights of the repository that this library runs from, if it does."""
     repository = Path(__file__).resolve().parent.parent
-    if (repository / "pyproject.toml").is_file():
-        return repository / "weights"
-    return Path("weights")
+    return repository / "weights" if (repository / "pyproject.toml").is_file() else None
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,19 @@ class Current:
     reason: str
     recipe: str | None
     evaluation: Mapping[str, Any]
+    record: Mapping[str, Any]
+    """All of it, as the history has it too."""
 
 
 class Store:
-    """Reads and changes a weights folder. Reading needs no lock; one process may write a model."""
+    """Reads and changes a weights folder. Reading needs no lock; one process may write a model.
 
-    def __init__(self, root: Path | str | None = None) -> None:
+    `shipped` is the weights folder that a fresh one is filled from.
+    """
+
+    def __init__(self, root: Path | str | None = None, shipped: Path | None = None) -> None:
         self.root = default_root() if root is None else Path(root)
+        self.shipped = shipped or shipped_root()
 
     def folder(self, name: str) -> Path:
         """A model's folder. Raises ConfigError for a name that can't be one."""
@@ -93,6 +103,7 @@ class Store:
                 str(data.get("reason", "")),
                 data.get("recipe"),
                 dict(data.get("evaluation", {})),
+                data,
             )
         except (FileNotFoundError, NotADirectoryError):
             raise WeightsMissingError(self._no_model(name)) from None
@@ -148,26 +159,65 @@ class Store:
         path = self.folder(name) / f"{version}{SUFFIX}"
         if not (path.is_file() and path.read_bytes() == data):
             write_atomically(path, data)
-            path.chmod(path.stat().st_mode & ~0o222)
+            _write_protect(path)
         return version
 
+    def fill(self, name: str) -> bool:
+        """Copy a model that ships with the program to this folder, where it isn't there yet.
+
+        What is live comes last, so a copy that is cut off is made again. Returns whether there
+        was anything to do.
+        """
+        folder = self.folder(name)
+        source = self.shipped / name if self.shipped else folder
+        here, there = folder / "CURRENT.json", source / "CURRENT.json"
+        if here.exists() or not there.is_file() or source.resolve() == folder.resolve():
+            return False
+        files = [*source.glob(f"*{SUFFIX}"), source / SHIPPED, source / HISTORY, there]
+        for path in files:
+            if path.is_file() and not (folder / path.name).exists():  # another may fill it too
+                write_atomically(folder / path.name, path.read_bytes())
+            if path.suffix == SUFFIX:
+                _write_protect(folder / path.name)
+        return True
+
+    def shipped_versions(self, name: str) -> frozenset[str]:
+        """The versions that came with the program."""
+        path = self.folder(name) / SHIPPED
+        return frozenset(path.read_text("utf-8").split()) if path.is_file() else frozenset()
+
     def promote(
-        self, name: str, version: str, *, reason: str, recipe: str | None = None
+        self,
+        name: str,
+        version: str,
+        *,
+        reason: str,
+        recipe: str | None = None,
+        event: str = "promoted",
+        details: Mapping[str, Any] | None = None,
     ) -> Current:
-        """Make a kept version the live one, and write it down. Raises WeightsError's children."""
+        """Make a kept version the live one, and write it down. Raises WeightsError's children.
+
+        `details` go into the record: scores, hashes, duration.
+        """
         model, full = self.load(name, version)
         try:
             previous = self.current(name).version
         except (WeightsMissingError, WeightsCorruptError):
             previous = None
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = _now()
         record = {
             "version": full,
             "evaluation": dict(model.evaluation),
             "promoted_at": now,
             "reason": reason,
             "recipe": recipe,
+            "event": event,
+            "at": now,
+            "previous": previous,
+            **(details or {}),
         }
+        self.mend(name)
         folder = self.folder(name)
         text = json.dumps(record, indent=2) + "\n"
         try:
@@ -177,33 +227,64 @@ class Store:
                 f"{folder / 'CURRENT.json'}: can't be written: {error.strerror}; the live version "
                 "is as it was"
             ) from None
-        line = {"event": "promoted", "at": now, "previous": previous, **record}
         try:
-            append_line(folder / "history.jsonl", json.dumps(line))
+            append_line(folder / HISTORY, json.dumps(record))
         except OSError as error:
             raise PromotionError(
-                f"{folder / 'history.jsonl'}: can't be written: {error.strerror}; version "
+                f"{folder / HISTORY}: can't be written: {error.strerror}; version "
                 f"{full[:SHORT_VERSION]} is live all the same"
             ) from None
         return self.current(name)
 
-    def refuse(self, name: str, version: str, *, reason: str) -> None:
-        """Write down that a kept version was not promoted. What is live stays live."""
+    def mend(self, name: str) -> None:
+        """Write down the live version where its promotion was cut off right before that. Only
+        where no other process is at work on the model.
+        """
+        try:
+            record = self.current(name).record
+        except (WeightsMissingError, WeightsCorruptError):
+            return
+        known = [(line.get("version"), line.get("at")) for line in self.history(name)]
+        if "event" in record and (record["version"], record.get("at")) not in known:
+            append_line(self.folder(name) / HISTORY, json.dumps(record))
+
+    def note(
+        self,
+        name: str,
+        event: str,
+        version: str,
+        *,
+        reason: str,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write down what changes nothing, as that a kept version was refused."""
         model, full = self.load(name, version)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
         line = {
-            "event": "refused",
-            "at": now,
+            "event": event,
+            "at": _now(),
             "version": full,
             "reason": reason,
             "evaluation": dict(model.evaluation),
+            **(details or {}),
         }
-        append_line(self.folder(name) / "history.jsonl", json.dumps(line))
+        append_line(self.folder(name) / HISTORY, json.dumps(line))
+
+    def remove(self, name: str, version: str) -> None:
+        """Delete a version's file. Whether it may go is the caller's to know."""
+        (self.folder(name) / f"{version}{SUFFIX}").unlink(missing_ok=True)
 
     def history(self, name: str) -> list[dict[str, Any]]:
-        """What was live when: one record for each promotion and refusal, oldest first."""
-        return read_json_lines(self.folder(name) / "history.jsonl")
+        """What was live when, and what was refused: a record for each, oldest first."""
+        return read_json_lines(self.folder(name) / HISTORY)
 
     def _no_model(self, name: str) -> str:
         known = ", ".join(self.models()) or "none yet: python -m charrnn train my-list.txt"
         return f"no model {name!r} in {self.root}; there are: {known}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write_protect(path: Path) -> None:
+    path.chmod(path.stat().st_mode & ~0o222)

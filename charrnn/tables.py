@@ -50,3 +50,28 @@ def table_of_losses(losses: Mapping[str, Loss], each: str) -> str:
         for name, loss in losses.items()
     ]
     return table(head, rows)
+
+
+def table_of_history(lines: Sequence[Mapping[str, Any]]) -> str:
+    """What was live when, and what was refused, in the order in which it was written down."""
+    head = ("when (UTC)", "what", "version", "validation", "test", "why")
+    rows = [
+        (
+            str(line.get("at", ""))[:19].replace("T", " "),
+            str(line.get("event", "")),
+            str(line.get("version", ""))[:12],
+            _loss_in(line, "validation"),
+            _loss_in(line, "test"),
+            str(line.get("reason", "")),
+        )
+        for line in lines
+    ]
+    return table(head, rows)
+
+
+def _loss_in(line: Mapping[str, Any], split: str) -> str:
+    """A loss of a line of the history; nothing where it has none."""
+    try:
+        return f"{line['evaluation'][split]['nats_per_character']:.4f}"
+    except (KeyError, TypeError, ValueError):
+        return ""

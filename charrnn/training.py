@@ -33,7 +33,8 @@ from charrnn.parallel import Team
 from charrnn.parameters import Array
 from charrnn.recipe import Recipe, defaults_for
 from charrnn.threads import blas_kernel, blas_threads
-from charrnn.weights import FrozenModel, from_bytes, to_bytes
+from charrnn.warm import Start, carry_over
+from charrnn.weights import FrozenModel, from_bytes, sha256_of, to_bytes
 
 TRAINING_FORMAT = 2  # changes when the same recipe gives other weights
 CHECKPOINT_SECONDS = 10.0
@@ -67,11 +68,17 @@ class Trained:
     model: FrozenModel
     progress: Progress
 
+    @cached_property
+    def version(self) -> str:
+        """What the file will be named by."""
+        return sha256_of(self.data)
+
 
 class Run:
     """One training. `folder` takes the checkpoint and the metrics; None keeps neither.
 
-    `stop` is asked before each step; `reduce` may sum the flat gradient over several processes.
+    `stop` is asked before each step; `reduce` may sum the flat gradient over several processes;
+    `start` is a version of the same shape to begin with.
     """
 
     def __init__(
@@ -83,8 +90,10 @@ class Run:
         listener: Listener | None = None,
         stop: Callable[[], bool] = lambda: False,
         reduce: Callable[[Array], None] | None = None,
+        start: Start | None = None,
     ) -> None:
         self.recipe = recipe.completed(corpus)
+        self.start = start
         self.corpus = corpus
         self.files = RunFiles(folder)
         self.listener = listener or Listener()
@@ -99,6 +108,8 @@ class Run:
         rng = np.random.default_rng([config.random_seed, 0])
         self.work = Workspace()
         network = CharRNN.initialized(self.model_config, rng)
+        if start:
+            carry_over(start.model, network, corpus.vocabulary)
         self.team = Team(network, config.processes, self.work)
         self.model = self.team.model
         self.params = self.model.params
@@ -258,6 +269,7 @@ class Run:
             },
             "training_format": TRAINING_FORMAT,
             "versions": _versions(),
+            **({"warm_start": self.start.version} if self.start else {}),
         }
         draft = FrozenModel(
             corpus.kind, self.model_config, best, corpus.vocabulary, corpus.names, provenance, {}
@@ -349,6 +361,7 @@ class Run:
     def _fingerprint(self) -> str:
         """What a checkpoint must share with the run that goes on from it."""
         facts = [self.recipe.described(), self.corpus.source.sha256, TRAINING_FORMAT, _versions()]
+        facts += [self.start.version] if self.start else []
         return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
 
     def _arrays(self) -> dict[str, Array]:

@@ -18,7 +18,8 @@ from charrnn.progress import duration, size
 from charrnn.store import Store
 from tests.training_runs import name_list, running_text
 
-COMMANDS = ("train", "retrain", "sample", "evaluate", "models")
+COMMANDS = ("train", "sample", "evaluate", "models")
+VERSION_COMMANDS = ("retrain", "history", "rollback", "promote", "prune")
 QUICK = ("--steps", "40", "--hidden-size", "12", "--processes", "1")
 
 
@@ -36,7 +37,7 @@ def charrnn(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *VERSION_COMMANDS])
 def test_each_command_has_two_examples_that_name_it(command):
     page = charrnn(command, "--help").output
     assert len(re.findall(rf"^ +python -m charrnn {command}\b", page, re.MULTILINE)) == 2
@@ -116,9 +117,13 @@ def test_a_live_name_is_refused_pointing_to_retrain(place):
 def test_retrain_replaces_or_says_why_not(place):
     charrnn("train", "my-list.txt", *QUICK)
     again = charrnn("retrain", "my-list", "--quiet")
-    assert again.exit_code == 0, again.output
-    assert "live: validation loss" in again.stdout
-    assert again.stderr == ""
+    assert again.exit_code == 10, again.output
+    assert again.stdout.startswith("unchanged: data and recipe are as they were at the last attem")
+    (place / "my-list.txt").write_text(name_list(160).title())
+    grown = charrnn("retrain", "my-list", "--quiet", "--promote-anyway")
+    assert grown.exit_code == 0, grown.output
+    assert "live: " in grown.stdout
+    assert grown.stderr == ""
 
 
 def test_a_recipe_with_options_on_top_keeps_what_it_was_trained_by(place):
@@ -128,7 +133,7 @@ def test_a_recipe_with_options_on_top_keeps_what_it_was_trained_by(place):
     trained = charrnn("train", folder / "beasts.toml", *QUICK)
     assert trained.exit_code == 0, trained.output
     assert Store().current("beasts").recipe == "weights/beasts/recipe.toml"
-    assert charrnn("retrain", "beasts", "--quiet").exit_code == 0
+    assert charrnn("retrain", "beasts", "--quiet").exit_code == 10
 
 
 def test_a_recipe_as_it_is_is_referred_to(place):
@@ -143,8 +148,7 @@ def test_a_recipe_as_it_is_is_referred_to(place):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["train", "nowhere.txt"], 1, "nowhere.txt: can't be read: No such file"),
-        (["train", "."], 1, "can't be read: Is a directory"),
+        (["train", "nowhere.txt"], 2, "nowhere.txt: can't be read: No such file"),
         (["train", "my-list.txt", "--hidden-size", "0"], 2, "hidden_size must be from 1 to 4096"),
         (["train", "my-list.txt", "--cell", "elman"], 2, "cell must be one of rnn, lstm, gru"),
         (["train", "my-list.txt", "--steps", "x"], 2, "'x' is not a valid integer"),
@@ -247,7 +251,7 @@ def test_a_second_training_of_the_same_name_is_refused_while_the_first_goes_on(p
                 break
         began = time.monotonic()
         second = charrnn("train", "my-list.txt", *QUICK)
-        assert second.exit_code == 1
+        assert second.exit_code == 12
         assert "is being trained by another process" in second.stderr
         assert time.monotonic() - began < 30
     finally:

@@ -17,6 +17,7 @@ from charrnn.corpus import (
     SPLITS,
     _hash,
     block_size,
+    hash_of_files,
     kind_of,
     load_corpus,
     read_files,
@@ -392,3 +393,13 @@ def test_by_order_the_end_of_the_text_is_held_out(tmp_path):
     block = max(map(len, sides["validation"]))
     assert abs(sizes["validation"] - 0.1 * path.stat().st_size) <= block
     assert abs(sizes["test"] - 0.2 * path.stat().st_size) <= block
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_hash_of_files_is_that_of_the_source(count, tmp_path):
+    paths = [tmp_path / f"{k}.txt" for k in range(count)]
+    for path in paths:
+        path.write_text(f"{path.name} \r\n x")
+    assert hash_of_files(paths) == read_files(paths).sha256
+    with pytest.raises(CorpusError, match="can't be read"):
+        hash_of_files([tmp_path / "gone.txt"])

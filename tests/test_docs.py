@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from gunicorn.config import make_settings
 from api.schemas import GenerateRequest
 from api.settings import table
 from charrnn.cli import main
+from charrnn.cli_versions import FAILED, LOCKED, STATUSES, STOPPED, WRONG
+from charrnn.config import GateConfig, RetrainConfig
+from charrnn.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 KNOWN_SETTINGS = set(make_settings())
@@ -48,6 +52,22 @@ def test_the_table_of_settings_is_the_services_own_and_gunicorns():
 def test_the_table_of_fields_is_the_requests_own():
     page = (ROOT / "docs" / "service.md").read_text()
     assert {row[0] for row in rows(page, "POST /generate")} == set(GenerateRequest.fields())
+
+
+def test_the_exit_statuses_are_the_commands_own():
+    page = (ROOT / "docs" / "retraining.md").read_text()
+    own = {*STATUSES.values(), FAILED, WRONG, LOCKED, STOPPED}
+    assert {int(row[0]) for row in rows(page, "Exit statuses")} == own
+
+
+def test_the_gate_of_the_page_is_that_of_the_defaults():
+    page = (ROOT / "docs" / "retraining.md").read_text()
+    gate, rest = (
+        tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    )
+    assert gate["gate"] == GateConfig().values()
+    Recipe.checked({"name": "x", **rest})
+    assert set(rest["retraining"]) == set(RetrainConfig.fields())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -7,7 +7,7 @@ import pytest
 
 from charrnn.config import CorpusConfig
 from charrnn.corpus import load_corpus
-from charrnn.errors import CharRNNError, ConfigError
+from charrnn.errors import CharRNNError, ConfigError, CorpusError
 from charrnn.recipe import Recipe, name_for, read_recipe, recipe_for, write_recipe
 from tests.training_runs import name_list, small_corpus
 
@@ -48,6 +48,70 @@ def test_what_a_recipe_says_wrongly_is_named_with_the_file(text, message, tmp_pa
         read_recipe(path)
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("data = [", [1]),
+        ('data = ["a"]\n\n[training]\nsteps = 5\nlearning_rat = 1', [5]),
+        ('data = ["a"]\n[network]\nhidden_size = 0\n[gate]\ntolerance = -1', [3, 5]),
+        ('data = ["a"]\n# network.hidden_size\nnetwork = {hidden_size = 0}', [3]),
+        ('data = ["a"]\nnetwork.hidden_size = 0', [2]),
+        ('data = [\n  "a",\n  "",\n]', [1]),
+        ('data = ["a"]\n[retraining]\nhook = "mail"', [3]),
+        ('data = ["a"]\n[gate]\nleast_novel = 0.9\nmost_novel = 0.5', [3]),
+    ],
+)
+def test_what_a_recipe_says_wrongly_is_named_with_its_lines(text, lines, tmp_path):
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(path)
+    assert [problem.line for problem in caught.value.problems] == lines
+    assert all(f"{path}:{line}: " in str(caught.value) for line in lines)
+
+
+def test_data_may_be_files_folders_and_globs_each_file_once(tmp_path):
+    for name in ("b.txt", "a.txt", "notes.md", "sub/c.txt", "sub/d.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(*data):
+        recipe = Recipe.checked({"name": "x", "data": list(data)})
+        return [str(path.relative_to(tmp_path)) for path in recipe.paths(tmp_path)]
+
+    assert found("b.txt", "a.txt") == ["b.txt", "a.txt"]
+    assert found(".") == ["a.txt", "b.txt"]
+    assert found("sub") == ["sub/c.txt"]
+    assert found("*.txt") == ["a.txt", "b.txt"]
+    assert found("**/*.txt", "sub/d.csv") == ["a.txt", "b.txt", "sub/c.txt", "sub/d.csv"]
+    assert found(str(tmp_path / "sub" / "*"), "a.txt", "a.txt") == [
+        *("sub/c.txt", "sub/d.csv", "a.txt")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "line", "message"),
+    [
+        ("gone.txt", 3, "data 'gone.txt' is not there"),
+        ("*.list", 3, "data '*.list' matches no file"),
+        ("empty", 3, "data 'empty' matches no file"),
+    ],
+)
+def test_data_that_is_not_there_is_named_with_file_and_line(entry, line, message, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").touch()
+    path = written(tmp_path, f'data = [\n  "a.txt",\n  "{entry}",\n]\n')
+    with pytest.raises(CorpusError) as caught:
+        read_recipe(path).paths(tmp_path, path)
+    assert str(caught.value).startswith(f"{path}:{line}: {message}")
+
+
+def test_what_weights_do_not_follow_from_is_not_described(tmp_path):
+    said = {"gate": {"tolerance": 0.5}, "retraining": {"hook": ["x"]}}
+    recipe = Recipe.checked({"name": "a", "data": ["secret/place/a.txt"], **said})
+    assert set(recipe.described()) == {"name", "data", "corpus", "network", "training"}
+    assert recipe.described()["data"] == ["a.txt"]
 
 
 def test_a_recipe_that_is_not_there_or_not_text_is_an_error_of_ours(tmp_path):

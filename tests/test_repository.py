@@ -28,7 +28,17 @@ SERVICE = [*sorted((ROOT / "api").rglob("*.py")), ROOT / "gunicorn.conf.py", ROO
 FLOORS = (
     {"errors"},
     {"graph", "settings"},
-    {"config", "files", "gradients", "memory", "operations", "ops", "parameters", "threads"},
+    {
+        "config",
+        "files",
+        "gradients",
+        "hooks",
+        "memory",
+        "operations",
+        "ops",
+        "parameters",
+        "threads",
+    },
     {"cells", "sharing", "vocabulary"},
     {"corpus", "model"},
     {
@@ -43,11 +53,13 @@ FLOORS = (
         "worker",
     },
     {"checkpoint", "decoding", "evaluation", "parallel", "store"},
-    {"texts"},
+    {"texts", "versions", "warm"},
     {"writing"},
-    {"generator", "tables"},
-    {"chat", "checking", "export", "training"},
-    {"progress", "retraining"},
+    {"generator", "report", "tables"},
+    {"chat", "checking", "export", "gate", "training"},
+    {"budget", "outcomes", "progress"},
+    {"retraining"},
+    {"cli_versions"},
     {"cli"},
     {"__main__"},
 )
@@ -62,7 +74,8 @@ NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
 TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
 TRAINERS |= {"checking", "gradients", "operations", "reference"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
-TRAINERS |= {"training", "worker"}
+TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
+TRAINERS |= {"budget", "versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}

@@ -1,28 +1,42 @@
 """The first version, and those that follow: one at a time, none worse, nothing lost."""
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
+from charrnn.corpus import load_corpus
 from charrnn.errors import (
     CharRNNError,
+    ConfigError,
     CorpusError,
     LockedError,
     PromotionError,
     TrainingInterrupted,
     WeightsMissingError,
 )
+from charrnn.evaluation import evaluate
+from charrnn.files import read_json_lines
 from charrnn.generator import load
+from charrnn.model import CharRNN
+from charrnn.ops import Workspace
 from charrnn.recipe import write_recipe
 from charrnn.retraining import retrain, train
 from charrnn.store import Store
-from tests.training_runs import name_list, small_recipe
+from charrnn.training import Listener
+from charrnn.versions import rollback
+from tests import nights
+from tests.nights import Place
+from tests.processes import until
+from tests.training_runs import name_list, running_text, small_recipe
 
 
 @pytest.fixture
@@ -58,8 +72,9 @@ def test_a_bare_list_leaves_the_recipe_it_was_trained_by(place):
     recipe = small_recipe("names").changed(data=[str(data / "names.txt")])
     first = train(recipe, data, store)
     assert store.current("small").recipe == "weights/small/recipe.toml"
-    again = retrain("small", store)
+    again = retrain("small", store, force=True)
     assert again.trained.data == first.trained.data
+    assert again.event == "unchanged"
 
 
 def test_a_name_that_is_live_is_refused_with_the_way_to_replace_it(place):
@@ -107,7 +122,7 @@ def test_names_that_the_live_version_cannot_read_are_left_out_of_the_comparison(
     (data / "small.toml").write_text(write_recipe(small_recipe("names", steps=3)))
     worse = retrain("small", store)
     assert not worse.promoted
-    assert "left out that the live version can't read" in worse.reason
+    assert "left out that can't be compared" in worse.reason
     assert store.current("small").version == good.version
 
 
@@ -135,7 +150,7 @@ def test_a_weights_folder_behind_a_link_is_the_same_folder(place):
     first_version(place)
     link = data / "link"
     link.symlink_to(store.root)
-    assert retrain("small", Store(link)).promoted
+    assert retrain("small", Store(link), force=True).event == "unchanged"
 
 
 def test_data_that_cannot_be_read_leaves_no_folder_behind(place):
@@ -170,9 +185,9 @@ def test_a_stopped_retraining_changes_nothing_and_goes_on(place):
     live = (store.folder("small") / "CURRENT.json").read_bytes()
     asked = iter(range(10**9))
     with pytest.raises(TrainingInterrupted):
-        retrain("small", store, stop=lambda: next(asked) == 20)
+        retrain("small", store, force=True, stop=lambda: next(asked) == 20)
     assert (store.folder("small") / "CURRENT.json").read_bytes() == live
-    assert retrain("small", store).trained.data == first.trained.data
+    assert retrain("small", store, force=True).trained.data == first.trained.data
 
 
 def test_a_full_disk_at_the_end_leaves_what_was_live(place, monkeypatch):
@@ -200,32 +215,408 @@ def test_what_cannot_be_retrained_says_why(place):
         retrain("small", store)
 
 
-def kill_while_retraining(place, kills):
-    """Kill a retraining at moments spread over its course; what is live stays whole."""
+# --- Nothing to do, and what changes that -------------------------------------------------------
+
+
+@pytest.fixture
+def nightly(tmp_path):
+    """A model whose recipe is lenient, so that whatever is trained goes live."""
+    return Place(tmp_path, steps=20)
+
+
+class Untrained(Listener):
+    def started(self, run):
+        pytest.fail("it trained")
+
+
+def test_nothing_is_done_where_nothing_has_changed(nightly):
+    before = nightly.store.history("small")
+    (nightly.data / "small.toml").write_text(
+        "# another comment\n" + (nightly.data / "small.toml").read_text()
+    )
+    outcome = retrain("small", nightly.store, listener=Untrained())
+    assert (outcome.event, outcome.version) == ("unchanged", nightly.live())
+    assert nightly.store.history("small") == before
+
+
+def test_a_refused_attempt_is_not_made_again_every_night(nightly):
+    text = (nightly.data / "small.toml").read_text().replace("tolerance = 10.0", "tolerance = 0.0")
+    (nightly.data / "small.toml").write_text(text.replace("steps = 20", "steps = 2"))
+    assert retrain("small", nightly.store).event == "refused"
+    assert retrain("small", nightly.store, listener=Untrained()).event == "unchanged"
+
+
+@pytest.mark.parametrize("change", ["data", "recipe", "gate", "format", "damage", "force"])
+def test_what_has_changed_is_trained_on(change, nightly, monkeypatch):
+    recipe, options = nightly.data / "small.toml", {}
+    if change == "data":
+        (nightly.data / "names.txt").write_text(name_list(121))
+    elif change == "recipe":
+        nightly.write(7)
+    elif change == "gate":
+        recipe.write_text(recipe.read_text().replace("tolerance = 10.0", "tolerance = 9.0"))
+    elif change == "format":
+        monkeypatch.setattr("charrnn.retraining.TRAINING_FORMAT", 99)
+    elif change == "damage":
+        path = nightly.folder / f"{nightly.live()}.safetensors"
+        path.chmod(0o644)
+        path.write_bytes(b"x")
+    else:
+        options = {"force": True}
+    outcome = retrain("small", nightly.store, **options)
+    assert outcome.trained
+    assert outcome.event == ("promoted" if change in ("data", "recipe", "damage") else "unchanged")
+    assert nightly.live() == outcome.version
+
+
+def test_a_fresh_clone_has_nothing_to_retrain_and_a_fresh_folder_is_filled(tmp_path):
+    store = Store(tmp_path / "weights")
+    outcome = retrain("dinosaurs", store, listener=Untrained())
+    assert outcome.event == "unchanged"
+    assert load("dinosaurs", weights=store).generate("Tyr", random_seed=1)
+
+
+# --- What is written down -----------------------------------------------------------------------
+
+
+def test_a_promotion_is_written_down_with_scores_hashes_duration_and_reason(nightly):
+    nightly.write(3)
+    outcome = retrain("small", nightly.store)
+    line = nightly.store.history("small")[-1]
+    assert line["version"] == outcome.version
+    assert line["previous"] == outcome.previous
+    assert line["reason"] == outcome.reason
+    assert line["seconds"] > 0
+    assert line["data_sha256"] == outcome.trained.model.provenance["data"]["sha256"]
+    assert line["gate"]["live"]["version"] == outcome.previous
+    assert line["gate"]["sanity"]["samples"] == 200
+    assert dict(nightly.store.current("small").record) == line
+
+
+def test_what_goes_live_whatever_the_gate_says_is_written_down(place):
     data, store = place
-    first_version(place, steps=5)
-    (data / "small.toml").write_text(write_recipe(small_recipe("names", steps=400)))
-    command = [sys.executable, "-m", "charrnn", "retrain", "small", "--quiet"]
-    command += ["--weights", str(store.root)]
-    for kill in range(kills):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(0.25 + 1.5 * kill / max(kills - 1, 1))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert load("small", weights=store).generate(random_seed=1)
-        for line in store.history("small"):
-            assert json.dumps(line)
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
-    assert "small" in done.stdout
-    folder = store.folder("small")
-    assert not list(folder.glob(".*.partial"))
-    assert load("small", weights=store).version == store.live_version("small")
+    first_version(place, steps=150)
+    (data / "small.toml").write_text(write_recipe(small_recipe("names", steps=3)))
+    outcome = retrain("small", store, promote_anyway=True)
+    assert outcome.promoted
+    assert outcome.anyway
+    assert not outcome.verdict.passed
+    line = store.history("small")[-1]
+    assert line["anyway"] is True
+    assert line["reason"].startswith("promoted anyway: ")
+    assert not retrain("small", store, force=True).anyway
 
 
-def test_kills_leave_the_old_version_or_the_new_one(place):
-    kill_while_retraining(place, 3)
+def test_each_run_leaves_a_report(nightly):
+    (nightly.data / "names.txt").write_text(name_list(121) + "\nnewcomer")
+    outcome = retrain("small", nightly.store)
+    text = outcome.report.read_text()
+    assert "newcomer" in text
+    assert text.count("<li>") == 60
+    assert "<svg" in text
+    assert "newcomer" in outcome.changes.added
+    assert json.loads(json.dumps(outcome.to_json()))["report"] == str(outcome.report)
+
+
+def test_the_hook_hears_of_promotions_and_refusals_and_of_nothing_else(nightly):
+    code = "import sys; open('heard', 'a').write(sys.stdin.read() + chr(10))"
+    for seed in (1, 2):
+        nightly.write(seed, hook=[sys.executable, "-c", code])
+        retrain("small", nightly.store)
+    retrain("small", nightly.store)
+    heard = [json.loads(line) for line in (nightly.data / "heard").read_text().splitlines()]
+    assert [each["outcome"] for each in heard] == ["promoted"] * 2
+    assert heard[1]["version"] == nightly.live()
+    assert heard[1]["gate"]["passed"] is True
+
+
+def test_old_versions_go_where_the_recipe_says_how_many_stay(nightly):
+    for seed in range(1, 5):
+        nightly.write(seed, keep=2)
+        outcome = retrain("small", nightly.store)
+    kept = nightly.store.versions("small")
+    assert outcome.version in kept
+    assert len(kept) <= 3  # the two newest, and the best
+    assert outcome.deleted
+
+
+# --- Warm, and within its bounds ------------------------------------------------------------------
+
+
+def test_a_warm_start_goes_on_from_the_live_weights_with_new_characters_too(place):
+    data, store = place
+    first = first_version(place, steps=150)
+    (data / "names.txt").write_text(name_list(120) + "\nkaroß\nmituß\n")
+    warm = retrain("small", store, warm_start=True)
+    assert warm.warm_start == first.version
+    assert warm.trained.model.provenance["warm_start"] == first.version
+    assert "ß" in warm.trained.model.vocabulary.symbols
+    path = store.folder("small") / "run" / "metrics.jsonl"
+    first_look = read_json_lines(path)[0]["validation_loss"]
+    cold = retrain("small", store, warm_start=False)
+    assert cold.warm_start is None
+    assert first_look < read_json_lines(path)[0]["validation_loss"] - 0.5
+
+
+def test_a_warm_start_of_another_shape_begins_cold(nightly):
+    recipe = nightly.data / "small.toml"
+    text = recipe.read_text().replace("hidden_size = 12", "hidden_size = 13")
+    recipe.write_text(text + "warm_start = true\n")
+    outcome = retrain("small", nightly.store)
+    assert (outcome.event, outcome.warm_start) == ("promoted", None)
+
+
+def test_a_run_that_would_take_too_much_memory_is_refused_with_file_and_line(nightly):
+    nightly.write(5, memory=1)
+    recipe = nightly.data / "small.toml"
+    line = 1 + recipe.read_text().split("\n").index("memory = 1")
+    with pytest.raises(
+        ConfigError, match=rf"small.toml:{line}: retraining.memory must be at least"
+    ):
+        retrain("small", nightly.store)
+
+
+def test_data_that_is_not_there_is_named_with_file_and_line(nightly):
+    recipe = nightly.data / "small.toml"
+    recipe.write_text(recipe.read_text().replace("names.txt", "gone.txt"))
+    with pytest.raises(CorpusError, match=r"small.toml:\d+: data 'gone.txt' is not there"):
+        retrain("small", nightly.store)
+
+
+def test_another_recipe_can_be_named_and_is_the_models_from_then_on(nightly, tmp_path):
+    text = (nightly.data / "small.toml").read_text()
+    (nightly.data / "small.toml").unlink()
+    with pytest.raises(PromotionError, match="name one with --recipe"):
+        retrain("small", nightly.store)
+    (tmp_path / "moved.toml").write_text(
+        text.replace("names.txt", "data/names.txt").replace("steps = 20", "steps = 25")
+    )
+    assert retrain("small", nightly.store, recipe_path=tmp_path / "moved.toml").promoted
+    assert retrain("small", nightly.store).event == "unchanged"
+
+
+# --- Nights that go wrong -------------------------------------------------------------------------
+
+
+def kill_while_retraining(folder, kills):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.nights", "kills", str(folder), str(kills)],
+        cwd=nights.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_kills_leave_the_old_version_or_the_new_one(tmp_path):
+    kill_while_retraining(tmp_path, 4)
 
 
 @pytest.mark.prove
-def test_two_hundred_kills_leave_the_old_version_or_the_new_one(place):
-    kill_while_retraining(place, 200)
+def test_two_hundred_kills_leave_the_old_version_or_the_new_one(tmp_path):
+    kill_while_retraining(tmp_path, 200)
+
+
+def test_of_two_at_once_one_is_told_so_and_a_killed_holder_blocks_nobody(nightly):
+    nightly.write(1, steps=1_000_000)
+    first = nightly.start()
+    try:
+        metrics = nightly.folder / "run" / "metrics.jsonl"
+        until(lambda: metrics.read_text().count("\n") > 10, 60)  # the run before left three
+        status, out, errors = nightly.run()
+        assert (status, out) == (12, "")
+        assert "wait for it to end" in errors
+    finally:
+        first.kill()
+        first.communicate()
+    nightly.write(1)
+    assert nightly.run()[0] == 0
+
+
+@contextmanager
+def small_disk(folder, kilobytes):
+    """A file system of its own, of so many kilobytes; skips where there can be none."""
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def limited():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def test_files_that_may_not_grow_leave_what_was_live(nightly):
+    before = nightly.live()
+    nightly.write(1)
+    status, _, errors = nightly.run(preexec_fn=limited)
+    assert status == 1
+    assert "error: " in errors
+    assert "Traceback" not in errors
+    assert nightly.live() == before
+    assert nightly.run()[0] == 0
+    assert nightly.live() != before
+    assert nightly.strays() == []
+
+
+def test_a_full_disk_leaves_what_was_live_and_the_next_night_goes_through(tmp_path):
+    with small_disk(tmp_path / "disk", 200):
+        nightly = Place(tmp_path / "disk", steps=20)
+        before, ballast = nightly.live(), tmp_path / "disk" / "ballast"
+        nightly.write(1)
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 1024)
+        status, _, errors = nightly.run()
+        assert status == 1
+        assert "No space left on device" in errors
+        assert "Traceback" not in errors
+        assert nightly.live() == before
+        ballast.unlink()
+        assert nightly.run()[0] == 0
+        assert nightly.live() != before
+        assert nightly.strays() == []
+
+
+@contextmanager
+def read_only(folder):
+    """Nothing below can be written; root is held back only by the file system."""
+    if os.geteuid() == 0:
+        change = ["mount", "-o", "remount,{}", str(folder)]
+        names = ("ro", "rw")
+    else:
+        change = ["chmod", "-R", "u{}w", str(folder)]
+        names = ("-", "+")
+    subprocess.run([word.format(names[0]) for word in change], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([word.format(names[1]) for word in change], check=True)
+
+
+def test_a_read_only_folder_is_one_line_and_what_was_live_is_live(tmp_path):
+    disk = small_disk(tmp_path / "disk", 800)
+    (tmp_path / "disk").mkdir()
+    with disk if os.geteuid() == 0 else contextlib.nullcontext():
+        nightly = Place(tmp_path / "disk", steps=20)
+        before = nightly.live()
+        nightly.write(1)
+        with read_only(tmp_path / "disk"):
+            status, _, errors = nightly.run()
+        assert status == 1
+        assert errors.count("\n") == 1
+        assert "Read-only file system" in errors or "Permission denied" in errors
+        assert nightly.live() == before
+        assert nightly.run()[0] == 0
+
+
+def test_a_clock_that_is_set_back_changes_nothing_but_the_times_shown(nightly, monkeypatch):
+    versions = [nightly.live()]
+    for seed, year in ((1, 2031), (2, 1999), (3, 1999)):
+        monkeypatch.setattr("charrnn.store._now", lambda y=year: f"{y}-01-01T00:00:00+00:00")
+        nightly.write(seed)
+        outcome = retrain("small", nightly.store)
+        assert outcome.promoted
+        assert outcome.previous == versions[-1]
+        versions.append(outcome.version)
+    assert [line["version"] for line in nightly.store.history("small")] == versions
+    assert retrain("small", nightly.store).event == "unchanged"
+    assert rollback("small", nightly.store).version == versions[2]
+
+
+def test_a_damaged_live_version_gives_way_to_the_best_kept_one_where_the_new_one_is_refused(place):
+    data, store = place
+    first = first_version(place, steps=150)
+    (data / "small.toml").write_text(write_recipe(small_recipe("names", steps=160)))
+    second = retrain("small", store, promote_anyway=True)
+    path = store.folder("small") / f"{second.version}.safetensors"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1])
+    (data / "small.toml").write_text(write_recipe(small_recipe("names", steps=3)))
+    assert retrain("small", store).event == "refused"
+    assert store.current("small").version == first.version
+    assert [line["event"] for line in store.history("small")][-2:] == ["refused", "rolled back"]
+
+
+def test_a_damaged_record_of_what_is_live_is_mended_by_the_next_night(nightly):
+    (nightly.folder / "CURRENT.json").write_bytes(b"{")
+    nightly.write(1)
+    assert retrain("small", nightly.store).promoted
+    assert nightly.live()
+
+
+# --- Growth ---------------------------------------------------------------------------------------
+
+
+def test_a_list_that_grows_night_by_night_is_learned_better_on_the_same_names(tmp_path):
+    names = name_list(300).split("\n")
+    place = Place(tmp_path, steps=150)
+    whole = load_corpus_of(place, names)
+    stable = list(whole.sequences["validation"])
+    losses = []
+    for night in range(1, 11):
+        (place.data / "names.txt").write_text("\n".join(names[: 30 * night]))
+        recipe = place.recipe(0, keep=None)
+        (place.data / "small.toml").write_text(write_recipe(recipe))
+        outcome = retrain("small", place.store)
+        assert outcome.promoted
+        held_out = set(outcome.trained.model.names) & set(stable)
+        assert held_out.isdisjoint(load_corpus_of(place).sequences["train"])
+        losses.append(loss_on(outcome.trained.model, stable))
+    history = place.store.history("small")
+    assert [line["event"] for line in history] == ["promoted"] * 11
+    assert [line["added"] > 0 or k < 2 for k, line in enumerate(history)] == [True] * 11
+    assert losses[-1] < losses[0] - 0.1
+    assert np.polyfit(range(10), losses, 1)[0] < 0
+
+
+def load_corpus_of(place, names=None):
+    path = place.data / "names.txt"
+    if names:
+        path = place.data / "whole.txt"
+        path.write_text("\n".join(names))
+    return load_corpus([path], place.recipe(0).corpus)
+
+
+def loss_on(model, names):
+    known = [n for n in names if set(n) <= set(model.vocabulary.symbols)]
+    assert len(known) == len(names)
+    network = CharRNN(model.config, model.params)
+    return evaluate(network, known, model.vocabulary, Workspace()).nats_per_character
+
+
+def test_a_warm_retraining_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(tmp_path):
+    versions = []
+    for folder, stop_at in ((tmp_path / "calm", None), (tmp_path / "stopped", 12)):
+        folder.mkdir()
+        place = Place(folder, steps=20)
+        (place.data / "names.txt").write_text(name_list(130))
+        if stop_at:
+            asked = iter(range(10**9))
+            with pytest.raises(TrainingInterrupted):
+                retrain("small", place.store, warm_start=True, stop=lambda a=asked: next(a) == 12)
+        outcome = retrain("small", place.store, warm_start=True)
+        assert outcome.warm_start == outcome.previous
+        versions.append(outcome.version)
+    assert versions[0] == versions[1]
+
+
+def test_running_text_is_retrained_judged_and_reported_like_names(tmp_path):
+    data, store = tmp_path / "data", Store(tmp_path / "weights")
+    data.mkdir()
+    recipe = small_recipe("text", steps=40).changed(gate=nights.LENIENT)
+    (data / "text.txt").write_text(running_text(6_000))
+    (data / "small.toml").write_text(write_recipe(recipe))
+    train(recipe, data, store, recipe_path=data / "small.toml")
+    (data / "text.txt").write_text(running_text(9_000))
+    outcome = retrain("small", store)
+    assert outcome.promoted
+    assert outcome.verdict.sanity.novel is None
+    assert outcome.verdict.live.sequences > 0
+    assert outcome.report.read_text().count("<li>") == 60
+    assert retrain("small", store).event == "unchanged"

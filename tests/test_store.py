@@ -59,7 +59,7 @@ def test_a_name_that_can_not_be_a_models_is_refused_by_every_door(name, place):
         lambda: store.load(name),
         lambda: store.add(name, to_bytes(builders.frozen())),
         lambda: store.promote(name, versions[0], reason="x"),
-        lambda: store.refuse(name, versions[0], reason="x"),
+        lambda: store.note(name, "refused", versions[0], reason="x"),
         lambda: store.history(name),
     )
     for door in doors:
@@ -263,7 +263,7 @@ def test_a_promotion_is_live_and_written_down(place):
 def test_a_refusal_is_written_down_and_changes_nothing_else(place):
     store, versions = place
     before = store.current("tiny")
-    store.refuse("tiny", versions[2], reason="worse")
+    store.note("tiny", "refused", versions[2], reason="worse")
     line = store.history("tiny")[-1]
     assert (line["event"], line["version"], line["reason"]) == ("refused", versions[2], "worse")
     assert store.current("tiny") == before
@@ -283,7 +283,7 @@ def test_a_version_that_can_not_be_loaded_is_not_promoted(damage, place):
         version = sha256_of(data)
         (store.folder("tiny") / f"{version}.safetensors").write_bytes(data)
     before = everything(store.root)
-    for door in (store.promote, store.refuse):
+    for door in (store.promote, lambda n, v, reason: store.note(n, "refused", v, reason=reason)):
         with pytest.raises((WeightsCorruptError, WeightsFormatError, WeightsMissingError)):
             door("tiny", version, reason="x")
     assert everything(store.root) == before
@@ -327,8 +327,72 @@ def test_the_history_survives_a_torn_line(place):
     for cut in random.Random(0).sample(range(1, len(whole)), 12):
         path.write_bytes(whole + whole[:-cut])
         store.promote("tiny", versions[1], reason="after")
-        first, last = store.history("tiny")
+        first, *_, last = store.history("tiny")
         assert (first["version"], last["reason"]) == (versions[0], "after")
+
+
+def test_a_promotion_that_was_cut_off_before_the_history_is_written_down_later(place):
+    store, versions = place
+    path = store.folder("tiny") / "history.jsonl"
+    before = path.read_bytes()
+    store.promote("tiny", versions[1], reason="better", details={"seconds": 3})
+    written = store.history("tiny")
+    path.write_bytes(before)
+    for _ in range(2):  # once is enough
+        store.mend("tiny")
+        assert store.history("tiny") == written
+    assert written[-1]["seconds"] == 3
+
+
+# --- Filling --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A fresh weights folder, and the one that ships with the program."""
+    shipped, versions = builders.store_of(tmp_path / "shipped", 2)
+    (shipped.folder("tiny") / "SHIPPED").write_text("\n".join(versions))
+    return Store(tmp_path / "fresh", shipped=shipped.root), shipped, versions
+
+
+def test_a_fresh_folder_is_filled_with_what_ships(fresh):
+    store, shipped, versions = fresh
+    assert store.fill("tiny")
+    assert store.load("tiny")[1] == versions[0]
+    assert store.versions("tiny") == sorted(versions)
+    assert store.shipped_versions("tiny") == frozenset(versions)
+    assert store.history("tiny") == shipped.history("tiny")
+    assert not store.fill("tiny")
+
+
+def test_a_model_that_does_not_ship_or_is_there_already_is_left_alone(fresh):
+    store, shipped, versions = fresh
+    assert not store.fill("another")
+    assert not shipped.fill("tiny")
+    store.fill("tiny")
+    store.promote("tiny", versions[1], reason="x")
+    assert not store.fill("tiny")
+    assert store.current("tiny").version == versions[1]
+
+
+def test_a_copy_that_was_cut_off_is_made_again(fresh, monkeypatch):
+    store, _, versions = fresh
+    with monkeypatch.context() as patch:
+        patch.setattr("charrnn.store.write_atomically", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.fill("tiny")
+    assert store.models() == []
+    assert store.fill("tiny")
+    assert store.load("tiny")[1] == versions[0]
+
+
+def test_the_committed_versions_are_those_that_are_said_to_ship():
+    for folder in (builders.ROOT / "weights").iterdir():
+        store = Store(folder.parent)
+        shipped = store.shipped_versions(folder.name)
+        assert shipped, f"{folder.name}/SHIPPED must list the committed versions, one a line"
+        assert shipped <= set(store.versions(folder.name))
+        assert store.current(folder.name).version in shipped
 
 
 # --- CURRENT.json ---------------------------------------------------------------------------------
