@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from charrnn.budget import Within, step_back
 from charrnn.checkpoint import RunFiles
 from charrnn.corpus import Corpus, hash_of_files, load_corpus
 from charrnn.errors import PromotionError, WeightsError
 from charrnn.files import canonical_json, write_atomically
-from charrnn.gate import best_whole, judge
+from charrnn.gate import Verdict, best_whole, judge
 from charrnn.hooks import run_hook
 from charrnn.outcomes import Changes, Outcome, write_report
 from charrnn.recipe import Recipe, read_recipe, write_recipe
@@ -125,27 +126,23 @@ def retrain(
     """
     begun = time.monotonic()
     store.fill(name)
-    path = recipe_path or _recipe_path(name, store)
-    recipe = read_recipe(path).changed(name=name)
-    if warm_start is not None:
-        recipe = recipe.changed(retraining=recipe.retraining.changed(warm_start=warm_start))
-    plan = _Plan.of(recipe, path)
+    plan = _planned(name, store, recipe_path, warm_start)
+    settings = plan.recipe.retraining
     if be_nice:
-        step_back(recipe.retraining.nice)
+        step_back(settings.nice)
     with alone(store, name) as run_folder:
-        live = _whole_live(store, name)
-        if live and not force and _last_inputs(store, name) == plan.inputs:
-            reason = "data and recipe are as they were at the last attempt"
+        live, last = _whole_live(store, name), _last_attempt(store, name)
+        if live and not force and last.get("inputs") == plan.inputs:
+            came_of_it = f", which was {last['event']}" if last["event"] == "refused" else ""
+            reason = f"data and recipe are as they were at the last attempt{came_of_it}"
             return Outcome(name, live.version, "unchanged", reason, live.version)
         attempt = _Attempt(store, plan, live, begun, promote_anyway)
-        within = Within(recipe, path, listener or Listener())
-        outcome = attempt.made(run_folder, within, stop)
-        outcome = _settled(outcome, store, run_folder)
-        if keep := recipe.retraining.keep:
-            outcome = replace(outcome, deleted=prune_locked(name, store, keep))
-    hook = recipe.retraining
-    if hook.hook and outcome.event != "unchanged":
-        run_hook(hook.hook, outcome.to_json(), path.parent, hook.hook_seconds)
+        within = Within(plan.recipe, plan.path, listener or Listener())
+        outcome = _settled(attempt.made(run_folder, within, stop), store, run_folder)
+        if settings.keep:
+            outcome = replace(outcome, deleted=prune_locked(name, store, settings.keep))
+    if settings.hook and outcome.event != "unchanged":
+        run_hook(settings.hook, outcome.to_json(), plan.path.parent, settings.hook_seconds)
     return outcome
 
 
@@ -182,15 +179,7 @@ class _Attempt:
             judged = time.monotonic()
             verdict = judge(store, name, version, trained.model, corpus, plan.recipe.gate)
             seconds["gate"] = time.monotonic() - judged
-            passed = verdict.passed or self.anyway
-            reason = verdict.reason if verdict.passed else f"promoted anyway: {verdict.reason}"
-            outcome = replace(
-                outcome,
-                event="promoted" if passed else "refused",
-                reason=reason if passed else verdict.reason,
-                verdict=verdict,
-                anyway=passed and not verdict.passed,
-            )
+            outcome = self._by_verdict(outcome, verdict)
         seconds["all"] = time.monotonic() - self.begun
         outcome = replace(outcome, seconds=seconds)
         self._write_down(outcome)
@@ -212,6 +201,15 @@ class _Attempt:
         if live is None or not fits(live.model, cold.model):
             return cold.train(), None
         return run(live).train(), live.version
+
+    def _by_verdict(self, outcome: Outcome, verdict: Verdict) -> Outcome:
+        """Promoted or refused, and why."""
+        if verdict.passed:
+            return replace(outcome, event="promoted", reason=verdict.reason, verdict=verdict)
+        if self.anyway:
+            reason = f"promoted anyway: {verdict.reason}"
+            return replace(outcome, event="promoted", reason=reason, verdict=verdict, anyway=True)
+        return replace(outcome, event="refused", reason=verdict.reason, verdict=verdict)
 
     def _write_down(self, outcome: Outcome) -> None:
         store, name, version = self.store, outcome.name, outcome.version
@@ -246,13 +244,21 @@ def _whole_live(store: Store, name: str) -> Start | None:
     return Start(version, model)
 
 
-def _last_inputs(store: Store, name: str) -> str | None:
-    """What the last attempt was made of."""
+def _last_attempt(store: Store, name: str) -> dict[str, Any]:
+    """What is written down of the last attempt."""
     for line in reversed(store.history(name)):
         if line.get("event") in ATTEMPTS and "inputs" in line:
-            inputs: str | None = line["inputs"]
-            return inputs
-    return None
+            return line
+    return {}
+
+
+def _planned(name: str, store: Store, recipe_path: Path | None, warm_start: bool | None) -> _Plan:
+    """What there is to do, as the recipe and the arguments of `retrain` say."""
+    path = recipe_path or _recipe_path(name, store)
+    recipe = read_recipe(path).changed(name=name)
+    if warm_start is not None:
+        recipe = recipe.changed(retraining=recipe.retraining.changed(warm_start=warm_start))
+    return _Plan.of(recipe, path)
 
 
 def _recipe_path(name: str, store: Store) -> Path:

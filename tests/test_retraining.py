@@ -243,7 +243,9 @@ def test_a_refused_attempt_is_not_made_again_every_night(nightly):
     text = (nightly.data / "small.toml").read_text().replace("tolerance = 10.0", "tolerance = 0.0")
     (nightly.data / "small.toml").write_text(text.replace("steps = 20", "steps = 2"))
     assert retrain("small", nightly.store).event == "refused"
-    assert retrain("small", nightly.store, listener=Untrained()).event == "unchanged"
+    again = retrain("small", nightly.store, listener=Untrained())
+    assert again.event == "unchanged"
+    assert again.reason.endswith("at the last attempt, which was refused")
 
 
 @pytest.mark.parametrize("change", ["data", "recipe", "gate", "format", "damage", "force"])
