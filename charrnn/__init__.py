@@ -5,9 +5,9 @@ into one file, and generate more.
     charrnn.load("dinosaurs").generate("Tyr", count=5)
 """
 
-from charrnn.compiled import rows_are_exact
 from charrnn.config import GenerationConfig
 from charrnn.errors import CharRNNError
+from charrnn.exactness import rows_are_exact
 from charrnn.generator import Generator, Piece, Samples, Score, load
 from charrnn.store import Store
 from charrnn.texts import Request, Sample, Written

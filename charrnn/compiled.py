@@ -375,39 +375,3 @@ def by_gate(x: Array, gates: int) -> Array:
     if x.ndim == 1:
         return x.reshape(gates, -1)
     return x.reshape(len(x), gates, -1).transpose(1, 0, 2)
-
-
-@blas_threads(1)
-def rows_are_exact(model: CompiledModel, steps: int = 4) -> bool:
-    """Whether this machine's products keep the promise: in both forms, a sequence alone, and in
-    every lane among others, has the same states and logits to the last bit.
-    """
-    rng = np.random.default_rng(0)
-    ids = rng.integers(0, model.config.vocab_size, (steps, 1))
-    for block in {BY_ROW, model.block}:
-        expected = _trace(model, ids, block)[0]
-        for size in (2, 5, 8, 13) if model.config.hidden_size <= 512 else (2,):
-            others = rng.integers(0, model.config.vocab_size, (steps, size))
-            for lane in range(size):
-                others[:, lane] = ids[:, 0]
-                if _trace(model, others, block)[lane] != expected:
-                    return False
-    return True
-
-
-def _trace(model: CompiledModel, ids: Array, block: Block) -> list[bytes]:
-    """Every bit of each lane's logits and states after each step of `ids` (T, B)."""
-    B = ids.shape[1]
-    lanes = Lanes(model, B, block)
-    traces = [b""] * B
-    for row in ids:
-        if B == 1 and block == BY_ROW:
-            lanes.alone.top(lanes.alone.below(int(row[0])))
-            lanes.alone.multiply()
-            logits = lanes.alone.logits[None]
-        else:
-            logits = lanes.bound(B).read(row)
-        for lane in range(B):
-            state = lanes.position(lane, 0).state
-            traces[lane] += logits[lane].tobytes() + state.tobytes()
-    return traces

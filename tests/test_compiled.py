@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from charrnn.cells import CELLS
-from charrnn.compiled import BY_ROW, MOST_ROWS, Block, CompiledModel, Lanes, rows_are_exact
+from charrnn.compiled import BY_ROW, MOST_ROWS, Block, CompiledModel, Lanes
+from charrnn.exactness import rows_are_exact
 from charrnn.model import CharRNN
 from tests.models import every_cell, network
 

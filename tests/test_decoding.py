@@ -176,7 +176,8 @@ NEEDED = {
 CHILD = """
 import hashlib, json
 import numpy as np
-from charrnn.compiled import BY_ROW, CompiledModel, rows_are_exact
+from charrnn.compiled import BY_ROW, CompiledModel
+from charrnn.exactness import rows_are_exact
 from charrnn.threads import blas_kernel
 from tests.models import differing_lives, network, titled
 

@@ -52,7 +52,7 @@ FLOORS = (
         "weights",
         "worker",
     },
-    {"checkpoint", "decoding", "evaluation", "parallel", "store"},
+    {"checkpoint", "decoding", "evaluation", "exactness", "parallel", "store"},
     {"texts", "versions", "warm"},
     {"writing"},
     {"generator", "report", "tables"},
