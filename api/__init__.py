@@ -1,5 +1,7 @@
 """The Flask application. It uses `charrnn` through its public names only."""
 
+import logging
+
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
@@ -11,6 +13,8 @@ from api.settings import ServiceSettings
 from api.watching import Watcher
 
 __all__ = ["create_app"]
+
+log = logging.getLogger(__name__)
 
 
 def create_app(
@@ -24,7 +28,9 @@ def create_app(
     """
     settings = settings or ServiceSettings.from_environment()
     metrics = Metrics()
-    store = store or charrnn.Store(settings.weights)
+    if store is None:
+        store = charrnn.Store(settings.weights)
+        _fill_if_fresh(store)
     models = Models(store, settings.model, on_reload=metrics.reloaded)
     watcher, health = Watcher(models), operations.Health()
 
@@ -47,6 +53,18 @@ def create_app(
     app.extensions["charrnn.openapi"] = openapi.document(app, settings, models.default)
     security.register(app, settings)
     return app
+
+
+def _fill_if_fresh(store: charrnn.Store) -> None:
+    """Copy the models that ship to a folder of weights that is empty, or not there yet."""
+    try:
+        if store.root.is_dir() and any(store.root.iterdir()):
+            return
+        for name in charrnn.Store(store.shipped).models():
+            if store.fill(name):
+                log.info("model %s was copied to %s, which was empty", name, store.root)
+    except OSError as error:  # what can't be loaded then is told by who loads it
+        log.warning("%s can't be filled with the models that ship: %s", store.root, error.strerror)
 
 
 class _Json(DefaultJSONProvider):

@@ -154,6 +154,7 @@ def test_the_access_log_can_be_turned_off(weights):
 
 
 def test_a_refusal_to_start_is_a_line_of_json_where_the_log_is(tmp_path):
+    (tmp_path / "notes.txt").touch()
     process = gunicorn(CHARRNN_WEIGHTS=str(tmp_path), CHARRNN_LOG_FORMAT="json")
     _, written = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0

@@ -243,7 +243,17 @@ def refusal(**environ: str) -> tuple[int, list[str]]:
     return process.returncode, lines
 
 
+def test_a_fresh_folder_of_weights_is_filled_with_what_ships(tmp_path):
+    for folder in (tmp_path, tmp_path / "new"):
+        with running(CHARRNN_WEIGHTS=str(folder)) as server:
+            answer = server.send(request(body=b'{"random_seed": 1}'))
+            assert json.loads(answer.body)["model"] == "dinosaurs"
+            assert f"model dinosaurs was copied to {folder}, which was empty" in server.log
+        assert (folder / "dinosaurs" / "CURRENT.json").is_file()
+
+
 def test_without_weights_it_refuses_to_start_in_one_line(tmp_path):
+    (tmp_path / "notes.txt").touch()
     code, lines = refusal(CHARRNN_WEIGHTS=str(tmp_path))
     assert code != 0
     (line,) = lines
