@@ -26,7 +26,8 @@ from charrnn.threads import blas_threads
 ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
 WIDTHS = (2, 4, 8)  # the least rows of a product of several, the first that is exact
 MOST_ROWS = 64  # of one product
-SEPARATE_BYTES = 1 << 21  # of matrices from which separate blocks beat rows alone
+# Products of no more rows than this beat rows alone only where the matrices take so many bytes.
+FEWEST_ROWS, LARGE_BYTES = 8, 1 << 21
 KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after openings of so many symbols
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: stays in the cache
 
@@ -148,34 +149,43 @@ class CompiledModel:
         rng = np.random.default_rng(0)
         row = rng.standard_normal(self.config.hidden_size).astype(self.table.dtype)
         rows = np.repeat(row[None], MOST_ROWS, axis=0)
+        pieces = [piece for layer in self.layers for piece in (layer.recurrent, layer.following)]
         with blas_threads(1):
             for width in WIDTHS:
-                counts = {_rounded(count, width) for count in range(1, MOST_ROWS + 1)}
-                if self._are_alike(rows, sorted(counts)):
-                    return Block(width, joined=True)
-            if self.matrix_bytes > SEPARATE_BYTES and self._are_alike(rows, WIDTHS[-1:]):
-                return Block(WIDTHS[-1], joined=False)
+                counts = sorted({_rounded(count, width) for count in range(1, MOST_ROWS + 1)})
+                most = [_most_alike(rows, piece, counts) for piece in pieces]
+                is_large = self.matrix_bytes > LARGE_BYTES
+                if all(most) and (is_large or min(most[::2]) > FEWEST_ROWS):
+                    return Block(width, tuple(most))
         return BY_ROW
-
-    def _are_alike(self, rows: Array, counts: Sequence[int]) -> bool:
-        """Whether equal rows have equal products, in products of so many rows."""
-        for layer in self.layers:
-            for piece in (layer.recurrent, layer.following):
-                expected = (rows[: counts[0]] @ piece)[..., :1, :]
-                if not all((rows[:count] @ piece == expected).all() for count in counts):
-                    return False
-        return True
 
 
 class Block(NamedTuple):
-    """A way to multiply rows: so many of them together, always as many; or, joined, so many and
-    more, up to `MOST_ROWS`."""
+    """A way to multiply rows: a multiple of so many together, up to a number of them for each
+    product, the recurrent and the following of each layer in turn; without one, `MOST_ROWS`.
+    """
 
     width: int
-    joined: bool
+    most: tuple[int, ...] = ()
 
 
-BY_ROW = Block(1, joined=False)
+BY_ROW = Block(1)
+
+
+def _most_alike(rows: Array, matrix: Array, counts: Sequence[int]) -> int:
+    """The most rows of a product up to which equal rows have equal products in all of these numbers
+    of them, if any: libraries change their way with the size.
+    """
+    for most in (MOST_ROWS, 32, 16, FEWEST_ROWS):
+        if _are_alike(rows, matrix, [count for count in counts if count <= most]):
+            return most
+    return 0
+
+
+def _are_alike(rows: Array, matrix: Array, counts: Sequence[int]) -> bool:
+    """Whether equal rows have equal products, in products of so many rows."""
+    expected = (rows[: counts[0]] @ matrix)[..., :1, :]
+    return all((rows[:count] @ matrix == expected).all() for count in counts)
 
 
 def _biases(folded: dict[str, Array]) -> dict[str, Array]:
@@ -340,11 +350,12 @@ class Lanes:
                 part = slice(start, start + columns)
                 pieces.append((h, matrix[:, part], product[..., part]))
         else:
-            rows = MOST_ROWS if self.block.joined else self.block.width
-            for start in range(0, len(h), rows):
-                part = slice(start, min(start + rows, len(h)))
-                pieces.append((h[part], layer.recurrent, self._waiting[n][:, part]))
-                pieces.append((h[part], layer.following, self._following[n][..., part, :]))
+            most = self.block.most or (MOST_ROWS,) * (2 * n + 2)
+            outputs = (layer.recurrent, self._waiting[n]), (layer.following, self._following[n])
+            for (matrix, output), rows in zip(outputs, most[2 * n :], strict=False):
+                for start in range(0, len(h), rows):
+                    part = slice(start, min(start + rows, len(h)))
+                    pieces.append((h[part], matrix, output[..., part, :]))
 
         def multiply() -> None:
             for rows, matrix, product in pieces:

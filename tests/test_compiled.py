@@ -9,7 +9,7 @@ from charrnn.exactness import rows_are_exact
 from charrnn.model import CharRNN
 from tests.models import every_cell, network
 
-BLOCKS = [BY_ROW, Block(8, joined=False), Block(2, joined=True)]
+BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2)]
 
 
 def plain_in_float64(model):
@@ -94,21 +94,22 @@ def placed(at, rows_are_alike):
 
 
 @pytest.mark.parametrize(
-    ("rows_are_alike", "block"),
+    ("rows_are_alike", "width", "most"),
     [
-        (lambda rows, place: True, Block(2, joined=True)),
-        (lambda rows, place: (rows, place) != (6, 3), Block(4, joined=True)),
-        (lambda rows, place: rows > 4, Block(8, joined=True)),
-        (lambda rows, place: rows < 64, Block(8, joined=False)),
-        (lambda rows, place: (rows, place) != (24, 17), Block(8, joined=False)),
-        (lambda rows, place: place != 5, BY_ROW),
+        (lambda rows, place: True, 2, 64),
+        (lambda rows, place: (rows, place) != (6, 3), 4, 64),
+        (lambda rows, place: rows > 4, 8, 64),
+        (lambda rows, place: rows < 64, 2, 32),
+        (lambda rows, place: (rows, place) != (24, 17), 2, 16),
+        (lambda rows, place: rows == 8, 8, 8),
+        (lambda rows, place: place != 5, 1, None),
     ],
 )
 @pytest.mark.parametrize("which", ["recurrent", "following"])
 def test_rows_are_multiplied_in_a_form_that_leaves_all_of_them_alike(
-    which, rows_are_alike, block, monkeypatch
+    which, rows_are_alike, width, most, monkeypatch
 ):
-    monkeypatch.setattr("charrnn.compiled.SEPARATE_BYTES", 1000)
+    monkeypatch.setattr("charrnn.compiled.LARGE_BYTES", 0)
     model = CompiledModel(network(hidden=128, vocab=27, layers=2))
     for n, layer in enumerate(model.layers):
         alike = rows_are_alike if n else lambda rows, place: True
@@ -116,23 +117,25 @@ def test_rows_are_multiplied_in_a_form_that_leaves_all_of_them_alike(
         rest = {"recurrent": layer.recurrent, "following": layer.following} | one
         model.layers[n] = layer._replace(**rest)
         layer.matrix[...] = 0
-    assert model.block == block
+    expected = [64, 64, 64, 64]
+    expected[2 + (which == "following")] = most
+    assert model.block == (BY_ROW if width == 1 else Block(width, tuple(expected)))
 
 
-def test_separate_blocks_are_for_networks_whose_matrices_take_long_to_read():
+def test_small_products_are_for_networks_whose_matrices_take_long_to_read():
     model = CompiledModel(network(hidden=128, vocab=27))
     layer = model.layers[0]
     layer.matrix[...] = 0
     model.layers[0] = layer._replace(
-        recurrent=placed(layer.recurrent, lambda rows, place: rows < 64)
+        recurrent=placed(layer.recurrent, lambda rows, place: rows <= 8)
     )
     assert model.block == BY_ROW
 
 
 def test_more_lanes_than_were_tried_are_multiplied_in_several_products():
     model = CompiledModel(network(hidden=64, vocab=9))
-    many = Lanes(model, 3 * MOST_ROWS, Block(8, joined=True))
-    few = Lanes(model, MOST_ROWS, Block(8, joined=True))
+    many = Lanes(model, 3 * MOST_ROWS, Block(8))
+    few = Lanes(model, MOST_ROWS, Block(8))
     ids = np.random.default_rng(0).integers(0, 9, (5, 3 * MOST_ROWS))
     for row in ids:
         logits = many.bound(3 * MOST_ROWS).read(row)

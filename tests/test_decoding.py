@@ -28,7 +28,7 @@ from tests.test_sampling import allowed_symbols, gumbel_noise
 
 HIDDEN, VOCABULARIES = (1, 7, 64, 128, 130), (2, 27, 65, 300)
 PLAIN = GenerationConfig()
-BLOCKS = [BY_ROW, Block(8, joined=False), Block(2, joined=True)]
+BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2)]
 
 
 def rng(seed=0):
