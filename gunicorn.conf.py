@@ -70,6 +70,9 @@ access_log_format = '%(h)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'
 logs.configure(_settings.log_format)
 
 
+INVALID = "Invalid request from ip="  # gunicorn's words; then the address and what it found
+
+
 class _Logger(Logger):
     """gunicorn's own lines, in the same form as all others."""
 
@@ -77,6 +80,12 @@ class _Logger(Logger):
         super().setup(cfg)
         for handler in [*self.error_log.handlers, *self.access_log.handlers]:
             handler.setFormatter(logs.formatter(_settings.log_format))
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Of a request that is no HTTP only who sent it: what is quoted may be a key."""
+        if msg.startswith(INVALID):
+            msg = msg.partition(": ")[0]
+        super().warning(msg, *args, **kwargs)
 
 
 logger_class = _Logger
