@@ -140,9 +140,14 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """In the worker: no connection that it will accept may hold a thread for ever."""
     shared_metrics.enter_slot(worker.age)
-    wait = struct.pack("@ll", _settings.read_timeout, 0)
-    for listener in worker.sockets:  # connections inherit it
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
+    waits = {
+        socket.SO_RCVTIMEO: _settings.read_timeout,
+        # For a client to take some bytes: longer than texts may stand still for one that doesn't.
+        socket.SO_SNDTIMEO: _settings.time_limit + _settings.read_timeout,
+    }
+    for listener in worker.sockets:  # connections inherit them
+        for option, seconds in waits.items():
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
 
 
 def post_worker_init(worker: Any) -> None:
