@@ -53,7 +53,7 @@ class Ticket:
 
     def is_ready(self) -> bool:
         """Whether its thread has something to do. One that leaves reads no more."""
-        return self.over or bool(self._news) and not self.left
+        return self.over or (bool(self._news) and not self.left)
 
     @property
     def is_behind(self) -> bool:
