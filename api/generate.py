@@ -22,6 +22,7 @@ from api.streaming import LOOK_SECONDS, event_stream
 from charrnn.config import GenerationConfig
 from charrnn.errors import ConfigError, FieldProblem, shown
 
+CLOSED = getattr(select, "POLLRDHUP", 0)  # with bytes unread, too; Linux only
 SPARE_THREADS = 2  # answer that there are enough requests, and how the service is
 
 
@@ -45,8 +46,8 @@ def blueprint(models: Models, settings: ServiceSettings, metrics: Metrics) -> Bl
             if not asked.stream:
                 return _answer_whole(engine, ticket, _is_there(request), settings, end)
             streaming = _answer_in_pieces(engine, ticket, _is_there(request), settings)
+            streaming.call_on_close(admission.leave)  # first: it can't fail
             streaming.call_on_close(end)
-            streaming.call_on_close(admission.leave)
             return streaming
         finally:
             if streaming is None:
@@ -167,9 +168,11 @@ def _is_there(incoming: Request) -> Callable[[], bool]:
             return True
         try:
             look = select.poll()
-            look.register(connection, select.POLLIN)
+            look.register(connection, select.POLLIN | CLOSED)
             # It says nothing, as it should; or it has closed, or sent its next request already.
-            return not look.poll(0) or bool(connection.recv(1, socket.MSG_PEEK))
+            for _, seen in look.poll(0):
+                return not seen & CLOSED and bool(connection.recv(1, socket.MSG_PEEK))
+            return True
         except ValueError:  # a connection under TLS can't be looked at
             return True
         except OSError:
