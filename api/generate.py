@@ -221,7 +221,7 @@ def within_limits(
     if longest is None:
         own = min(generator.default_max_length, settings.max_length)
         longest, note = max(own, config.min_length, len(seed)), " (no max_length was given)"
-        if own < generator.default_max_length:
+        if own < generator.default_max_length or len(seed) == settings.max_length:
             config = config.changed(max_length=settings.max_length)
     if config.count * longest > settings.max_characters:
         rule = f"times max_length must be at most {settings.max_characters} characters"

@@ -233,3 +233,9 @@ def test_a_service_may_lower_the_limits(weights):
         "max_length must be from 1 to 5, got 6",
         "count times max_length must be at most 6 characters, got 2 times 4",
     ]
+
+
+def test_a_seed_of_the_longest_length_makes_no_longer_text(weights):
+    client = create_app(ServiceSettings(max_length=60), weights.store).test_client()
+    answer = client.post("/generate", json={"seed": "a" * 60})
+    assert [len(sample["text"]) for sample in answer.json["samples"]] == [60]
