@@ -70,6 +70,9 @@ access_log_format = '%(h)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'
 logs.configure(_settings.log_format)
 
 
+INVALID = "Invalid request from ip="  # gunicorn's words; then the address and what it found
+
+
 class _Logger(Logger):
     """gunicorn's own lines, in the same form as all others."""
 
@@ -77,6 +80,12 @@ class _Logger(Logger):
         super().setup(cfg)
         for handler in [*self.error_log.handlers, *self.access_log.handlers]:
             handler.setFormatter(logs.formatter(_settings.log_format))
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Of a request that is no HTTP only who sent it: what is quoted may be a key."""
+        if msg.startswith(INVALID):
+            msg = msg.partition(": ")[0]
+        super().warning(msg, *args, **kwargs)
 
 
 logger_class = _Logger
@@ -131,9 +140,14 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """In the worker: no connection that it will accept may hold a thread for ever."""
     shared_metrics.enter_slot(worker.age)
-    wait = struct.pack("@ll", _settings.read_timeout, 0)
-    for listener in worker.sockets:  # connections inherit it
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
+    waits = {
+        socket.SO_RCVTIMEO: _settings.read_timeout,
+        # For a client to take some bytes: longer than texts may stand still for one that doesn't.
+        socket.SO_SNDTIMEO: _settings.time_limit + _settings.read_timeout,
+    }
+    for listener in worker.sockets:  # connections inherit them
+        for option, seconds in waits.items():
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
 
 
 def post_worker_init(worker: Any) -> None:

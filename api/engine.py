@@ -19,6 +19,7 @@ from api.metrics import Metrics
 TURN_SECONDS = 0.004  # of one batch, after which others are heard
 MOST_STEPS, MOST_STREAMED = 256, 32  # symbols of a turn; where one of the texts is being streamed
 MOST_UNREAD = 64  # pieces of each text of a stream, before it stands still
+LEAVE_SECONDS = 5.0  # for the leader's turn to end
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,8 @@ class Ticket:
         self._news: deque[charrnn.Written] = deque()  # of a stream, until it is taken
 
     def is_ready(self) -> bool:
-        """Whether its thread has something to do."""
-        return self.over or bool(self._news)
+        """Whether its thread has something to do. One that leaves reads no more."""
+        return self.over or (bool(self._news) and not self.left)
 
     @property
     def is_behind(self) -> bool:
@@ -71,6 +72,16 @@ class Ticket:
             self._news.append(news)
         if news.sample:
             self.samples[news.sample_index] = news.sample
+
+    def end(self) -> None:
+        """The leader's: nothing more will come."""
+        self.over = True
+        self.wake.set()
+
+    def break_off(self, error: Exception) -> None:
+        """The leader's: its texts are lost."""
+        self.error = error
+        self.end()
 
     def take(self) -> list[charrnn.Written]:
         """What is new since the last time."""
@@ -116,16 +127,14 @@ class Engine:
                 ticket.wake.wait(left)
                 with self._lock:
                     self._waiting.pop(ticket, None)
+                    if not self._is_led and time.monotonic() >= until:
+                        self._call_next()  # it may have been woken to lead, and has no time
         return True
 
     def leave(self, ticket: Ticket) -> None:
-        """Write no more of a request; the slots of its texts are free by the next step."""
-        ticket.left = True
-        if not ticket.over and self._takes_lead():  # else it is the leader who sees to it
-            with self._leading():
-                self._welcome()
-                for batch in list(self._batches.values()):
-                    batch.see_to_tickets()
+        """Write no more of a request; the slots of its texts are free when this returns."""
+        ticket.left = True  # whoever leads sees to it, and may be about to lead no more
+        self.wait(ticket, LEAVE_SECONDS)
 
     def _takes_lead(self, ticket: Ticket | None = None) -> bool:
         """Become the leader if there is none; else the ticket's thread is one that sleeps."""
@@ -146,10 +155,14 @@ class Engine:
         finally:
             with self._lock:
                 self._is_led = False
-                for ticket in self._waiting:
-                    if not ticket.is_ready():  # those that are will not come back to lead
-                        ticket.wake.set()
-                        break
+                self._call_next()
+
+    def _call_next(self) -> None:
+        """Wake who is to lead. To be called with the lock."""
+        for ticket in self._waiting:
+            if not ticket.is_ready():  # those that are will not come back to lead
+                ticket.wake.set()
+                break
 
     def _tell(self) -> None:
         """What is going on, in numbers."""
@@ -168,9 +181,13 @@ class Engine:
             arrivals, self._arrivals = self._arrivals, []
         for ticket in arrivals:
             batch = self._batches.get(ticket.generator)
-            if batch is None:
-                batch = self._batches[ticket.generator] = _Batch(ticket.generator.writer())
-            batch.join(ticket)
+            try:
+                if batch is None:
+                    batch = self._batches[ticket.generator] = _Batch(ticket.generator.writer())
+                batch.join(ticket)
+            except Exception as error:  # nobody else would tell it
+                log.error("a request could not join its batch", exc_info=error)
+                ticket.break_off(error)
 
     def _turn(self) -> None:
         """A turn of each batch."""
@@ -201,9 +218,15 @@ class _Batch:
     def join(self, ticket: Ticket) -> None:
         """Let a request join, unless it has left already."""
         if ticket.left:
-            ticket.over = True
+            ticket.end()
+            return
+        try:
+            number = self._writer.join(ticket.request)
+        except Exception as error:  # half of it may have joined
+            ticket.break_off(error)
+            self._break_off(error, ticket.generator)
         else:
-            self._tickets[self._writer.join(ticket.request)] = ticket
+            self._tickets[number] = ticket
 
     def see_to_tickets(self) -> None:
         """Let go who has left, end what is late, and let stand who doesn't read."""
@@ -230,7 +253,7 @@ class _Batch:
         try:
             news = self._writer.turn(steps)
         except Exception as error:
-            self._break_off(error)
+            self._break_off(error, next(iter(self._tickets.values())).generator)
             return
         now = time.monotonic()
         made = max((len(each.characters) for each in news), default=1)
@@ -251,14 +274,12 @@ class _Batch:
             ticket.wake.set()
 
     def _close(self, number: int) -> None:
-        ticket = self._tickets.pop(number)
-        ticket.over = True
-        ticket.wake.set()
+        self._tickets.pop(number).end()
 
-    def _break_off(self, error: Exception) -> None:
+    def _break_off(self, error: Exception, generator: charrnn.Generator) -> None:
         """The batch can't go on."""
         log.error("a batch of %d requests broke off", len(self._tickets), exc_info=error)
-        self._writer = next(iter(self._tickets.values())).generator.writer()
-        for number, ticket in list(self._tickets.items()):
-            ticket.error = error
-            self._close(number)
+        tickets, self._tickets = self._tickets, {}
+        for ticket in tickets.values():
+            ticket.break_off(error)
+        self._writer = generator.writer()

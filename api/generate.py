@@ -22,6 +22,7 @@ from api.streaming import LOOK_SECONDS, event_stream
 from charrnn.config import GenerationConfig
 from charrnn.errors import ConfigError, FieldProblem, shown
 
+CLOSED = getattr(select, "POLLRDHUP", 0)  # with bytes unread, too; Linux only
 SPARE_THREADS = 2  # answer that there are enough requests, and how the service is
 
 
@@ -45,8 +46,8 @@ def blueprint(models: Models, settings: ServiceSettings, metrics: Metrics) -> Bl
             if not asked.stream:
                 return _answer_whole(engine, ticket, _is_there(request), settings, end)
             streaming = _answer_in_pieces(engine, ticket, _is_there(request), settings)
+            streaming.call_on_close(admission.leave)  # first: it can't fail
             streaming.call_on_close(end)
-            streaming.call_on_close(admission.leave)
             return streaming
         finally:
             if streaming is None:
@@ -167,9 +168,11 @@ def _is_there(incoming: Request) -> Callable[[], bool]:
             return True
         try:
             look = select.poll()
-            look.register(connection, select.POLLIN)
+            look.register(connection, select.POLLIN | CLOSED)
             # It says nothing, as it should; or it has closed, or sent its next request already.
-            return not look.poll(0) or bool(connection.recv(1, socket.MSG_PEEK))
+            for _, seen in look.poll(0):
+                return not seen & CLOSED and bool(connection.recv(1, socket.MSG_PEEK))
+            return True
         except ValueError:  # a connection under TLS can't be looked at
             return True
         except OSError:
@@ -219,7 +222,7 @@ def within_limits(
         most = min(settings.max_length, settings.max_characters)
         own = min(generator.default_max_length, most)
         longest, note = max(own, config.min_length, len(seed)), " (no max_length was given)"
-        if own < generator.default_max_length:
+        if own < generator.default_max_length or len(seed) == settings.max_length:
             config = config.changed(max_length=most)
     if config.count * longest > settings.max_characters:
         rule = f"times max_length must be at most {settings.max_characters} characters"

@@ -147,8 +147,7 @@ class CompiledModel:
         on its place nor on the number of rows: by trying all numbers and places.
         """
         rng = np.random.default_rng(0)
-        row = rng.standard_normal(self.config.hidden_size).astype(self.table.dtype)
-        rows = np.repeat(row[None], MOST_ROWS, axis=0)
+        rows = rng.standard_normal((MOST_ROWS, self.config.hidden_size)).astype(self.table.dtype)
         pieces = [piece for layer in self.layers for piece in (layer.recurrent, layer.following)]
         with blas_threads(1):
             for width in WIDTHS:
@@ -173,19 +172,23 @@ BY_ROW = Block(1)
 
 
 def _most_alike(rows: Array, matrix: Array, counts: Sequence[int]) -> int:
-    """The most rows of a product up to which equal rows have equal products in all of these numbers
-    of them, if any: libraries change their way with the size.
+    """The most rows of a product up to which a row's product is the same in all of these numbers of
+    them, if any: libraries change their way with the size.
+
+    Args:
+        rows: that differ, as many as the largest number: by chance one may be the same either way.
+        matrix: (..., H, N).
+        counts: rising; the first is the fewest rows that are multiplied.
     """
+    alone = [np.repeat(row[None], counts[0], axis=0) @ matrix for row in rows]
+    if not all((one == one[..., :1, :]).all() for one in alone):
+        return 0
+    expected = np.concatenate([one[..., :1, :] for one in alone], axis=-2)
     for most in (MOST_ROWS, 32, 16, FEWEST_ROWS):
-        if _are_alike(rows, matrix, [count for count in counts if count <= most]):
+        those = [count for count in counts if count <= most]
+        if all((rows[:count] @ matrix == expected[..., :count, :]).all() for count in those):
             return most
     return 0
-
-
-def _are_alike(rows: Array, matrix: Array, counts: Sequence[int]) -> bool:
-    """Whether equal rows have equal products, in products of so many rows."""
-    expected = (rows[: counts[0]] @ matrix)[..., :1, :]
-    return all((rows[:count] @ matrix == expected).all() for count in counts)
 
 
 def _biases(folded: dict[str, Array]) -> dict[str, Array]:

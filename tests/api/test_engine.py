@@ -5,6 +5,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -114,6 +115,63 @@ def test_a_leader_whose_texts_break_off_hands_the_lead_on(names, monkeypatch):
     assert all(ticket.error or len(ticket.samples) == 5 for ticket in tickets)
     settings = {"count": 3, "random_seed": 1}
     assert served(engine, ticket_of(names, **settings)) == names.generate(**settings)
+
+
+@pytest.mark.parametrize("place", [charrnn.Generator, charrnn.Writer])
+def test_a_request_that_can_not_join_is_told_and_the_next_one_can(names, monkeypatch, place):
+    name = "writer" if place is charrnn.Generator else "join"
+
+    def fail(*_):
+        raise MemoryError
+
+    engine, ticket = Engine(), ticket_of(names)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, fail)
+        engine.join(ticket)
+        with suppress(MemoryError):
+            engine.wait(ticket, 0.1)
+    assert isinstance(ticket.error, MemoryError)
+    assert ticket.over
+    settings = {"count": 3, "random_seed": 1}
+    assert served(engine, ticket_of(names, **settings)) == names.generate(**settings)
+
+
+def test_who_is_called_to_lead_too_late_calls_the_next(prose):
+    """Else the others would sleep until their own time is over."""
+    engine = Engine()
+    late, other = ticket_of(prose), ticket_of(prose)
+    engine._is_led = True  # by somebody who is about to end
+    with ThreadPoolExecutor(2) as pool:
+        times_out = pool.submit(engine.wait, late, 0.2)
+        while late not in engine._waiting:
+            time.sleep(0.001)
+        waits = pool.submit(served, engine, other)
+        while other not in engine._waiting:
+            time.sleep(0.001)
+        with engine._lock:  # the lead is handed to who is waking up by itself
+            time.sleep(0.3)
+            engine._is_led = False
+            late.wake.set()
+        assert not times_out.result(SOON)
+        assert waits.result(5.0)
+
+
+def test_who_leaves_as_the_leader_ends_is_let_go(prose):
+    """Nobody may come for a long time who would see to it."""
+    engine, gone = Engine(), ticket_of(prose, streamed=True, max_length=5000)
+    engine.join(gone)
+    assert engine.wait(gone, SOON)
+    engine._is_led = True  # by somebody who has had their last turn
+    with ThreadPoolExecutor(1) as pool:
+        leaves = pool.submit(engine.leave, gone)
+        while not gone.left:
+            time.sleep(0.001)
+        time.sleep(0.01)
+        with engine._leading():
+            pass
+        leaves.result(SOON)
+    assert gone.over
+    assert engine.live == 0
 
 
 def test_a_request_that_leaves_is_written_no_further(prose):

@@ -240,3 +240,9 @@ def test_a_small_limit_of_all_characters_shortens_what_is_asked_for_without_a_le
     answer = client.post("/generate", json={"model": "prose"})
     assert answer.status_code == 200
     assert answer.json["characters"] == 20
+
+
+def test_a_seed_of_the_longest_length_makes_no_longer_text(weights):
+    client = create_app(ServiceSettings(max_length=60), weights.store).test_client()
+    answer = client.post("/generate", json={"seed": "a" * 60})
+    assert [len(sample["text"]) for sample in answer.json["samples"]] == [60]

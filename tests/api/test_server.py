@@ -211,6 +211,8 @@ def test_keys_are_asked_for_and_never_written(weights, tmp_path):
             f"X_API_Key: {KEY}\r\n": 401,
             f"Authorization: Bearer {KEY}\r\nAuthorization: Bearer x\r\n": 401,
             "Authorization: Bearer \xff\xfe\r\n": 401,
+            f"X-API-Key {KEY}\r\n": 400,  # which gunicorn would quote in its log
+            f"Transfer-Encoding: {KEY}\r\n": 501,
         }
         for headers, status in asked.items():
             assert server.send(request(headers=headers)).status == status, headers

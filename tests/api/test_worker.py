@@ -143,6 +143,18 @@ def test_a_client_that_never_closes_does_not_hold_up_others(server):
         assert time.monotonic() - since < 2
 
 
+def test_clients_that_take_no_answer_do_not_hold_the_threads_for_ever(weights):
+    settings = SETTINGS | {"CHARRNN_READ_TIMEOUT": "1", "CHARRNN_TIME_LIMIT": "1"}
+    with running(CHARRNN_WEIGHTS=weights.root, **settings) as server, ExitStack() as connections:
+        for _ in range(2):  # as many as there are threads
+            client = connections.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            client.connect((server.host, server.port))
+            client.sendall(b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n" * 300)  # more than buffers take
+        server.log.wait_for("Socket error", times=2)
+        assert health(server) < PATIENCE
+
+
 def test_an_answer_arrives_whole_where_the_request_was_not_read(server):
     head = HEAD + b"Content-Length: 500000\r\nConnection: close\r\n\r\n"
     answer = server.send(head, *[b" " * 50_000] * 10)
