@@ -256,8 +256,9 @@ class _Batch:
             self._break_off(error, next(iter(self._tickets.values())).generator)
             return
         now = time.monotonic()
-        made = max((len(each.characters) for each in news), default=1)
-        self._step_seconds = (now - began) / max(1, min(made, steps))
+        if news:  # none while prompts are read, or all stand still
+            made = max(len(each.characters) for each in news)
+            self._step_seconds = (now - began) / max(1, min(made, steps))
         self._hand_out(news, now)
 
     def _hand_out(self, news: list[charrnn.Written], now: float) -> None:

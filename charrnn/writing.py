@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.compiled import BY_ROW, CompiledModel, Position
+from charrnn.compiled import BY_ROW, KEPT_LENGTH, CompiledModel, Position
 from charrnn.decoding import DecodeBatch, Parked
 from charrnn.texts import Language, Request, Text, Written
 
@@ -22,6 +22,7 @@ SLOTS = 64  # sequences of a batch
 ALONE = 1  # samples of a request whose rows are multiplied alone
 # Symbols at a time while others wait for a slot, and at first where a stop string may come.
 REFILL_STEPS = 8
+FEWEST_READ = 16  # symbols of long prompts that are read in a turn
 # Between the streams of two samples: 2^128 / golden ratio, as in numpy's PCG64.jumped.
 STRIDE = 0x9E3779B97F4A7C15F39CC0605CEDC835
 
@@ -37,6 +38,7 @@ class Writer:
         self._together: _Queue | None = None  # made where it is needed
         self._open: dict[int, _Joined] = {}
         self._rngs: list[np.random.Generator] = []  # idle ones
+        self._unread: deque[_Joined] = deque()  # whose prompts are not read to their ends
         self._next, self._steps = 0, REFILL_STEPS
 
     @property
@@ -69,7 +71,10 @@ class Writer:
         """Let a request's texts be written. Returns the number that its news bear."""
         number, count = self._next, request.config.count
         self._next += 1
-        self._open[number] = _Joined(request, count, count)
+        joined = self._open[number] = _Joined(request, count, count)
+        if len(request.prompt) > KEPT_LENGTH:
+            joined.unread = request.prompt
+            self._unread.append(joined)
         few = min(ALONE, count)
         if few < count and self._model.block == BY_ROW:  # no larger products are exact here
             few = count
@@ -110,6 +115,8 @@ class Writer:
     def _drop(self, number: int) -> "list[Text]":
         """Forget a request. Returns its texts that had begun and not ended."""
         joined = self._open.pop(number, None)
+        if joined and joined.unread:
+            self._unread.remove(joined)
         texts = [text for _, _, text in joined.parked] if joined else []
         for queue in self._queues():
             queue.remove(number)
@@ -122,9 +129,10 @@ class Writer:
         was drawn; fewer steps while others wait for a slot, or a stop string may come.
         """
         news: list[Written] = []
+        self._read(max(steps, FEWEST_READ))
         for queue in self._queues():
             queue.let_return()
-            for number, indices in queue.next(self._is_paused):
+            for number, indices in queue.next(self._is_held):
                 self._begin(queue, number, indices, news)
         if any(joined.request.stop for joined in self._open.values()):
             self._steps = min(2 * self._steps, steps)
@@ -146,8 +154,23 @@ class Writer:
                     self._finish(text.number, 1)
         return news
 
-    def _is_paused(self, number: int) -> bool:
-        return self._open[number].paused
+    def _is_held(self, number: int) -> bool:
+        joined = self._open[number]
+        return joined.paused or bool(joined.unread)
+
+    def _read(self, symbols: int) -> None:
+        """Read on in long prompts, the oldest first, so many symbols in all: no text waits for the
+        whole of another's prompt.
+        """
+        while symbols and self._unread:
+            joined = self._unread[0]
+            taken = min(symbols, len(joined.unread) - 1)
+            state = joined.position.state if joined.position else None
+            joined.position = self._model.read(joined.unread[: taken + 1], state)
+            joined.unread, symbols = joined.unread[taken:], symbols - taken
+            if len(joined.unread) == 1:
+                joined.unread = []
+                self._unread.popleft()
 
     def _queues(self) -> "list[_Queue]":
         return [self._alone, self._together] if self._together else [self._alone]
@@ -175,10 +198,11 @@ class Writer:
             news += [Written(number, index, "", request.seed, whole) for index in indices]
             self._finish(number, len(indices))
             return
+        if joined.position is None:
+            joined.position = self._model.read(request.prompt)
+        if joined.stream is None:
+            joined.stream = np.random.PCG64(request.random_seed).state
         position, stream = joined.position, joined.stream
-        if position is None:
-            position = joined.position = self._model.read(request.prompt)
-            stream = joined.stream = np.random.PCG64(request.random_seed).state
         texts = [Text(self._language, number, index, request) for index in indices]
         for text in texts:
             text.rng = self._rng(stream, text.index)
@@ -205,7 +229,7 @@ class Writer:
         return rng
 
 
-@dataclass
+@dataclass(eq=False)
 class _Joined:
     """A request that is being written: how many of its texts have not begun and not ended, and
     what they all begin with, from the first to the last of them: a position, and a stream of random
@@ -217,6 +241,7 @@ class _Joined:
     unfinished: int
     position: Position | None = None
     stream: Any = None
+    unread: list[int] = field(default_factory=list)  # of a long prompt, from the position on
     paused: bool = False
     parked: "list[tuple[_Queue, Parked, Text]]" = field(default_factory=list)
 
@@ -259,12 +284,12 @@ class _Queue:
             parked, text = self.returning.popleft()
             self.texts[self.batch.unpark(parked)] = text
 
-    def next(self, is_paused: Callable[[int], bool]) -> Iterator[tuple[int, range]]:
+    def next(self, is_held: Callable[[int], bool]) -> Iterator[tuple[int, range]]:
         """Samples for the free slots, as a request's number and indices."""
         if not self._left:
             return
-        free, paused = self.batch.free, [each for each in self._left if is_paused(each[0])]
-        waiting = deque(each for each in self._left if not is_paused(each[0]))
+        free, held = self.batch.free, [each for each in self._left if is_held(each[0])]
+        waiting = deque(each for each in self._left if not is_held(each[0]))
         while free and waiting:
             number, indices = waiting.popleft()
             share = max(1, free // (len(waiting) + 1))
@@ -272,4 +297,4 @@ class _Queue:
                 waiting.append((number, indices[share:]))
             free -= len(indices[:share])
             yield number, indices[:share]
-        self._left = waiting + deque(paused)
+        self._left = waiting + deque(held)

@@ -877,6 +877,47 @@ def test_a_request_that_leaves_gives_its_slots_back_at_once():
     assert not writer.turn(1)
 
 
+def test_a_long_prompt_is_read_between_the_steps_of_others(monkeypatch):
+    g = running()
+    rng = np.random.default_rng(0)
+    seeds = ["".join(rng.choice(list(g.known_characters), n)) for n in (2000, 700, 65, 64, 3)]
+    requests = [g.request(seed, GenerationConfig(random_seed=1, count=3)) for seed in seeds]
+    expected = [written_alone(g, request) for request in requests]
+    whole, read = CompiledModel.read, []
+    monkeypatch.setattr(
+        CompiledModel,
+        "read",
+        lambda self, ids, *more: read.append(len(ids)) or whole(self, ids, *more),
+    )
+    writer = g.writer()
+    numbers = [writer.join(request) for request in requests]
+    turns, samples = [], {number: {} for number in numbers}
+    while writer.busy:
+        before = len(read)
+        for news in writer.turn(8):
+            if news.sample:
+                samples[news.request][news.sample_index] = news.sample
+        turns.append(sum(read[before:]))
+    for number, each in zip(numbers, expected, strict=True):
+        assert samples[number] == {news.sample_index: news.sample for news in each}
+    assert sum(turns) > 2700
+    assert max(turns[1:]) < 100, "those that are short are read at once, in the first turn"
+
+
+def test_a_request_that_leaves_is_read_no_further():
+    g = running()
+    writer = g.writer()
+    numbers = [writer.join(g.request("abc" * 500, GenerationConfig(count=2))) for _ in range(3)]
+    writer.turn(8)
+    writer.leave(numbers[1])
+    assert not writer.end(numbers[0])
+    writer.pause(numbers[2])
+    for _ in range(200):
+        assert not writer.turn(8)
+    writer.resume(numbers[2])
+    assert writer.turn(8)
+
+
 def test_a_request_of_many_samples_does_not_keep_others_from_the_batch():
     g = running()
     writer = g.writer()
