@@ -134,7 +134,8 @@ class Engine:
     def leave(self, ticket: Ticket) -> None:
         """Write no more of a request; the slots of its texts are free when this returns."""
         ticket.left = True  # whoever leads sees to it, and may be about to lead no more
-        self.wait(ticket, LEAVE_SECONDS)
+        if not ticket.over:
+            self.wait(ticket, LEAVE_SECONDS)
 
     def _takes_lead(self, ticket: Ticket | None = None) -> bool:
         """Become the leader if there is none; else the ticket's thread is one that sleeps."""

@@ -112,7 +112,7 @@ class ServiceSettings(Settings):
     )
     workers: int = setting(default=cores, ge=1, le=1024, description="worker processes")
     threads: int = setting(
-        default=64, ge=1, le=1024, description="threads of a worker, one for each connection"
+        default=128, ge=1, le=1024, description="threads of a worker, and so requests at once"
     )
     api_keys: Any = setting(  # text; kept as digests
         default=None,

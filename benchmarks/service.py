@@ -152,6 +152,7 @@ def compare(case: Case, folder: Path, report: Report, *, torch: bool, quick: boo
     body: dict[str, object] = {"max_length": case.length, "min_length": case.length}
     request = post("/generate", body)
     environ = {"CHARRNN_WEIGHTS": str(folder), "CHARRNN_MODEL": case.model}
+    environ["CHARRNN_ACCESS_LOG"] = "off"  # the others write none
     contenders = {k: v for k, v in CONTENDERS.items() if torch or not k.startswith("torch")}
     found: dict[tuple[str, int], list[Outcome]] = {}
     with ExitStack() as stack:

@@ -218,4 +218,4 @@ def test_the_time_limit_ends_texts_as_they_are(weights):
 
 def test_a_default_worker_is_at_work_on_two_requests_fewer_than_it_has_threads():
     assert ServiceSettings().max_requests is None
-    assert ServiceSettings().threads == 64
+    assert ServiceSettings().threads == 128
