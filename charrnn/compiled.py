@@ -28,6 +28,8 @@ WIDTHS = (2, 4, 8)  # the least rows of a product of several, the first that is 
 MOST_ROWS = 64  # of one product
 # Products of no more rows than this beat rows alone only where the matrices take so many bytes.
 FEWEST_ROWS, LARGE_BYTES = 8, 1 << 21
+LONGEST_SUM = 448  # terms of a product's sums; longer ones are cut into parts of
+PART = 256  # since libraries would cut them too, at other places with other numbers of rows
 KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after openings of so many symbols
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: stays in the cache
 
@@ -142,6 +144,13 @@ class CompiledModel:
         return [by_gate(row, self.gates) for row in self.table]
 
     @cached_property
+    def begins_together(self) -> bool:
+        """Whether a row among others costs no more than one alone: the matrices are read from
+        memory, and two rows take as long as one.
+        """
+        return self.matrix_bytes > LARGE_BYTES and self.block.width == WIDTHS[0]
+
+    @cached_property
     def block(self) -> "Block":
         """How to multiply several rows at once on this machine so that a row's bits depend neither
         on its place nor on the number of rows: by trying all numbers and places.
@@ -180,15 +189,31 @@ def _most_alike(rows: Array, matrix: Array, counts: Sequence[int]) -> int:
         matrix: (..., H, N).
         counts: rising; the first is the fewest rows that are multiplied.
     """
-    alone = [np.repeat(row[None], counts[0], axis=0) @ matrix for row in rows]
+    alone = [_product(np.repeat(row[None], counts[0], axis=0), matrix) for row in rows]
     if not all((one == one[..., :1, :]).all() for one in alone):
         return 0
     expected = np.concatenate([one[..., :1, :] for one in alone], axis=-2)
     for most in (MOST_ROWS, 32, 16, FEWEST_ROWS):
         those = [count for count in counts if count <= most]
-        if all((rows[:count] @ matrix == expected[..., :count, :]).all() for count in those):
+        made = ((_product(rows[:count], matrix), expected[..., :count, :]) for count in those)
+        if all((product == alike).all() for product, alike in made):
             return most
     return 0
+
+
+def _product(rows: Array, matrix: Array) -> Array:
+    """rows @ matrix, its sums in parts."""
+    total, *others = (rows[:, part] @ matrix[..., part, :] for part in _sum_parts(matrix))
+    for other in others:
+        total += other
+    return total
+
+
+def _sum_parts(matrix: Array) -> list[slice]:
+    """The parts of a product's sums."""
+    terms = matrix.shape[-2]
+    size = terms if terms <= LONGEST_SUM else PART
+    return [slice(start, min(start + size, terms)) for start in range(0, terms, size)]
 
 
 def _biases(folded: dict[str, Array]) -> dict[str, Array]:
@@ -250,6 +275,7 @@ class Lanes:
                 shape = (*layer.following.shape[:-2], capacity, layer.following.shape[-1])
                 self._following.append(np.zeros(shape, dtype))
         self._rows = np.zeros(G * capacity * H, dtype)  # of the table
+        self._spare = np.zeros(0, dtype)  # of a product whose sums come in parts
         self._biased = [np.zeros((G, capacity, H), dtype) for _ in model.layers[1:]]
         self._bound: dict[int, Bound] = {}
 
@@ -351,20 +377,33 @@ class Lanes:
                 columns = max(ALIGNED, CACHE_BYTES // matrix[:, 0].nbytes // ALIGNED * ALIGNED)
             for start in range(0, matrix.shape[1], columns):
                 part = slice(start, start + columns)
-                pieces.append((h, matrix[:, part], product[..., part]))
+                pieces.append((np.matmul, h, matrix[:, part], product[..., part]))
         else:
             most = self.block.most or (MOST_ROWS,) * (2 * n + 2)
             outputs = (layer.recurrent, self._waiting[n]), (layer.following, self._following[n])
             for (matrix, output), rows in zip(outputs, most[2 * n :], strict=False):
                 for start in range(0, len(h), rows):
-                    part = slice(start, min(start + rows, len(h)))
-                    pieces.append((h[part], matrix, output[..., part, :]))
+                    lane = slice(start, min(start + rows, len(h)))
+                    pieces += self._summed(h[lane], matrix, output[..., lane, :])
 
         def multiply() -> None:
-            for rows, matrix, product in pieces:
-                np.matmul(rows, matrix, product)
+            for work, x, y, out in pieces:
+                work(x, y, out)
 
         return multiply
+
+    def _summed(self, h: Array, matrix: Array, out: Array) -> list[tuple[Any, ...]]:
+        """The calls that leave h @ matrix in `out`."""
+        first, *others = _sum_parts(matrix)
+        calls: list[tuple[Any, ...]] = [(np.matmul, h[:, first], matrix[..., first, :], out)]
+        if others:
+            size = max(out.size, len(self._spare))
+            self._spare = self._spare if len(self._spare) >= size else np.zeros(size, out.dtype)
+            spare = self._spare[: out.size].reshape(out.shape)
+            for part in others:
+                calls.append((np.matmul, h[:, part], matrix[..., part, :], spare))
+                calls.append((np.add, out, spare, out))
+        return calls
 
 
 def _rounded(count: int, width: int) -> int:

@@ -4,7 +4,8 @@ The drawing itself is `charrnn.decoding`'s; what is shown of a text is `charrnn.
 Sample i of a request has the same bits whatever the request's count and whatever else is being
 written: its random numbers are a stream of its own, and its place in the request decides which
 batch it joins. The first joins the one whose products take each row alone, which is fastest for one
-text; the others the one whose products take several rows at once, which is fastest for many.
+text; the others the one whose products take several rows at once, which is fastest for many. Of a
+large network, where two rows take no longer than one, all join the second.
 """
 
 from collections import deque
@@ -75,7 +76,7 @@ class Writer:
         if len(request.prompt) > KEPT_LENGTH:
             joined.unread = request.prompt
             self._unread.append(joined)
-        few = min(ALONE, count)
+        few = 0 if self._model.begins_together else min(ALONE, count)
         if few < count and self._model.block == BY_ROW:  # no larger products are exact here
             few = count
         self._alone.add(number, range(few))

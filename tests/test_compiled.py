@@ -37,6 +37,27 @@ def test_a_step_equals_the_plain_networks(cell, layers, block, lanes):
             assert np.abs(together.position(lane, 0).state - state[:, :, lane]).max() < 1e-14
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("block", [Block(2), Block(8, (8,) * 4)])
+def test_sums_in_parts_equal_the_plain_networks(cell, block):
+    model = plain_in_float64(network(cell, hidden=600, layers=2, vocab=9))
+    compiled, rng = CompiledModel(model), np.random.default_rng(0)
+    together, state = Lanes(compiled, 10, block), model.init_state(10)
+    together.put(slice(10), compiled.start(0))
+    for _ in range(3):
+        ids = rng.integers(0, 9, 10)
+        logits, state = model.step(ids, state)
+        got = together.bound(10).read(ids) + compiled.out_bias
+        assert np.abs(got - logits).max() < 1e-12
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_rows_of_long_sums_are_exact_here(layers):
+    for hidden in (449, 520):
+        model = CompiledModel(network("lstm", hidden=hidden, layers=layers, vocab=27))
+        assert rows_are_exact(model, steps=2)
+
+
 @pytest.mark.parametrize(("cell", "layers"), every_cell((1, 2)))
 def test_the_state_after_a_prefix_does_not_depend_on_how_it_was_split(cell, layers):
     model = CompiledModel(network(cell, hidden=130, layers=layers, vocab=9))

@@ -832,14 +832,15 @@ def test_a_request_stands_still_while_it_is_paused():
     g = running()
     writer = g.writer()
     number = writer.join(g.request("", GenerationConfig(count=200, max_length=50)))
-    assert len(writer.turn(3)) == SLOTS + 1
+    live = len(writer.turn(3))
+    assert live == writer.live >= SLOTS
     writer.pause(number)
     writer.pause(number)
     assert not writer.turn(3)
     assert writer.busy
     writer.resume(number)
     writer.resume(number)
-    assert len(writer.turn(3)) == SLOTS + 1
+    assert len(writer.turn(3)) == live
 
 
 def test_a_request_that_is_ended_keeps_what_its_texts_have():
