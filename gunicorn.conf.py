@@ -8,9 +8,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
+import ctypes
 import socket
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,14 @@ from api.operations import example
 from api.settings import ServiceSettings
 from api.worker import Worker
 from charrnn.errors import CharRNNError
+
+# glibc gives each thread memory of its own, and what one thread frees no other uses: with a hundred
+# threads that is much, and grows. Two such places do, and what is large goes back to the system.
+_ARENA_MAX, _MMAP_THRESHOLD = -8, -3
+with suppress(AttributeError, OSError):  # another C library
+    _mallopt = ctypes.CDLL(None).mallopt
+    _mallopt(_ARENA_MAX, 2)
+    _mallopt(_MMAP_THRESHOLD, 1 << 18)
 
 
 def _refuse(message: str) -> None:
