@@ -73,7 +73,7 @@ class Ticket:
         if news.sample:
             self.samples[news.sample_index] = news.sample
 
-    def write_alone(self) -> None:
+    def answer_alone(self) -> None:
         """Instead of joining the engine: write all texts here and now. They are the same."""
         made = self.generator.answer(self.request)
         self.samples, self.first_at = dict(enumerate(made)), time.monotonic()

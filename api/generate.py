@@ -44,7 +44,7 @@ def blueprint(models: Models, settings: ServiceSettings, metrics: Metrics) -> Bl
             ticket = _ticket(asked, models, settings, began + settings.time_limit)
             end = partial(_end, engine, ticket, began, metrics, noted())
             if not asked.stream and ticket.generator.work(ticket.request) < SMALL_WORK:
-                ticket.write_alone()  # sooner done than shared
+                ticket.answer_alone()  # sooner done than shared
             else:
                 engine.join(ticket)
             if not asked.stream:
