@@ -73,13 +73,6 @@ class Ticket:
         if news.sample:
             self.samples[news.sample_index] = news.sample
 
-    def answer_alone(self) -> None:
-        """Instead of joining the engine: write all texts here and now. They are the same."""
-        made = self.generator.answer(self.request)
-        self.samples, self.first_at = dict(enumerate(made)), time.monotonic()
-        self.characters = sum(len(sample.text) - len(self.request.seed) for sample in made)
-        self.over = True
-
     def end(self) -> None:
         """The leader's: nothing more will come."""
         self.over = True

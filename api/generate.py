@@ -23,7 +23,6 @@ from charrnn.config import GenerationConfig
 from charrnn.errors import ConfigError, FieldProblem, shown
 
 CLOSED = getattr(select, "POLLRDHUP", 0)  # with bytes unread, too; Linux only
-SMALL_WORK = 1 << 26  # bytes read, a millisecond or two: a thread's hand-over costs as much
 SPARE_THREADS = 2  # answer that there are enough requests, and how the service is
 
 
@@ -43,10 +42,7 @@ def blueprint(models: Models, settings: ServiceSettings, metrics: Metrics) -> Bl
             asked = schema.checked(parse_body(read_body(request, settings.max_body)))
             ticket = _ticket(asked, models, settings, began + settings.time_limit)
             end = partial(_end, engine, ticket, began, metrics, noted())
-            if not asked.stream and ticket.generator.work(ticket.request) < SMALL_WORK:
-                ticket.answer_alone()  # sooner done than shared
-            else:
-                engine.join(ticket)
+            engine.join(ticket)
             if not asked.stream:
                 return _answer_whole(engine, ticket, _is_there(request), settings, end)
             streaming = _answer_in_pieces(engine, ticket, _is_there(request), settings)

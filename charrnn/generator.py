@@ -28,7 +28,7 @@ from charrnn.threads import blas_threads
 from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
 from charrnn.writing import Writer
 
-IDLE_WRITERS = 16  # kept for the next requests
+IDLE_WRITERS = 4  # kept for the next requests
 TEXT_LENGTH = 500  # default max_length of running text, characters
 MOST_NATS = 700.0  # a symbol: its perplexity is still a finite number
 
@@ -162,7 +162,7 @@ class Generator:
         Raises ConfigError and UnknownCharacterError. The same random_seed gives the same texts;
         sample i doesn't change with count.
         """
-        return self.answer(self.request(seed, config, **settings))
+        return self._generate([self.request(seed, config, **settings)])[0]
 
     def generate_many(self, requests: Sequence[tuple[str, GenerationConfig]]) -> list[Samples]:
         """Many calls of `generate` at once, each a seed and its settings: the same texts, sooner.
@@ -243,15 +243,6 @@ class Generator:
             rule = f"must be at least the seed's length ({seed_length})"
             raise ConfigError([FieldProblem("max_length", rule, str(max_length))])
         return max_length
-
-    def answer(self, request: Request) -> Samples:
-        """The texts of a checked request, as `generate`."""
-        return self._generate([request])[0]
-
-    def work(self, request: Request) -> int:
-        """About how many bytes of matrices are read for a request: what its time follows."""
-        drawn = request.config.count * (request.max_length - len(request.seed))
-        return (len(request.prompt) + drawn) * self.compiled.matrix_bytes
 
     def writer(self) -> Writer:
         """What writes the texts of many requests together, for who steps it himself."""

@@ -7,7 +7,6 @@ from flask.testing import FlaskClient
 
 import charrnn
 from api import create_app
-from api.engine import Engine
 from api.settings import ServiceSettings
 from tests.api.problems import read_problem
 from tests.api.tiny import DAMAGED
@@ -247,17 +246,3 @@ def test_a_seed_of_the_longest_length_makes_no_longer_text(weights):
     client = create_app(ServiceSettings(max_length=60), weights.store).test_client()
     answer = client.post("/generate", json={"seed": "a" * 60})
     assert [len(sample["text"]) for sample in answer.json["samples"]] == [60]
-
-
-def test_what_is_sooner_done_than_shared_is_written_at_once_and_is_the_same(app, monkeypatch):
-    shared, whole = [], Engine.join
-    monkeypatch.setattr(Engine, "join", lambda self, one: shared.append(one) or whole(self, one))
-    client, answers = app.test_client(), []
-    bodies = [{"random_seed": 3, "count": count, "seed": "Tyr"} for count in (1, 5, 60)]
-    for most in (0, 1 << 60):
-        monkeypatch.setattr("api.generate.SMALL_WORK", most)
-        answers.append([client.post("/generate", json=body).data for body in bodies])
-        assert len(shared) == len(bodies)
-    assert answers[0] == answers[1]
-    assert client.post("/generate", json={"stream": True}).status_code == 200
-    assert len(shared) == len(bodies) + 1
