@@ -14,12 +14,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from charrnn.compiled import BY_ROW, Block, CompiledModel, Lanes, Position
+from charrnn.compiled import CompiledModel, Lanes, Position
 from charrnn.config import GenerationConfig
 from charrnn.constraints import Constraint
 from charrnn.errors import WeightsCorruptError
 from charrnn.ops import chosen_log_softmax
 from charrnn.parameters import Array
+from charrnn.products import BY_ROW, Block
 from charrnn.sampling import Limits, scaled_noise
 
 FinishReason = Literal["end", "length", "stop", "time"]

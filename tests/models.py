@@ -9,11 +9,12 @@ from itertools import count
 import numpy as np
 
 from charrnn.cells import CELLS
-from charrnn.compiled import BY_ROW, CompiledModel
+from charrnn.compiled import CompiledModel
 from charrnn.config import GenerationConfig, ModelConfig
 from charrnn.decoding import DecodeBatch
 from charrnn.generator import Generator
 from charrnn.model import CharRNN
+from charrnn.products import BY_ROW
 from charrnn.vocabulary import Vocabulary, case_of, matched
 from charrnn.weights import FrozenModel
 

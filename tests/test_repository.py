@@ -40,7 +40,7 @@ FLOORS = (
         "threads",
     },
     {"cells", "sharing", "vocabulary"},
-    {"corpus", "model"},
+    {"corpus", "model", "products"},
     {
         "batches",
         "compiled",
