@@ -7,6 +7,9 @@ from typing import Any, Literal
 from charrnn.settings import Settings, setting
 
 LARGEST_RANDOM_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+# From here on, a request's first text shares its products with others, which is faster for many;
+# below it is drawn alone, which is faster for one. Either way its bytes follow from the seed.
+FIRST_SHARED_SEED = 2**31
 LONGEST_TEXT = 1_000_000
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
 MODEL_NAME_RULE = (

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from charrnn.compiled import CompiledModel
-from charrnn.config import LONGEST_TEXT, GenerationConfig
+from charrnn.config import FIRST_SHARED_SEED, LONGEST_TEXT, GenerationConfig
 from charrnn.decoding import MOST_STEPS
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.model import CharRNN, count_parameters
@@ -29,6 +29,7 @@ from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
 from charrnn.writing import Writer
 
 IDLE_WRITERS = 4  # kept for the next requests
+MANY = 8  # texts, from which on the first is as well off among the others
 TEXT_LENGTH = 500  # default max_length of running text, characters
 MOST_NATS = 700.0  # a symbol: its perplexity is still a finite number
 
@@ -162,7 +163,10 @@ class Generator:
         Raises ConfigError and UnknownCharacterError. The same random_seed gives the same texts;
         sample i doesn't change with count.
         """
-        return self._generate([self.request(seed, config, **settings)])[0]
+        request = self.request(seed, config, **settings)
+        if request.config.count >= MANY:
+            request = request.among_others()
+        return self._generate([request])[0]
 
     def generate_many(self, requests: Sequence[tuple[str, GenerationConfig]]) -> list[Samples]:
         """Many calls of `generate` at once, each a seed and its settings: the same texts, sooner.
@@ -178,6 +182,8 @@ class Generator:
                 problem = FieldProblem(f"requests[{number}]", rule, shown(each))
                 raise ConfigError([problem]) from None
             checked.append(self.request(seed, config))
+        if len(checked) >= MANY:
+            checked = [request.among_others() for request in checked]
         return self._generate(checked)
 
     def stream(
@@ -227,8 +233,9 @@ class Generator:
             rule = f"must have at most {LONGEST_TEXT} characters"
             raise ConfigError([FieldProblem("seed", rule, shown(seed))])
         max_length = self._max_length(len(seed), config)
-        drawn_or_given = config.random_seed
-        random_seed = secrets.randbits(32) if drawn_or_given is None else drawn_or_given
+        random_seed = config.random_seed
+        if random_seed is None:
+            random_seed = secrets.randbelow(FIRST_SHARED_SEED)
         stop = tuple(self.vocabulary.match(text) for text in config.stop)
         prompt = [self.vocabulary.start, *ids.tolist()]
         return Request(seed, prompt, config, max_length, random_seed, stop)
@@ -245,9 +252,14 @@ class Generator:
         return max_length
 
     def writer(self) -> Writer:
-        """What writes the texts of many requests together, for who steps it himself."""
-        names = self._names if self.frozen.kind == "names" else None
-        return Writer(self.compiled, Language(self.vocabulary, names))
+        """What writes the texts of many requests together, for who steps it himself: within
+        `blas_threads(1)`, without which the same seed may give other texts.
+        """
+        try:
+            return self._idle.pop()
+        except IndexError:
+            names = self._names if self.frozen.kind == "names" else None
+            return Writer(self.compiled, Language(self.vocabulary, names))
 
     def piece(self, news: Written) -> Piece:
         """News of a text as a stream shows it."""
@@ -288,10 +300,7 @@ class Generator:
     @contextmanager
     def _writer(self) -> Iterator[Writer]:
         """A writer of one's own: an idle one, or a new one."""
-        try:
-            writer = self._idle.pop()
-        except IndexError:
-            writer = self.writer()
+        writer = self.writer()
         yield writer  # one that is left early isn't used again
         if len(self._idle) < IDLE_WRITERS:
             self._idle.append(writer)

@@ -1,13 +1,13 @@
 """One text as it is written: what has been drawn of it, what may be shown, and how it ends."""
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 
-from charrnn.config import GenerationConfig
+from charrnn.config import FIRST_SHARED_SEED, GenerationConfig
 from charrnn.decoding import FinishReason, Stretch
 from charrnn.vocabulary import Vocabulary
 
@@ -39,6 +39,17 @@ class Request:
     max_length: int
     random_seed: int
     stop: tuple[str, ...]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether its first text shares products too."""
+        return self.random_seed >= FIRST_SHARED_SEED
+
+    def among_others(self) -> "Request":
+        """The same, to be written along with many others, where the caller gave no random seed."""
+        if self.config.random_seed is not None or self.is_shared:
+            return self
+        return replace(self, random_seed=self.random_seed + FIRST_SHARED_SEED)
 
 
 class Written(NamedTuple):

@@ -4,8 +4,9 @@ The drawing itself is `charrnn.decoding`'s; what is shown of a text is `charrnn.
 Sample i of a request has the same bits whatever the request's count and whatever else is being
 written: its random numbers are a stream of its own, and its place in the request decides which
 batch it joins. The first joins the one whose products take each row alone, which is fastest for one
-text; the others the one whose products take several rows at once, which is fastest for many. Of a
-large network, where two rows take no longer than one, all join the second.
+text; the others the one whose products take several rows at once, which is fastest for many. All
+join the second where the request's random seed says so (`Request.is_shared`: one that was drawn for
+a request among many), and of a large network of which two rows take no longer than one.
 """
 
 from collections import deque
@@ -15,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.compiled import BY_ROW, KEPT_LENGTH, CompiledModel, Position
+from charrnn.compiled import KEPT_LENGTH, CompiledModel, Position
 from charrnn.decoding import DecodeBatch, Parked
+from charrnn.products import BY_ROW
 from charrnn.texts import Language, Request, Text, Written
 
 SLOTS = 64  # sequences of a batch
@@ -76,7 +78,7 @@ class Writer:
         if len(request.prompt) > KEPT_LENGTH:
             joined.unread = request.prompt
             self._unread.append(joined)
-        few = 0 if self._model.begins_together else min(ALONE, count)
+        few = 0 if request.is_shared or self._model.begins_together else min(ALONE, count)
         if few < count and self._model.block == BY_ROW:  # no larger products are exact here
             few = count
         self._alone.add(number, range(few))
