@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from charrnn.asking import Asking
+from charrnn.blocklist import Blocklist
 from charrnn.compiled import CompiledModel
 from charrnn.config import LONGEST_TEXT, GenerationConfig
 from charrnn.decoding import MOST_STEPS
@@ -112,6 +114,7 @@ class Generator:
         self.frozen = frozen
         self.vocabulary = frozen.vocabulary
         self.model = CharRNN(frozen.config, frozen.params)
+        self.blocklist = Blocklist.shipped()
         self._idle: list[Writer] = []
 
     @cached_property
@@ -231,7 +234,8 @@ class Generator:
         random_seed = secrets.randbits(32) if drawn_or_given is None else drawn_or_given
         stop = tuple(self.vocabulary.match(text) for text in config.stop)
         prompt = [self.vocabulary.start, *ids.tolist()]
-        return Request(seed, prompt, config, max_length, random_seed, stop)
+        plain = Request(seed, prompt, config, max_length, random_seed, stop)
+        return self._asking.with_conditions(plain, self.blocklist)
 
     def _max_length(self, seed_length: int, config: GenerationConfig) -> int:
         """The longest text that is asked for. Raises ConfigError where the seed is longer."""
@@ -246,34 +250,41 @@ class Generator:
 
     def writer(self) -> Writer:
         """What writes the texts of many requests together, for who steps it himself."""
-        names = self._names if self.frozen.kind == "names" else None
-        return Writer(self.compiled, Language(self.vocabulary, names))
+        names = self._asking.names
+        return Writer(self.compiled, Language(self.vocabulary, names.all if names else None))
 
     def piece(self, news: Written) -> Piece:
         """News of a text as a stream shows it."""
         characters = self.vocabulary.write_on(news.before, news.characters)
         return Piece(news.sample_index, characters, news.sample)
 
-    def samples(self, request: Request, made: list[Sample]) -> Samples:
+    def samples(
+        self, request: Request, made: list[Sample], shortfall: str | None = None
+    ) -> Samples:
         """What a request is answered with."""
-        return Samples(
+        samples = Samples(
             made,
             seed=self.vocabulary.write(request.seed),
             random_seed=request.random_seed,
             requested=request.config.count,
         )
+        samples.shortfall = shortfall
+        return samples
 
     @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self.frozen.names)
+    def _asking(self) -> Asking:
+        names = self.frozen.names if self.frozen.kind == "names" else None
+        return Asking(self.vocabulary, names, self.default_max_length)
 
     def _generate(self, requests: list[Request]) -> list[Samples]:
-        samples: list[list[Any]] = [[None] * request.config.count for request in requests]
+        made: list[list[Any]] = [[None] * request.config.count for request in requests]
         with self._writer() as writer, blas_threads(1):
             for news in writer.write(requests, MOST_STEPS):
                 if news.sample:
-                    samples[news.request][news.sample_index] = news.sample
-        return [self.samples(*pair) for pair in zip(requests, samples, strict=True)]
+                    made[news.request][news.sample_index] = news.sample
+            why = [writer.take_shortfall(number) for number in range(len(requests))]
+        whole = [[sample for sample in samples if sample] for samples in made]
+        return [self.samples(*each) for each in zip(requests, whole, why, strict=True)]
 
     def _stream(self, request: Request) -> Iterator[Piece]:
         with self._writer() as writer:

@@ -7,8 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from charrnn.blocklist import Blocklist
+from charrnn.conditions import Conditions
 from charrnn.config import GenerationConfig
 from charrnn.decoding import FinishReason, Stretch
+from charrnn.lookahead import Lookahead
 from charrnn.vocabulary import Vocabulary
 
 MOST_PARTS = 256  # of a text that is streamed, before they are joined
@@ -31,6 +34,9 @@ class Sample:
 class Request:
     """A checked call: seed and stop strings as the model reads them, the prompt's ids, and how many
     symbols a text may have.
+
+    conditions: of whole names; None for none. lookahead: of the shape that is asked for. tries: to
+    draw a name freely, and then by `charrnn.particles`. blocklist: of running text.
     """
 
     seed: str
@@ -39,6 +45,18 @@ class Request:
     max_length: int
     random_seed: int
     stop: tuple[str, ...]
+    conditions: Conditions | None = None
+    lookahead: Lookahead | None = None
+    tries: tuple[int, int] = (1, 0)
+    blocklist: Blocklist | None = None
+
+
+class Candidate(NamedTuple):
+    """A name that was drawn, as the model reads it: it may be refused."""
+
+    text: str
+    logprob: float
+    reason: FinishReason
 
 
 class Written(NamedTuple):
@@ -71,8 +89,11 @@ class Text:
 
     rng: np.random.Generator
 
-    def __init__(self, language: Language, number: int, index: int, request: Request) -> None:
+    def __init__(
+        self, language: Language, number: int, index: int, request: Request, attempt: int = 0
+    ) -> None:
         self.language, self.number, self.index, self.request = language, number, index, request
+        self.attempt = attempt  # which of the sample's tries this is
         self._parts = [request.seed]
         self._tail = ""  # drawn, and not shown yet: it may be the beginning of a stop string
         self._length = len(request.seed)
@@ -107,6 +128,12 @@ class Text:
                 self._parts = ["".join(self._parts)]
             self._parts.append(characters)
         return Written(self.number, self.index, before, characters, sample)
+
+    def candidate(self, last: Written) -> Candidate:
+        """The whole text, whose last news this is."""
+        assert last.sample
+        text = "".join([*self._parts, last.characters])
+        return Candidate(text, last.sample.logprob, last.sample.finish_reason)
 
     def _add_watching(self, stretch: Stretch) -> Written | None:
         """`add`, symbol by symbol, on the look-out for stop strings."""
