@@ -143,10 +143,10 @@ def _answer_in_pieces(
 def _summary(ticket: Ticket, settings: ServiceSettings) -> dict[str, Any]:
     """What an answer says of its texts, all but the texts."""
     made = [sample for _, sample in sorted(ticket.samples.items())]
-    samples = ticket.generator.samples(ticket.request, made)
-    missing, shortfall = samples.requested - len(made), None
-    if missing:
-        shortfall = f"{missing} texts had not begun after {settings.time_limit} s, the time limit"
+    samples = ticket.generator.samples(ticket.request, made, ticket.shortfall)
+    missing, shortfall = samples.requested - len(made), samples.shortfall
+    if missing and not shortfall:
+        shortfall = f"{missing} texts were missing after {settings.time_limit} s, the time limit"
     return {
         "model": ticket.generator.name,
         "version": ticket.generator.version,

@@ -111,6 +111,14 @@ class Blocklist:
         """Whether a name is not fit to print."""
         return self._parts.search(folded(name)) is not None
 
+    @cached_property
+    def _words(self) -> re.Pattern[str]:
+        return re.compile(rf"(?<![^\W_]){_trie(self.whole)}(?![^\W_])")
+
+    def finds_word(self, text: str) -> bool:
+        """Whether a text has a word that `blocks` would refuse."""
+        return self._words.search(folded(text)) is not None
+
     def blocks(self, word: str) -> bool:
         """Whether a word of running text, letters and digits, is not fit to print."""
         return folded(word) in self.whole

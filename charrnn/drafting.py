@@ -114,14 +114,17 @@ class Drafting:
         self._batch.admit_group(position, swarm)
         self._swarms.append((number, index, attempt, rng, swarm))
 
-    def step(self, steps: int) -> list[Ended]:
-        """Up to `steps` symbols of each draft. Returns the tries that are over."""
-        if self._batch.live:
-            self._batch.step(min(steps, STEPS))
+    def step(self, steps: int) -> tuple[list[Ended], int]:
+        """Up to `steps` symbols of each draft. Returns the tries that are over, and how many symbols
+        that were.
+        """
+        made = min(steps, self._batch.most_steps) if self._batch.live else 0
+        if made:
+            self._batch.step(made)
         ended = [each for each in self._swarms if not each[-1].live]
         if ended:
             self._swarms = [each for each in self._swarms if each[-1].live]
         return [
             Ended(number, index, attempt, rng, swarm.names())
             for number, index, attempt, rng, swarm in ended
-        ]
+        ], made

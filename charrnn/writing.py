@@ -28,6 +28,7 @@ REFILL_STEPS = 8
 FEWEST_READ = 16  # symbols of long prompts that are read in a turn
 # Between the streams of two samples: 2^128 / golden ratio, as in numpy's PCG64.jumped.
 STRIDE = 0x9E3779B97F4A7C15F39CC0605CEDC835
+MOST_TIMES = 50  # that a word of running text is drawn again, before the text ends
 NEXT_TRY = 1 << 40  # streams from a try of a sample to its next one: more than there are samples
 
 
@@ -62,12 +63,13 @@ class Writer:
         self._alone = _Queue(DecodeBatch(model, SLOTS, end=language.vocabulary.end))
         self._together: _Queue | None = None  # made where it is needed
         self._drafting: Drafting | None = None  # likewise
-        self._shortfalls: dict[int, str] = {}  # of requests that are over, until they are taken
+        self._over: list[int] = []  # requests that are finished, until they are taken
+        self._shortfalls: dict[int, str] = {}  # theirs, likewise
         self._open: dict[int, _Joined] = {}
         self._rngs: list[np.random.Generator] = []  # idle ones
         self._unread: deque[_Joined] = deque()  # whose prompts are not read to their ends
         self._selected: set[int] = set()  # requests whose selections have changed
-        self._next, self._steps = 0, REFILL_STEPS
+        self._next, self._steps, self.made = 0, REFILL_STEPS, 0
 
     @property
     def live(self) -> int:
@@ -91,7 +93,8 @@ class Writer:
         place. A writer that is left before the end is of no more use.
         """
         assert not self._open
-        self._next = 0
+        self._next, self._over = 0, []
+        self._shortfalls.clear()
         for request in requests:
             self.join(request)
         while self._open:
@@ -136,9 +139,10 @@ class Writer:
             return [self._accepted(number, each) for each in joined.selection.take_held()]
         return [text.cut("time") for text in self._drop(number)]
 
-    def is_writing(self, number: int) -> bool:
-        """Whether more of a request is to come."""
-        return number in self._open
+    def take_over(self) -> list[int]:
+        """The requests that have been finished since the last time, by their numbers."""
+        over, self._over = self._over, []
+        return over
 
     def take_shortfall(self, number: int) -> str | None:
         """Why a request that is over has fewer texts than it asked for; None where it has all."""
@@ -177,9 +181,11 @@ class Writer:
 
     def turn(self, steps: int) -> list[Written]:
         """Up to `steps` symbols of each text. Returns what is new: of each text at most once what
-        was drawn; fewer steps while others wait for a slot, or a stop string may come.
+        was drawn; fewer steps while others wait for a slot, or a stop string may come. `made` is
+        then how many symbols the longest stretch had.
         """
         news: list[Written] = []
+        self.made = 0
         self._read(max(steps, FEWEST_READ))
         for queue in self._queues():
             queue.let_return()
@@ -191,28 +197,63 @@ class Writer:
             self._steps = steps
         for queue in self._queues():
             most = min(REFILL_STEPS, steps) if queue.waiting else self._steps
-            for stretch in queue.batch.step(most) if queue.batch.live else ():
-                text = queue.texts[stretch.slot]
-                new = text.add(stretch)
-                if new is None:
-                    continue
-                selected = text.request.conditions
-                if not selected:
-                    news.append(new)
-                if new.sample:
-                    del queue.texts[stretch.slot]
-                    self._rngs.append(text.rng)
-                    if stretch.finish_reason is None:
-                        queue.batch.cancel(stretch.slot)
-                    if selected:
-                        self._offer(text.number, text.index, text.attempt, [text.candidate(new)])
-                    else:
-                        self._finish(text.number, 1)
+            self._step(queue, most, news)
         if self._drafting:
             self._turn_drafts(steps)
         if self._selected:
             self._hand_out(news)
         return news
+
+    def _step(self, queue: "_Queue", steps: int, news: list[Written]) -> None:
+        """Up to `steps` symbols of each text of a batch; adds what is new of them."""
+        going_back = []
+        for stretch in queue.batch.step(steps) if queue.batch.live else ():
+            text = queue.texts[stretch.slot]
+            self.made = max(self.made, len(stretch.ids))
+            new = text.add(stretch)
+            if text.goes_back:
+                del queue.texts[stretch.slot]
+                if stretch.finish_reason is None:
+                    queue.batch.cancel(stretch.slot)
+                going_back.append(text)
+            if new is None:
+                continue
+            selected = text.request.conditions
+            if not selected:
+                news.append(new)
+            if new.sample:
+                del queue.texts[stretch.slot]
+                self._rngs.append(text.rng)
+                if stretch.finish_reason is None:
+                    queue.batch.cancel(stretch.slot)
+                if selected:
+                    self._offer(text.number, text.index, text.attempt, [text.candidate(new)])
+                else:
+                    self._finish(text.number, 1)
+        for text in going_back:  # only now: a slot that is free again may have a stretch here
+            news += self._go_back(queue, text)
+
+    def _go_back(self, queue: "_Queue", text: Text) -> list[Written]:
+        """Let a text that has come to a blocked word go on from before it, on other random numbers;
+        one that would come to it again and again ends there.
+        """
+        config, joined = text.request.config, self._open[text.number]
+        ids, length = text.go_back()
+        text.attempt += 1
+        text.times = 1 if ids else text.times + 1
+        if config.temperature == 0 or config.top_k == 1 or text.times > MOST_TIMES:
+            self._rngs.append(text.rng)
+            self._finish(text.number, 1)
+            return [text.cut("stop")]
+        self._prepare(joined)
+        begin = text.anchor or joined.position
+        text.anchor = self._model.read([begin.id, *ids], begin.state) if ids else begin
+        self._rngs.append(text.rng)
+        text.rng = self._rng(joined.stream, text.index, text.attempt)
+        room = text.request.max_length - length
+        (slot,) = queue.batch.admit(text.anchor, config, [text.rng], limit=room)
+        queue.texts[slot] = text
+        return []
 
     def _turn_drafts(self, steps: int) -> None:
         """Up to `steps` symbols of each draft; and what has come of those that have ended."""
@@ -223,7 +264,9 @@ class Writer:
             self._prepare(joined)
             rng = self._rng(joined.stream, index, attempt)
             drafting.begin(number, index, attempt, joined.position, rng)
-        for ended in drafting.step(steps):
+        ended_tries, made = drafting.step(steps)
+        self.made = max(self.made, made)
+        for ended in ended_tries:
             self._rngs.append(ended.rng)
             text = self._open[ended.number].request.seed
             decode = self._language.vocabulary.decode
@@ -253,6 +296,7 @@ class Writer:
                 if why:
                     self._shortfalls[number] = why
                 self._drop(number)
+                self._over.append(number)
         self._selected.clear()
 
     def _accepted(self, number: int, chosen: tuple[int, Candidate]) -> Written:
@@ -301,6 +345,7 @@ class Writer:
         joined.unfinished -= count
         if not joined.unfinished:
             del self._open[number]
+            self._over.append(number)
 
     def _prepare(self, joined: "_Joined") -> None:
         """Work out what all texts of a request begin with."""
