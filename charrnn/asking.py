@@ -11,10 +11,10 @@ from dataclasses import replace
 from functools import cached_property
 
 from charrnn.blocklist import Blocklist
-from charrnn.conditions import Names, conditions_of
+from charrnn.conditions import Conditions, Names, conditions_of
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.lookahead import LetterRuns, Lookahead
-from charrnn.shapes import FIELDS, asks_for_shape, compile_shape
+from charrnn.shapes import FIELDS, Shape, asks_for_shape, compile_shape
 from charrnn.texts import Request
 from charrnn.vocabulary import Vocabulary
 
@@ -55,6 +55,19 @@ class Asking:
         elif config.temperature == 0 or config.top_k == 1 or len(request.seed) == request.max_length:
             tries = (1, 0)  # they would all give the same
         return replace(request, conditions=conditions, lookahead=lookahead, tries=tries)
+
+    def for_search(self, request: Request, blocklist: Blocklist) -> tuple[Conditions, Shape]:
+        """The conditions and the shape of a request whose names are searched for, not drawn.
+
+        Raises ConfigError.
+        """
+        if self.names is None:
+            rule = "has no most probable texts: it writes running text, not names"
+            raise ConfigError([FieldProblem("model", rule, "running text")])
+        config = request.config
+        shape = compile_shape(config, request.seed, self._vocabulary, self._longest)
+        whole = conditions_of(config, self._vocabulary, self.names, blocklist, None)
+        return whole or Conditions(), shape
 
     def _lookahead(self, request: Request) -> Lookahead:
         """The shape that is asked for, ready to be drawn."""

@@ -2,6 +2,7 @@
 from these declarations. What the fields mean for an algorithm stands with the algorithm.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from charrnn.settings import Settings, setting
@@ -10,6 +11,7 @@ LARGEST_RANDOM_SEED = 2**53 - 1  # the largest integer that every JSON reader ke
 LONGEST_TEXT = 1_000_000
 LONGEST_SHAPED = 500  # a name that is drawn to a shape: what may follow is worked out for each length
 MOST_AVOIDED = 100_000  # names that a caller may list
+EXPECTED, MOST_EXPECTED = 3, 20  # symbols that a score tells with each of a text's
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
 MODEL_NAME_RULE = (
     "must be 1 to 64 lower-case letters, digits, dots, hyphens and underscores, beginning with a "
@@ -290,3 +292,32 @@ class GenerationConfig(Settings):
     def _fit(self, context: Any) -> None:
         if self.max_length is not None and self.min_length > self.max_length:
             raise ValueError(f"min_length must be at most max_length ({self.max_length})")
+
+
+_OF_GENERATION = GenerationConfig.fields()
+
+
+class BeamConfig(Settings):
+    """What is asked of a search for the most probable names: those settings of generation that are
+    not about chance.
+    """
+
+    count: int = replace(_OF_GENERATION["count"], default=10, description="how many names")
+    min_length: int = _OF_GENERATION["min_length"]
+    max_length: int | None = _OF_GENERATION["max_length"]
+    ends_with: str | None = _OF_GENERATION["ends_with"]
+    contains: str | None = _OF_GENERATION["contains"]
+    pattern: str | None = _OF_GENERATION["pattern"]
+    exclude_letters: str | None = _OF_GENERATION["exclude_letters"]
+    novel: bool | None = _OF_GENERATION["novel"]
+    avoid: tuple[str, ...] = _OF_GENERATION["avoid"]
+    max_similarity: float | None = _OF_GENERATION["max_similarity"]
+    clean: bool = _OF_GENERATION["clean"]
+
+    def _fit(self, context: Any) -> None:
+        if self.max_length is not None and self.min_length > self.max_length:
+            raise ValueError(f"min_length must be at most max_length ({self.max_length})")
+
+    def generation(self) -> GenerationConfig:
+        """As settings of generation."""
+        return GenerationConfig.checked(self.values())

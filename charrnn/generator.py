@@ -5,25 +5,29 @@ for sample in generator.generate("Tyr", count=5):
     print(sample.text, sample.logprob)
 """
 
-import math
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from charrnn.asking import Asking
+from charrnn.beam import search, shortfall
 from charrnn.blocklist import Blocklist
 from charrnn.compiled import CompiledModel
-from charrnn.config import LONGEST_TEXT, GenerationConfig
+from charrnn.config import (
+    EXPECTED,
+    LONGEST_TEXT,
+    MOST_EXPECTED,
+    BeamConfig,
+    GenerationConfig,
+)
 from charrnn.decoding import MOST_STEPS
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.model import CharRNN, count_parameters
-from charrnn.ops import chosen_log_softmax
+from charrnn.scoring import Score, Scoring
 from charrnn.store import SHORT_VERSION, SUFFIX, Store
 from charrnn.texts import Language, Request, Sample, Written
 from charrnn.threads import blas_threads
@@ -32,7 +36,6 @@ from charrnn.writing import Writer
 
 IDLE_WRITERS = 4  # kept for the next requests
 TEXT_LENGTH = 500  # default max_length of running text, characters
-MOST_NATS = 700.0  # a symbol: its perplexity is still a finite number
 
 
 class Samples(list[Sample]):
@@ -55,24 +58,6 @@ class Piece:
     index: int
     text: str
     sample: Sample | None
-
-
-class SymbolScore(NamedTuple):
-    """One symbol of a scored text: its natural log-probability, and what was likeliest there."""
-
-    symbol: str
-    logprob: float
-    likeliest: str
-
-
-@dataclass(frozen=True)
-class Score:
-    """How likely a text is. `symbols` are its own, and the end symbol where the model has one."""
-
-    text: str
-    logprob: float
-    perplexity: float
-    symbols: tuple[SymbolScore, ...]
 
 
 def load(
@@ -193,26 +178,82 @@ class Generator:
         """
         return self._stream(self.request(seed, config, **settings))
 
-    def score(self, text: str) -> Score:
-        """How likely the model finds a text. Raises UnknownCharacterError, and ConfigError for a
-        text too long or with nothing to score.
+    def beam(
+        self,
+        seed: str = "",
+        *,
+        config: BeamConfig | None = None,
+        goes_on: Callable[[], bool] = lambda: True,
+        **settings: Any,
+    ) -> Samples:
+        """The `count` most probable names that begin with `seed`, in falling order, and none left
+        out that is likelier: at temperature 1, of those that meet all conditions.
+
+        Args:
+            seed, config: as in `generate`, of a BeamConfig.
+            goes_on: asked now and then; False ends the search with what is proven by then.
+
+        Raises as `generate` does. A search that would take too much ends early: the samples'
+        `shortfall` says so. Nothing is drawn: random_seed is 0.
         """
-        _check_text("text", text)
+        _check_text("seed", seed)
+        asked = config or BeamConfig.checked(settings)
+        read, _ = self.vocabulary.read(seed)
+        request = self.request(seed, asked.generation())
+        conditions, shape = self._asking.for_search(request, self.blocklist)
         end = self.vocabulary.end
-        matched, text_ids = self.vocabulary.read(text)
-        ids = text_ids.tolist() + ([] if end is None else [end])
-        if not 1 <= len(ids) <= LONGEST_TEXT:
-            rule = f"must have from 1 to {LONGEST_TEXT} symbols"
-            raise ConfigError([FieldProblem("text", rule, shown(text))])
-        symbols, before = [], [self.vocabulary.start, *ids[:-1]]
+        assert end is not None
+
+        def keeps(ids: tuple[int, ...]) -> bool:
+            return conditions.refusal(read + self.vocabulary.decode(ids), ends=True) is None
+
         with blas_threads(1):
-            for id_, logits in zip(ids, self.compiled.logits(before), strict=True):
-                likeliest = self.vocabulary.symbols[int(logits.argmax())]
-                logprob = float(chosen_log_softmax(logits[None], np.array([id_]))[0])
-                symbols.append(SymbolScore(self.vocabulary.symbols[id_], logprob, likeliest))
-        total = math.fsum(symbol.logprob for symbol in symbols)
-        perplexity = math.exp(min(-total / len(symbols), MOST_NATS))
-        return Score(self.vocabulary.write(matched), total, perplexity, tuple(symbols))
+            found = search(
+                self.compiled,
+                request.prompt,
+                end,
+                shape,
+                count=asked.count,
+                keeps=keeps,
+                goes_on=goes_on,
+            )
+        names = self._asking.names
+        language = Language(self.vocabulary, names.all if names else None)
+        made = [
+            language.sample(read + self.vocabulary.decode(ids), logprob, "end")
+            for ids, logprob in found.names
+        ]
+        samples = self.samples(request, made, shortfall(found, asked.count))
+        samples.random_seed = 0
+        return samples
+
+    def score(self, text: str, *, expected: int = EXPECTED) -> Score:
+        """How likely the model finds a text; each of its symbols with so many that were expected
+        there. Raises UnknownCharacterError, and ConfigError for a text too long or with nothing to
+        score.
+        """
+        return self.score_many([text], expected=expected)[0]
+
+    def score_many(self, texts: Sequence[str], *, expected: int = EXPECTED) -> list[Score]:
+        """`score` of many texts, sooner. Raises as that does."""
+        read = []
+        for text in texts:
+            _check_text("text", text)
+            matched, ids = self.vocabulary.read(text)
+            if not 1 <= len(ids) + (self.vocabulary.end is not None) <= LONGEST_TEXT:
+                rule = f"must have from 1 to {LONGEST_TEXT} symbols"
+                raise ConfigError([FieldProblem("text", rule, shown(text))])
+            read.append(matched)
+        if type(expected) is not int or not 0 <= expected <= MOST_EXPECTED:
+            rule = f"must be from 0 to {MOST_EXPECTED}"
+            raise ConfigError([FieldProblem("expected", rule, shown(expected))])
+        with blas_threads(1):
+            return self._scoring.scores(read, expected)
+
+    @cached_property
+    def _scoring(self) -> Scoring:
+        names = self.frozen.names if self.frozen.kind == "names" else None
+        return Scoring(self.compiled, self.vocabulary, names)
 
     def request(
         self, seed: str = "", config: GenerationConfig | None = None, **settings: Any

@@ -91,8 +91,9 @@ def compile_shape(
     """
     asked = [field for field in FIELDS if getattr(config, field) is not None]
     if vocabulary.end is None or any(len(symbol) != 1 for symbol in vocabulary.symbols):
+        field = asked[0] if asked else "model"
         rule = "needs a model of names, character by character"
-        raise ConfigError([FieldProblem(asked[0], rule, shown(getattr(config, asked[0])))])
+        raise ConfigError([FieldProblem(field, rule, shown(getattr(config, field, "another")))])
     conditions = {
         field: _condition(field, getattr(config, field), vocabulary)
         for field in asked
@@ -102,7 +103,7 @@ def compile_shape(
     shortest = max(config.min_length, 1)
     longest = config.max_length or min(max(longest, shortest, len(seed) + 1), LONGEST_SHAPED)
     if longest > LONGEST_SHAPED:
-        rule = f"must be at most {LONGEST_SHAPED} with {asked[0]}"
+        rule = f"must be at most {LONGEST_SHAPED} for names of a shape"
         field = "max_length" if config.max_length else "min_length"
         raise ConfigError([FieldProblem(field, rule, str(longest))])
     limits: dict[str, Any] = {name: conditions[name] for name in asked if name in conditions}
