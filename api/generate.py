@@ -44,8 +44,8 @@ def blueprint(models: Models, settings: ServiceSettings, metrics: Metrics) -> Bl
             end = partial(_end, engine, ticket, began, metrics, noted())
             engine.join(ticket)
             if not asked.stream:
-                return _answer_whole(engine, ticket, _is_there(request), settings, end)
-            streaming = _answer_in_pieces(engine, ticket, _is_there(request), settings)
+                return _answer_whole(engine, ticket, is_there(request), settings, end)
+            streaming = _answer_in_pieces(engine, ticket, is_there(request), settings)
             streaming.call_on_close(admission.leave)  # first: it can't fail
             streaming.call_on_close(end)
             return streaming
@@ -159,11 +159,11 @@ def _summary(ticket: Ticket, settings: ServiceSettings) -> dict[str, Any]:
     }
 
 
-def _is_there(incoming: Request) -> Callable[[], bool]:
+def is_there(incoming: Request) -> Callable[[], bool]:
     """Whether the client still holds its end of the connection, as far as the server tells."""
     connection = incoming.environ.get("gunicorn.socket")
 
-    def is_there() -> bool:
+    def look_now() -> bool:
         if connection is None:
             return True
         try:
@@ -178,7 +178,7 @@ def _is_there(incoming: Request) -> Callable[[], bool]:
         except OSError:
             return False
 
-    return is_there
+    return look_now
 
 
 def read_body(incoming: Request, limit: int) -> bytes:
