@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import charrnn
 from api.errors import RequestError, StartError
@@ -18,7 +18,7 @@ from charrnn.errors import WeightsError, WeightsMissingError, shown
 
 RETRY_SECONDS = 5.0  # until a version that could not be loaded is tried again
 OLD_VERSIONS_KEPT = 4
-ANYTHING = {"novel": False, "unique": False}
+ANYTHING: dict[str, Any] = {"novel": False, "unique": False, "clean": False}
 SHOWN_DIGITS = 12
 PREFERRED = "dinosaurs"  # the default where it is there and the operator named no other
 WHAT_TO_DO = (
@@ -260,7 +260,7 @@ def _load(
     whoever loads, not by a request. Raises WeightsError.
     """
     generator = charrnn.load(name, version=version, weights=store)
-    generator.generate(count=2, max_length=1, random_seed=0, clean=False, **ANYTHING)
+    generator.generate(count=2, max_length=1, random_seed=0, **ANYTHING)
     generator.blocklist = blocklist
     return generator
 

@@ -74,11 +74,13 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
         closed = settings.asks_for_keys and path not in settings.open_paths.split(",")
         operation = _operation(route, closed=closed, streams="stream" in request["properties"])
         if route.takes_texts:
-            examples = request_examples(settings, model, request["properties"])
+            examples: Mapping[str, Any] = request_examples(settings, model, request["properties"])
             operation["requestBody"] = _request_body(settings, examples, REQUEST, False)
         elif route.takes:
             required = "required" in others[route.takes]
-            operation["requestBody"] = _request_body(settings, route.requests, route.takes, required)
+            operation["requestBody"] = _request_body(
+                settings, route.requests, route.takes, required
+            )
         if settings.asks_for_keys and not closed:
             operation["security"] = []
         paths.setdefault(path, {})[method.lower()] = operation

@@ -1,6 +1,7 @@
 """POST /beam and POST /score: the most probable names, and how probable given texts are.
 
-Nothing is drawn for either, so neither goes through the engine: a request's own thread works it out.
+Nothing is drawn for either, so neither goes through the engine: a request's own thread works it
+out.
 """
 
 import time
@@ -9,7 +10,6 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-import charrnn
 from api.admission import Admission
 from api.generate import is_there, read_body
 from api.metrics import Metrics
@@ -85,23 +85,5 @@ def _score(asked: ScoreRequest, models: Models, settings: ServiceSettings) -> di
     return {
         "model": generator.name,
         "version": generator.version,
-        "scores": [_described(score) for score in scores],
-    }
-
-
-def _described(score: charrnn.Score) -> dict[str, Any]:
-    return {
-        "text": score.text,
-        "logprob": score.logprob,
-        "perplexity": score.perplexity,
-        "likelier_than": score.likelier_than,
-        "symbols": [
-            {
-                "symbol": symbol.symbol,
-                "probability": symbol.probability,
-                "logprob": symbol.logprob,
-                "expected": [each._asdict() for each in symbol.expected],
-            }
-            for symbol in score.symbols
-        ],
+        "scores": [score.to_json() for score in scores],
     }

@@ -27,9 +27,7 @@ KEPT = 16  # lookaheads, for requests like those before
 class Asking:
     """The part of a model that conditions are compiled with. Threads may share it."""
 
-    def __init__(
-        self, vocabulary: Vocabulary, names: Sequence[str] | None, longest: int
-    ) -> None:
+    def __init__(self, vocabulary: Vocabulary, names: Sequence[str] | None, longest: int) -> None:
         """names: None for running text. longest: symbols of a text by default."""
         self.names = Names(names) if names is not None else None
         self._vocabulary, self._longest = vocabulary, longest
@@ -52,7 +50,7 @@ class Asking:
         tries = (MOST_TRIES, 0)
         if lookahead:
             tries = _tries(lookahead.acceptance(request.prompt[1:]), config.particles)
-        elif config.temperature == 0 or config.top_k == 1 or len(request.seed) == request.max_length:
+        elif config.temperature == 0 or config.top_k == 1 or request.is_whole:
             tries = (1, 0)  # they would all give the same
         return replace(request, conditions=conditions, lookahead=lookahead, tries=tries)
 

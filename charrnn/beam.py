@@ -1,11 +1,12 @@
 """The most probable names, in order, proven: best-first search over their beginnings.
 
 A name is at most as probable as each of its beginnings. So if beginnings are continued in the order
-of their probability, a name that comes to the front of the queue is likelier than everything that has
-not been written yet (Hart, Nilsson & Raphael 1968, "A formal basis for the heuristic determination of
-minimum cost paths", with a heuristic of 0). Several of the likeliest beginnings are continued in one
-batch: some of these in vain, none in another order. Of the symbols after a beginning only the next
-likely one is in the queue, so that memory grows with the beginnings that were continued alone.
+of their probability, a name that comes to the front of the queue is likelier than everything that
+has not been written yet (Hart, Nilsson & Raphael 1968, "A formal basis for the heuristic
+determination of minimum cost paths", with a heuristic of 0). Several of the likeliest beginnings
+are continued in one batch: some of these in vain, none in another order. Of the symbols after a
+beginning only the next likely one is in the queue, so that memory grows with the beginnings that
+were continued alone.
 """
 
 import heapq
@@ -52,6 +53,13 @@ class _Beginning:
     logprobs: Array  # of the whole with each of these
 
 
+# A beginning to continue: its symbols, the shape's state, where the network stands before its last
+# symbol, that symbol, its log-probability. And one that waits: the last one's negative, symbols, its
+# rank among what may follow the one before it, and that one.
+_Step = tuple[tuple[int, ...], int, Position, int, float]
+_Waiting = tuple[float, tuple[int, ...], int, _Beginning]
+
+
 def search(
     model: CompiledModel,
     prompt: list[int],
@@ -72,12 +80,13 @@ def search(
     kept = sum(array.nbytes for array in _arrays(model.start(0)))
     left = min(MOST_BEGINNINGS, max(ROWS, MOST_BYTES // kept))
     found: list[Probable] = []
-    first = _continued(model, lanes, [((), shape.begin, model.read(prompt), prompt[-1], 0.0)], end, shape)
-    queue: list[tuple[float, tuple[int, ...], int, _Beginning]] = []
-    for beginning in first:
+    seed: _Step = ((), shape.begin, model.read(prompt), prompt[-1], 0.0)
+    queue: list[_Waiting] = []
+    for beginning in _continued(model, lanes, [seed], end, shape):
         _push(queue, beginning, 0)
     while queue:
-        batch, whole = [], []
+        batch: list[_Step] = []
+        whole = []
         while queue and len(batch) < ROWS:
             cost, ids, rank, parent = heapq.heappop(queue)
             if ids[-1] == end:
@@ -105,9 +114,7 @@ def search(
     return Found(found, None)
 
 
-def _push(
-    queue: list[tuple[float, tuple[int, ...], int, _Beginning]], parent: _Beginning, rank: int
-) -> None:
+def _push(queue: list[_Waiting], parent: _Beginning, rank: int) -> None:
     """Let a beginning's symbol of this rank wait, if it has one."""
     if rank < len(parent.order):
         ids = (*parent.ids, int(parent.order[rank]))
@@ -118,7 +125,7 @@ def _push(
 def _continued(
     model: CompiledModel,
     lanes: Lanes,
-    batch: list[tuple[tuple[int, ...], int, Position, int, float]],
+    batch: list[_Step],
     end: int,
     shape: Shape,
 ) -> list[_Beginning]:
@@ -159,6 +166,7 @@ def shortfall(found: Found, count: int) -> str | None:
         return f"there are no more than {len(found.names)} such names"
     chance = math.exp(found.unproven_below)
     return (
-        f"{missing} of {count} names could not be proven to come next: the search was ended; every "
-        f"other name has a probability of at most {chance:.2g}. Ask for fewer, or give a longer seed"
+        f"{missing} of {count} names could not be proven to come next: the search was ended. Every "
+        f"other name has a probability of at most {chance:.2g}; ask for fewer, or give a longer "
+        "seed"
     )

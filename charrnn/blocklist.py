@@ -32,7 +32,9 @@ _LINE = re.compile(r"(\*?)([^\W_]+)(\*?)")
 def folded(text: str) -> str:
     """Lower case, without accents and disguises."""
     if not text.isascii():
-        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+        text = "".join(
+            c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)
+        )
     return text.lower().translate(DISGUISES)
 
 
@@ -148,7 +150,9 @@ def _trie(words: Iterable[str]) -> str:
 
 def _branches(node: dict[str, dict]) -> str:  # type: ignore[type-arg]
     """The pattern of what may follow, the longest first."""
-    ways = [re.escape(letter) + _branches(below) for letter, below in sorted(node.items()) if letter]
+    ways = [
+        re.escape(letter) + _branches(below) for letter, below in sorted(node.items()) if letter
+    ]
     if not ways:
         return ""
     body = ways[0] if len(ways) == 1 else f"(?:{'|'.join(ways)})"

@@ -1,9 +1,9 @@
 """What a whole text must be to be kept: novel, not on the caller's own list, not too like a name of
 the training list, fit to print, of the shape that is asked for.
 
-Texts are compared as the model reads them (NFC, and without capitals where it learned without). Each
-condition only refuses: a text that is drawn again until it is kept is a draw from the network's
-distribution given that all conditions hold.
+Texts are compared as the model reads them (NFC, and without capitals where it learned without).
+Each condition only refuses: a text that is drawn again until it is kept is a draw from the
+network's distribution given that all conditions hold.
 """
 
 from collections.abc import Sequence
@@ -57,19 +57,22 @@ class Conditions:
         """The setting that refuses a text as the model reads it; None for one that is kept. `ends`:
         the network ended it.
         """
-        if self.shape and self.vocabulary:
-            if not ends or not self.shape.is_met(self.vocabulary.encode(text).tolist()):
-                return "the shape"
+        if self.shape and not (ends and self._has_shape(text, self.shape)):
+            return "the shape"
         if self.names and text in self.names.all:
             return "novel"
         if self.avoid and text.casefold() in self.avoid:
             return "avoid"
         if self.blocklist and self.blocklist.refuses(text):
             return "clean"
-        if self.max_similarity is not None and self.listed:
-            if self.listed.are_near(text, self.max_similarity):
-                return "max_similarity"
+        most = self.max_similarity
+        if most is not None and self.listed and self.listed.are_near(text, most):
+            return "max_similarity"
         return None
+
+    def _has_shape(self, text: str, shape: Shape) -> bool:
+        assert self.vocabulary
+        return shape.is_met(self.vocabulary.encode(text).tolist())
 
 
 def conditions_of(

@@ -9,7 +9,9 @@ from charrnn.settings import Settings, setting
 
 LARGEST_RANDOM_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 LONGEST_TEXT = 1_000_000
-LONGEST_SHAPED = 500  # a name that is drawn to a shape: what may follow is worked out for each length
+LONGEST_SHAPED = (
+    500  # a name that is drawn to a shape: what may follow is worked out for each length
+)
 MOST_AVOIDED = 100_000  # names that a caller may list
 EXPECTED, MOST_EXPECTED = 3, 20  # symbols that a score tells with each of a text's
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
@@ -294,7 +296,9 @@ class GenerationConfig(Settings):
             raise ValueError(f"min_length must be at most max_length ({self.max_length})")
 
 
-_OF_GENERATION = GenerationConfig.fields()
+def _like(field: str, **changes: Any) -> Any:
+    """A setting like one of GenerationConfig."""
+    return replace(GenerationConfig.fields()[field], **changes)
 
 
 class BeamConfig(Settings):
@@ -302,17 +306,17 @@ class BeamConfig(Settings):
     not about chance.
     """
 
-    count: int = replace(_OF_GENERATION["count"], default=10, description="how many names")
-    min_length: int = _OF_GENERATION["min_length"]
-    max_length: int | None = _OF_GENERATION["max_length"]
-    ends_with: str | None = _OF_GENERATION["ends_with"]
-    contains: str | None = _OF_GENERATION["contains"]
-    pattern: str | None = _OF_GENERATION["pattern"]
-    exclude_letters: str | None = _OF_GENERATION["exclude_letters"]
-    novel: bool | None = _OF_GENERATION["novel"]
-    avoid: tuple[str, ...] = _OF_GENERATION["avoid"]
-    max_similarity: float | None = _OF_GENERATION["max_similarity"]
-    clean: bool = _OF_GENERATION["clean"]
+    count: int = _like("count", default=10, description="how many names")
+    min_length: int = _like("min_length")
+    max_length: int | None = _like("max_length")
+    ends_with: str | None = _like("ends_with")
+    contains: str | None = _like("contains")
+    pattern: str | None = _like("pattern")
+    exclude_letters: str | None = _like("exclude_letters")
+    novel: bool | None = _like("novel")
+    avoid: tuple[str, ...] = _like("avoid")
+    max_similarity: float | None = _like("max_similarity")
+    clean: bool = _like("clean")
 
     def _fit(self, context: Any) -> None:
         if self.max_length is not None and self.min_length > self.max_length:

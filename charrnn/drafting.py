@@ -1,8 +1,8 @@
 """The batch in which names of a rare shape are drafted: whose turn it is, and what has come of it.
 
-All drafts of all requests for one model step together. They have a batch of their own beside that of
-plain texts, since a swarm needs as many slots at once as it has drafts; the steps are the same ones
-of `DecodeBatch`. Requests take turns, a name each.
+All drafts of all requests for one model step together. They have a batch of their own beside that
+of plain texts, since a swarm needs as many slots at once as it has drafts; the steps are the same
+ones of `DecodeBatch`. Requests take turns, a name each.
 """
 
 from collections import deque
@@ -47,9 +47,7 @@ class Drafting:
 
     def _new_batch(self) -> DecodeBatch:
         block = self._model.block
-        return DecodeBatch(
-            self._model, self._slots, end=self._end, block=block, most_steps=STEPS
-        )
+        return DecodeBatch(self._model, self._slots, end=self._end, block=block, most_steps=STEPS)
 
     @property
     def live(self) -> int:
@@ -115,8 +113,8 @@ class Drafting:
         self._swarms.append((number, index, attempt, rng, swarm))
 
     def step(self, steps: int) -> tuple[list[Ended], int]:
-        """Up to `steps` symbols of each draft. Returns the tries that are over, and how many symbols
-        that were.
+        """Up to `steps` symbols of each draft. Returns the tries that are over, and how many
+        symbols that were.
         """
         made = min(steps, self._batch.most_steps) if self._batch.live else 0
         if made:

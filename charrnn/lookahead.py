@@ -10,8 +10,8 @@ is above zero wherever the shape can still be met.
 
     psi[t, q, c] = sum over v of P(v | c) psi[t+1, q after v, c after v]  +  P(end | c) [q accepts]
 
-with P from counts of two or three letters in a row, each smoothed by the shorter ones as in MacKay &
-Peto (1995), "A hierarchical Dirichlet language model", at the request's temperature.
+with P from counts of two or three letters in a row, each smoothed by the shorter ones as in MacKay
+& Peto (1995), "A hierarchical Dirichlet language model", at the request's temperature.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,9 @@ TINY = 1e-290  # the least guess where the shape can be met
 
 
 class LetterRuns:
-    """P(v | the letters before), from a list of names. Orders 0, 1 and 2: letters looked back at."""
+    """P(v | the letters before), from a list of names. Orders 0, 1 and 2: letters looked back
+    at.
+    """
 
     def __init__(self, names: Sequence[str], vocabulary: Vocabulary) -> None:
         self.vocab, end = len(vocabulary), vocabulary.end

@@ -1,19 +1,19 @@
-"""A name drawn from the network's own distribution, given that it has a rare shape: by N drafts that
-are written side by side, weighed, and drawn anew from one another (sequential Monte Carlo).
+"""A name drawn from the network's own distribution, given that it has a rare shape: by N drafts
+that are written side by side, weighed, and drawn anew from one another (sequential Monte Carlo).
 
 The target is the distribution of free sampling at the same temperature, top_k and top_p, given the
 shape. A draft x of n symbols is continued by v with the probability
 
     r(v) = p(v | x) psi(x v) / Z(x),        Z(x) = sum over v of p(v | x) psi(x v)
 
-where p is the network's and psi the guess of `charrnn.lookahead`, which is 0 exactly where the shape
-can't be met any more. Its weight is multiplied by Z(x) / psi(x), before v is drawn: the fully adapted
-auxiliary particle filter (Pitt & Shephard 1999, "Filtering via simulation: auxiliary particle
-filters") with psi as its twist (Zhao et al. 2024, "Probabilistic inference in language models via
-twisted sequential Monte Carlo", section 3; Lew et al. 2023, "Sequential Monte Carlo steering of
-large language models using probabilistic programs"). Over a whole name the weights multiply to
-p(name) / r(name): a draw by weight from the drafts is a draw from the target as N grows, whatever
-psi is. Masking alone, without weights, would be a draw from another distribution.
+where p is the network's and psi the guess of `charrnn.lookahead`, which is 0 exactly where the
+shape can't be met any more. Its weight is multiplied by Z(x) / psi(x), before v is drawn: the fully
+adapted auxiliary particle filter (Pitt & Shephard 1999, "Filtering via simulation: auxiliary
+particle filters") with psi as its twist (Zhao et al. 2024, "Probabilistic inference in language
+models via twisted sequential Monte Carlo", section 3; Lew et al. 2023, "Sequential Monte Carlo
+steering of large language models using probabilistic programs"). Over a whole name the weights
+multiply to p(name) / r(name): a draw by weight from the drafts is a draw from the target as N
+grows, whatever psi is. Masking alone, without weights, would be a draw from another distribution.
 
 Drafts that are still being written are drawn anew among themselves, by systematic resampling
 (Kitagawa 1996), when the effective number of them falls below half (Kong, Liu & Wong 1994).
@@ -40,8 +40,8 @@ class Draft(NamedTuple):
 
 
 class Swarm:
-    """The N drafts of one name, all of one length while they are written. `DecodeBatch` holds a lane
-    for each of those, and asks for their next symbols.
+    """The N drafts of one name, all of one length while they are written. `DecodeBatch` holds a
+    lane for each of those, and asks for their next symbols.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,6 +52,25 @@ class Score:
     perplexity: float
     symbols: tuple[SymbolScore, ...]
     likelier_than: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As the service and the command line tell it."""
+        symbols = [
+            {
+                "symbol": each.symbol,
+                "probability": each.probability,
+                "logprob": each.logprob,
+                "expected": [one._asdict() for one in each.expected],
+            }
+            for each in self.symbols
+        ]
+        return {
+            "text": self.text,
+            "logprob": self.logprob,
+            "perplexity": self.perplexity,
+            "likelier_than": self.likelier_than,
+            "symbols": symbols,
+        }
 
 
 class Scoring:

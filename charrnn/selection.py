@@ -1,16 +1,16 @@
-"""Which of the names that are drawn a request is answered with: each meets all conditions, and no two
-are alike.
+"""Which of the names that are drawn a request is answered with: each meets all conditions, and no
+two are alike.
 
-Sample i is the first of its own tries that is not refused and not like a sample before it. The tries
-of different samples come in any order, and the outcome is the same in each: a name belongs to the
-lowest sample that has tried for it, and whoever loses it goes on to its next try (Gale & Shapley
-1962, "College admissions and the stability of marriage": the outcome of deferred acceptance doesn't
-depend on the order of the proposals). So samples are drawn side by side, and a larger count only adds
-names. In distribution, sample i is a draw from all names that meet the conditions, without those
-before it: sampling without replacement, in order.
+Sample i is the first of its own tries that is not refused and not like a sample before it. The
+tries of different samples come in any order, and the outcome is the same in each: a name belongs to
+the lowest sample that has tried for it, and whoever loses it goes on to its next try (Gale &
+Shapley 1962, "College admissions and the stability of marriage": the outcome of deferred acceptance
+doesn't depend on the order of the proposals). So samples are drawn side by side, and a larger count
+only adds names. In distribution, sample i is a draw from all names that meet the conditions,
+without those before it: sampling without replacement, in order.
 
-A sample is final once all before it are. The answer ends before the first sample that can't be found
-within its tries.
+A sample is final once all before it are. The answer ends before the first sample that can't be
+found within its tries.
 """
 
 from collections import Counter, deque

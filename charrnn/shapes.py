@@ -1,9 +1,9 @@
 """Which names have the shape that is asked for: a finite automaton over a vocabulary's ids.
 
-Each condition (`ends_with`, `contains`, `pattern`, `exclude_letters`, `seed`) is an automaton of its
-own; `compile_shape` takes their product, and works out from the ends which states can still become
-a whole name within the lengths. So whoever follows `Shape.can` is never led into a dead end. A
-condition that can't be met is an error before anything is drawn, which names the conditions that
+Each condition (`ends_with`, `contains`, `pattern`, `exclude_letters`, `seed`) is an automaton of
+its own; `compile_shape` takes their product, and works out from the ends which states can still
+become a whole name within the lengths. So whoever follows `Shape.can` is never led into a dead end.
+A condition that can't be met is an error before anything is drawn, which names the conditions that
 conflict: none of those named could be left out of the conflict.
 """
 
@@ -178,13 +178,12 @@ def _product(
 ) -> tuple[Array, Array]:
     """The product: (Q, V) next states, (Q,) accepting ones. The start is state 0."""
     start = tuple(each.start for each in automata)
-    numbers, states, rows = {start: 0}, [start], []
+    numbers, states = {start: 0}, [start]
+    rows: list[Array] = []
     while len(rows) < len(states):
         state, row = states[len(rows)], np.full(vocab, DEAD)
         for id_, symbol in symbols.items():
-            after = tuple(
-                each.step(q, symbol) for each, q in zip(automata, state, strict=True)
-            )
+            after = tuple(each.step(q, symbol) for each, q in zip(automata, state, strict=True))
             if None in after:
                 continue
             if after not in numbers:
@@ -224,9 +223,7 @@ def _condition(field: str, value: str, vocabulary: Vocabulary) -> Automaton:
     return ending(text) if field == "ends_with" else containing(text)
 
 
-def _check_known(
-    field: str, value: str, characters: Sequence[str], vocabulary: Vocabulary
-) -> None:
+def _check_known(field: str, value: str, characters: Sequence[str], vocabulary: Vocabulary) -> None:
     known = vocabulary.known_characters
     unknown = next((each for each in characters if each not in known), None)
     if unknown is not None:
@@ -235,7 +232,9 @@ def _check_known(
 
 
 def _overlap(text: str) -> Callable[[int, str], int]:
-    """How many characters of `text` stand at the end, after one more (Knuth, Morris & Pratt 1977)."""
+    """How many characters of `text` stand at the end, after one more (Knuth, Morris & Pratt
+    1977).
+    """
     steps: dict[tuple[int, str], int] = {}
 
     def step(matched: int, symbol: str) -> int:
@@ -286,7 +285,7 @@ def glob(parts: Sequence[str], known: set[str]) -> Automaton:
 
     A state is the set of places in the pattern where one may stand.
     """
-    allowed = []
+    allowed: list[set[str] | None] = []
     for part in parts:
         if part == "*":
             allowed.append(None)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from charrnn.blocklist import Blocklist
-from charrnn.conditions import Conditions
 from charrnn.compiled import Position
+from charrnn.conditions import Conditions
 from charrnn.config import GenerationConfig
 from charrnn.decoding import FinishReason, Stretch
 from charrnn.lookahead import Lookahead
@@ -51,6 +51,11 @@ class Request:
     lookahead: Lookahead | None = None
     tries: tuple[int, int] = (1, 0)
     blocklist: Blocklist | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the seed leaves no room for more."""
+        return len(self.seed) == self.max_length
 
 
 class Candidate(NamedTuple):
@@ -218,7 +223,9 @@ class Text:
         return max(found, key=len, default=None)
 
     def _held_back(self) -> int:
-        """How many of the last characters may be the beginning of a stop string or a blocked word."""
+        """How many of the last characters may be the beginning of a stop string or a blocked
+        word.
+        """
         word = 0
         if self._wording and self._wording.is_suspect():
             word = len(self._tail) - self._wording.mark.unshown

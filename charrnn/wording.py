@@ -12,8 +12,8 @@ from charrnn.blocklist import Blocklist, folded
 
 
 class Mark(NamedTuple):
-    """A place in a text to go back to: how many symbols had been drawn since the last time, how many
-    characters had not been shown, and the log-probability.
+    """A place in a text to go back to: how many symbols had been drawn since the last time, how
+    many characters had not been shown, and the log-probability.
     """
 
     ids: int = 0

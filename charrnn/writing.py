@@ -286,7 +286,9 @@ class Writer:
         self._selected.add(number)
 
     def _hand_out(self, news: list[Written]) -> None:
-        """Add the names that have become final to the news, and close the requests that are over."""
+        """Add the names that have become final to the news, and close the requests that are
+        over.
+        """
         for number in sorted(self._selected):
             joined = self._open[number]
             assert joined.selection
@@ -354,9 +356,7 @@ class Writer:
         if joined.stream is None:
             joined.stream = np.random.PCG64(joined.request.random_seed).state
 
-    def _begin(
-        self, queue: "_Queue", number: int, tries: "Tries", news: list[Written]
-    ) -> None:
+    def _begin(self, queue: "_Queue", number: int, tries: "Tries", news: list[Written]) -> None:
         """Let samples of a request join a batch; adds what can be said of them at once."""
         joined = self._open[number]
         request, room = joined.request, joined.request.max_length - len(joined.request.seed)
