@@ -8,8 +8,9 @@ from collections import Counter
 import numpy as np
 
 from charrnn.config import GenerationConfig
+from charrnn.generator import Generator
 from charrnn.sampling import Limits
-from tests.models import generator, names_model
+from tests.models import VERSION, names_model
 
 ABRA = ("Abra", "Barra", "Rab", "Arbab", "Raab", "Bar", "Abba", "Barbara")
 Z = 4.75  # standard deviations that chance exceeds once in a million times
@@ -17,7 +18,8 @@ Z = 4.75  # standard deviations that chance exceeds once in a million times
 
 def abra(**network_settings):
     """A generator of names over three letters."""
-    return generator(names_model(ABRA, **{"end_logit": 0.5, **network_settings}))
+    model = names_model(ABRA, **{"end_logit": 0.5, **network_settings})
+    return Generator("tiny", VERSION, model)
 
 
 def every_name(made, longest, config=None, before=""):

@@ -87,9 +87,10 @@ def test_whoever_follows_what_can_be_met_ends_with_an_accepted_name():
         while not (shape.may_end(len(ids))[q] and (len(ids) == 5 or rng.random() < 0.3)):
             nexts = shape.next[q]
             after = np.flatnonzero((nexts >= 0) & shape.can[min(len(ids) + 1, 5)][nexts])
-            assert len(after)
-            if len(ids) == 5:
+            if shape.may_end(len(ids))[q] and not len(after):
                 break
+            assert len(ids) < 5
+            assert len(after)
             ids.append(int(rng.choice(after)))
             q = int(shape.next[q, ids[-1]])
         assert fnmatch.fnmatchcase(ABC.decode(ids), "?*ab[!a]")
