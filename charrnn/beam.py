@@ -54,8 +54,8 @@ class _Beginning:
 
 
 # A beginning to continue: its symbols, the shape's state, where the network stands before its last
-# symbol, that symbol, its log-probability. And one that waits: the last one's negative, symbols, its
-# rank among what may follow the one before it, and that one.
+# symbol, that symbol, its log-probability. And one that waits: minus its log-probability, its
+# symbols, its rank among what may follow the one before it, and that one.
 _Step = tuple[tuple[int, ...], int, Position, int, float]
 _Waiting = tuple[float, tuple[int, ...], int, _Beginning]
 
