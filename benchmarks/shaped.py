@@ -27,7 +27,7 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"contains": "xyz"},
     {"seed": "Tyr", "ends_with": "mimus"},
 )
-PLAIN = {"novel": False, "unique": False, "clean": False}
+PLAIN: dict[str, Any] = {"novel": False, "unique": False, "clean": False}
 
 
 def names_by_drafts(generator: charrnn.Generator, count: int, **settings: Any) -> list[str]:
@@ -55,7 +55,7 @@ def distances(draws: int) -> None:
     for size in SIZES:
         row = []
         for guess in (steered, flat):
-            Lookahead._before = guess  # type: ignore[method-assign]
+            Lookahead._before = guess  # type: ignore[method-assign,assignment]
             texts = names_by_drafts(
                 abra(seed=3), draws, ends_with="ra", max_length=6, particles=size
             )
@@ -77,7 +77,10 @@ def median_of(work: Callable[[], object], rounds: int) -> float:
 def costs() -> None:
     """Print what a name of a shape costs, in free names of the same run."""
     generator = charrnn.load("dinosaurs")
-    free = lambda: generator.generate(count=200, random_seed=1, **PLAIN)  # noqa: E731
+
+    def free() -> object:
+        return generator.generate(count=200, random_seed=1, **PLAIN)
+
     free()
     print("shape                                   guessed to be one of  free names' time")
     for shape in SHAPES:

@@ -4,6 +4,8 @@ probabilities at any settings, and how far from these a sample is.
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,21 +18,24 @@ ABRA = ("Abra", "Barra", "Rab", "Arbab", "Raab", "Bar", "Abba", "Barbara")
 Z = 4.75  # standard deviations that chance exceeds once in a million times
 
 
-def abra(**network_settings):
+def abra(**network_settings: Any) -> Generator:
     """A generator of names over three letters."""
     model = names_model(ABRA, **{"end_logit": 0.5, **network_settings})
     return Generator("tiny", VERSION, model)
 
 
-def every_name(made, longest, config=None, before=""):
+def every_name(
+    made: Generator, longest: int, config: GenerationConfig | None = None, before: str = ""
+) -> dict[str, float]:
     """{name: probability} of all names up to a length, drawn freely at these settings."""
     config = config or GenerationConfig()
-    vocabulary, model, found = made.vocabulary, made.model, {}
+    vocabulary, model = made.vocabulary, made.model
+    found: dict[str, float] = {}
     seed = vocabulary.encode(before).tolist()
-    state, logits = model.init_state(1), None
+    state, logits = model.init_state(1), np.zeros((1, len(vocabulary)))
     for id_ in [vocabulary.start, *seed]:
         logits, state = model.step(np.array([id_]), state)
-    open_ = [(tuple(seed), 1.0, logits, state)]
+    open_: list[tuple[tuple[int, ...], float, Any, Any]] = [(tuple(seed), 1.0, logits, state)]
     limits = Limits([config], len(vocabulary))
     while open_:
         ids, chance, logits, state = open_.pop()
@@ -50,21 +55,21 @@ def every_name(made, longest, config=None, before=""):
     return found
 
 
-def given(names, accepts):
+def given(names: dict[str, float], accepts: Callable[[str], bool]) -> dict[str, float]:
     """{name: probability} given that a name is accepted."""
     kept = {name: chance for name, chance in names.items() if accepts(name)}
     total = math.fsum(kept.values())
     return {name: chance / total for name, chance in kept.items()}
 
 
-def distance(texts, expected):
+def distance(texts: Sequence[str], expected: dict[str, float]) -> float:
     """The total variation between what was drawn and what was expected."""
     counts, total = Counter(text.lower() for text in texts), len(texts)
     names = set(counts) | set(expected)
     return 0.5 * sum(abs(counts[name] / total - expected.get(name, 0.0)) for name in names)
 
 
-def assert_drawn_from(texts, expected):
+def assert_drawn_from(texts: Sequence[str], expected: dict[str, float]) -> None:
     """Pearson's test, names of fewer than five expected draws taken together: a false alarm comes
     once in a million runs (by Wilson and Hilferty's approximation of the tail).
     """
