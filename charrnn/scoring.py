@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from charrnn.compiled import CompiledModel, Lanes
+from charrnn.ops import chosen_log_softmax
 from charrnn.parameters import Array
 from charrnn.vocabulary import Vocabulary
 
@@ -88,25 +89,27 @@ class Scoring:
         """
         sequences = [self._ids(text) for text in texts]
         return [
-            self._score(text, ids, logprobs, expected)
-            for text, ids, logprobs in zip(texts, sequences, self._read(sequences), strict=True)
+            self._score(text, ids, logits, expected)
+            for text, ids, logits in zip(texts, sequences, self._read(sequences), strict=True)
         ]
 
     def _ids(self, text: str) -> list[int]:
         end = self._vocabulary.end
         return [*self._vocabulary.encode(text).tolist(), *([] if end is None else [end])]
 
-    def _score(self, text: str, ids: list[int], logprobs: Array, expected: int) -> Score:
+    def _score(self, text: str, ids: list[int], logits: Array, expected: int) -> Score:
+        own = chosen_log_softmax(logits, np.array(ids)).tolist()  # as of what is generated
+        logprobs = _log_softmax(logits.astype(np.float64))
         symbols = self._vocabulary.symbols
         order = np.argsort(-logprobs, axis=1, kind="stable")[:, : max(1, expected)].tolist()
         made = [
             SymbolScore(
                 symbols[id_],
-                float(row[id_]),
+                logprob,
                 symbols[best[0]],
                 tuple(Expected(symbols[k], math.exp(row[k])) for k in best[:expected]),
             )
-            for id_, row, best in zip(ids, logprobs, order, strict=True)
+            for id_, logprob, row, best in zip(ids, own, logprobs, order, strict=True)
         ]
         total = math.fsum(symbol.logprob for symbol in made)
         nats = -total / len(made)
@@ -123,16 +126,18 @@ class Scoring:
         places = np.linspace(0, len(self._names) - 1, min(len(self._names), COMPARED)).astype(int)
         sequences = [self._ids(self._names[place]) for place in places.tolist()]
         nats = [
-            -math.fsum(logprobs[np.arange(len(ids)), ids].tolist()) / len(ids)
-            for ids, logprobs in zip(sequences, self._read(sequences), strict=True)
+            -math.fsum(chosen_log_softmax(logits, np.array(ids)).tolist()) / len(ids)
+            for ids, logits in zip(sequences, self._read(sequences), strict=True)
         ]
         return np.sort(nats)
 
     def _read(self, sequences: Sequence[list[int]]) -> list[Array]:
-        """The log-probabilities before each symbol of each sequence, (T, V) float64 each."""
+        """The logits before each symbol of each sequence, (T, V) each: rows alone, so that they are
+        those of generation.
+        """
         read: list[Array] = [np.zeros(0)] * len(sequences)
         by_length = sorted(range(len(sequences)), key=lambda n: -len(sequences[n]))
-        lanes = Lanes(self._model, ROWS, self._model.block)
+        lanes = Lanes(self._model, ROWS)
         start = self._model.start(self._vocabulary.start)
         bias = self._model.out_bias
         for first in range(0, len(by_length), ROWS):
@@ -145,8 +150,7 @@ class Scoring:
                 rows.append(lanes.bound(live).read(before[:live]) + bias)
                 before = np.array([sequences[n][step] for n in some[:live]])
             for place, n in enumerate(some):
-                logits = np.stack([row[place] for row in rows[: len(sequences[n])]])
-                read[n] = _log_softmax(logits.astype(np.float64))
+                read[n] = np.stack([row[place] for row in rows[: len(sequences[n])]])
         return read
 
 

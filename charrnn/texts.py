@@ -128,8 +128,11 @@ class Text:
 
     def cut(self, reason: FinishReason) -> Written:
         """The end, here."""
-        if self._wording and self._wording.is_blocked():
-            self._tail = self._tail[: self._wording.mark.unshown]
+        wording = self._wording
+        # Cut off in time, a word that may yet be taken back is not there: the text begins as it
+        # would have been.
+        if wording and (wording.is_blocked() or (reason == "time" and wording.is_suspect())):
+            self._tail, self._logprob = self._tail[: wording.mark.unshown], wording.mark.logprob
         characters, self._tail = self._tail, ""
         return self.news(characters, reason)
 
