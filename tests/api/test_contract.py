@@ -32,6 +32,18 @@ IN_WORDS = (
     ("min_length", "must be at most max_length"),
     ("random_seed", "must be left out where seed is a number"),
     ("count", "times max_length must be at most"),
+    *(
+        (field, rule)
+        for field in ("ends_with", "contains", "pattern", "exclude_letters", "seed")
+        for rule in ("can't be met", "must have only characters", "is too complicated")
+    ),
+    ("temperature", "must be more than 0 with"),
+    ("stop", "must be left out with"),
+    ("max_length", "must be at most 500 for names of a shape"),
+    ("min_length", "must be at most 500 for names of a shape"),
+    ("min_length", "can't be met"),
+    ("texts", "must have at most"),
+    *((f"texts.{n}", "must have only characters that the model knows") for n in range(256)),
 )
 
 load_all_checks()
