@@ -49,6 +49,7 @@ class Ticket:
         self.error: Exception | None = None
         self.wake = threading.Event()
         self.characters = 0  # drawn so far
+        self.shortfall: str | None = None  # why there are fewer texts than were asked for
         self._begun: set[int] = set()
         self._news: deque[charrnn.Written] = deque()  # of a stream, until it is taken
 
@@ -288,9 +289,8 @@ class _Batch:
             self._break_off(error, next(iter(self._tickets.values())).generator)
             return
         now = time.monotonic()
-        if news:  # none while prompts are read, or all stand still
-            made = max(len(each.characters) for each in news)
-            self._step_seconds = (now - began) / max(1, min(made, steps))
+        if self._writer.made:  # nothing while prompts are read, or all stand still
+            self._step_seconds = (now - began) / min(self._writer.made, steps)
         self._hand_out(news, now)
 
     def _hand_out(self, news: list[charrnn.Written], now: float) -> None:
@@ -299,10 +299,12 @@ class _Batch:
         for each in news:
             ticket = self._tickets[each.request]
             ticket.add(each, now)
-            if len(ticket.samples) == ticket.request.config.count:
-                self._close(each.request)
-            elif ticket.streamed:
+            if ticket.streamed:
                 streamed[each.request] = ticket
+        for number in self._writer.take_over():
+            self._tickets[number].shortfall = self._writer.take_shortfall(number)
+            self._close(number)
+            streamed.pop(number, None)
         for ticket in streamed.values():
             ticket.wake.set()
 

@@ -44,8 +44,8 @@ def blueprint(models: Models, settings: ServiceSettings, metrics: Metrics) -> Bl
             end = partial(_end, engine, ticket, began, metrics, noted())
             engine.join(ticket)
             if not asked.stream:
-                return _answer_whole(engine, ticket, _is_there(request), settings, end)
-            streaming = _answer_in_pieces(engine, ticket, _is_there(request), settings)
+                return _answer_whole(engine, ticket, is_there(request), settings, end)
+            streaming = _answer_in_pieces(engine, ticket, is_there(request), settings)
             streaming.call_on_close(admission.leave)  # first: it can't fail
             streaming.call_on_close(end)
             return streaming
@@ -143,10 +143,10 @@ def _answer_in_pieces(
 def _summary(ticket: Ticket, settings: ServiceSettings) -> dict[str, Any]:
     """What an answer says of its texts, all but the texts."""
     made = [sample for _, sample in sorted(ticket.samples.items())]
-    samples = ticket.generator.samples(ticket.request, made)
-    missing, shortfall = samples.requested - len(made), None
-    if missing:
-        shortfall = f"{missing} texts had not begun after {settings.time_limit} s, the time limit"
+    samples = ticket.generator.samples(ticket.request, made, ticket.shortfall)
+    missing, shortfall = samples.requested - len(made), samples.shortfall
+    if missing and not shortfall:
+        shortfall = f"{missing} texts were missing after {settings.time_limit} s, the time limit"
     return {
         "model": ticket.generator.name,
         "version": ticket.generator.version,
@@ -159,11 +159,11 @@ def _summary(ticket: Ticket, settings: ServiceSettings) -> dict[str, Any]:
     }
 
 
-def _is_there(incoming: Request) -> Callable[[], bool]:
+def is_there(incoming: Request) -> Callable[[], bool]:
     """Whether the client still holds its end of the connection, as far as the server tells."""
     connection = incoming.environ.get("gunicorn.socket")
 
-    def is_there() -> bool:
+    def look_now() -> bool:
         if connection is None:
             return True
         try:
@@ -178,7 +178,7 @@ def _is_there(incoming: Request) -> Callable[[], bool]:
         except OSError:
             return False
 
-    return is_there
+    return look_now
 
 
 def read_body(incoming: Request, limit: int) -> bytes:

@@ -25,7 +25,7 @@ from api.contract import (
     Route,
     request_examples,
 )
-from api.schemas import request_model, request_schema
+from api.schemas import other_request_schema, request_model, request_models, request_schema
 from api.settings import ServiceSettings
 from api.shapes import PROBLEM, Schema, headers, ref, schemas
 
@@ -66,6 +66,7 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
     A route that `contract` doesn't know is a bug of ours.
     """
     request = _request(settings)
+    others = {name: other_request_schema(each) for name, each in request_models(settings).items()}
     paths: dict[str, Schema] = {}
     for method, path in routes_of(app):
         assert (method, path) in ROUTES, f"give {method} {path} its place in api.contract.ROUTES"
@@ -73,12 +74,17 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
         closed = settings.asks_for_keys and path not in settings.open_paths.split(",")
         operation = _operation(route, closed=closed, streams="stream" in request["properties"])
         if route.takes_texts:
-            examples = request_examples(settings, model, request["properties"])
-            operation["requestBody"] = _request_body(settings, examples)
+            examples: Mapping[str, Any] = request_examples(settings, model, request["properties"])
+            operation["requestBody"] = _request_body(settings, examples, REQUEST, False)
+        elif route.takes:
+            required = "required" in others[route.takes]
+            operation["requestBody"] = _request_body(
+                settings, route.requests, route.takes, required
+            )
         if settings.asks_for_keys and not closed:
             operation["security"] = []
         paths.setdefault(path, {})[method.lower()] = operation
-    parts = _components(paths, {**schemas(), REQUEST: request})
+    parts = _components(paths, {**schemas(), **others, REQUEST: request})
     return {
         "openapi": "3.1.0",
         "info": {
@@ -120,11 +126,13 @@ def _request(settings: ServiceSettings) -> Schema:
     }
 
 
-def _request_body(settings: ServiceSettings, examples: Mapping[str, Any]) -> Schema:
+def _request_body(
+    settings: ServiceSettings, examples: Mapping[str, Any], name: str, required: bool
+) -> Schema:
     return {
         "description": f"A JSON object of at most {settings.max_body} bytes.",
-        "required": False,
-        "content": {JSON: {"schema": ref(REQUEST), "examples": _examples(examples)}},
+        "required": required,
+        "content": {JSON: {"schema": ref(name), "examples": _examples(examples)}},
     }
 
 

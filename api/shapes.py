@@ -108,6 +108,55 @@ def schemas() -> dict[str, Schema]:
             samples=_list_of("StreamedSample", "what is known of each text"),
         ),
         "StreamedSample": shape("A text that was streamed.", index=index, **_verdict()),
+        "BeamAnswer": shape(
+            "The most probable names.",
+            model=_text("the model whose names they are"),
+            version={**VERSION, "description": "its version"},
+            seed=_text("what every name begins with, as the model reads it"),
+            samples=_list_of("Probable", "the names, the likeliest first"),
+            requested=_count("how many names were asked for", minimum=1),
+            shortfall=_or_null(
+                _text("why there are fewer names than that; null where there are not")
+            ),
+        ),
+        "Probable": shape(
+            "A name.",
+            text=_text("the seed and what follows it"),
+            logprob=_verdict()["logprob"],
+            novel=_verdict()["novel"],
+        ),
+        "Scores": shape(
+            "How probable texts are.",
+            model=_text("the model that was asked"),
+            version={**VERSION, "description": "its version"},
+            scores=_list_of("Score", "of each text, in order"),
+        ),
+        "Score": shape(
+            "How probable a text is.",
+            text=_text("the text, as the model writes it"),
+            logprob=_number("natural log-probability, the end symbol included"),
+            perplexity=_number("exp of the mean over its symbols: as unsure as among so many"),
+            likelier_than={
+                "type": ["number", "null"],
+                "minimum": 0,
+                "maximum": 1,
+                "description": "the share of the model's list whose perplexity is higher, by 2,000 "
+                "names of a longer list; null for running text",
+            },
+            symbols=_list_of("SymbolScore", "its symbols; a name's last one is its end"),
+        ),
+        "SymbolScore": shape(
+            "A symbol of a text.",
+            symbol=_text("the symbol; a newline is the end of a name"),
+            probability=_number("its probability after what stands before it"),
+            logprob=_number("the natural logarithm of that"),
+            expected=_list_of("ExpectedSymbol", "what was likeliest there"),
+        ),
+        "ExpectedSymbol": shape(
+            "A symbol that was expected.",
+            symbol=_text("the symbol"),
+            probability=_number("how probable it was"),
+        ),
         "Models": shape(
             "What is served.",
             models=_list_of("Model", "the models, by name"),

@@ -5,10 +5,12 @@ into one file, and generate more.
     charrnn.load("dinosaurs").generate("Tyr", count=5)
 """
 
-from charrnn.config import GenerationConfig
+from charrnn.blocklist import Blocklist
+from charrnn.config import BeamConfig, GenerationConfig
 from charrnn.errors import CharRNNError
 from charrnn.exactness import rows_are_exact
-from charrnn.generator import Generator, Piece, Samples, Score, load
+from charrnn.generator import Generator, Piece, Samples, load
+from charrnn.scoring import Score
 from charrnn.store import Store
 from charrnn.texts import Request, Sample, Written
 from charrnn.threads import blas_kernel, blas_threads
@@ -17,6 +19,8 @@ from charrnn.writing import Writer
 __version__ = "0.1.0"
 
 __all__ = [
+    "BeamConfig",
+    "Blocklist",
     "CharRNNError",
     "GenerationConfig",
     "Generator",

@@ -6,15 +6,16 @@ in `charrnn.cli_versions`. Options that are settings take their bounds and defau
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from charrnn import __version__
 from charrnn.checking import check_command
-from charrnn.cli_versions import STOPPED, VERSION_COMMANDS, exit_status, say_outcome, weights_option
+from charrnn.cli_names import NAME_COMMANDS
+from charrnn.cli_options import said, settings_options, weights_option
+from charrnn.cli_versions import STOPPED, VERSION_COMMANDS, exit_status, say_outcome
 from charrnn.config import (
     CorpusConfig,
     GenerationConfig,
@@ -27,14 +28,11 @@ from charrnn.evaluation import Loss, evaluate
 from charrnn.generator import Generator, load
 from charrnn.ops import Workspace
 from charrnn.progress import reporting, stoppable
-from charrnn.recipe import SIZED, Recipe, read_recipe, recipe_for
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
+from charrnn.recipe import Recipe, read_recipe, recipe_for
 from charrnn.retraining import train
-from charrnn.settings import Settings, kind_of_value
 from charrnn.store import Store
 from charrnn.tables import table_of_losses, table_of_models
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Commands(click.Group):
@@ -65,33 +63,6 @@ class Commands(click.Group):
             ctx.exit(1)
 
 
-def settings_options(model: type[Settings], *names: str) -> Callable[[F], F]:
-    """An option for each field, described by the field itself. Not given means not said."""
-
-    def decorate(function: F) -> F:
-        for name in reversed(names):
-            field = model.fields()[name]
-            kind = kind_of_value(field)
-            default = "by the size of the data" if name in SIZED else field.default
-            function = click.option(
-                f"--{name.replace('_', '-')}",
-                name,
-                type=click.Choice(kind.choices) if kind.choices else kind.type,
-                multiple=kind.several,
-                default=None,
-                help=field.description
-                + ("" if default in (None, ()) else f"  [default: {default}]"),
-            )(function)
-        return function
-
-    return decorate
-
-
-def said(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The options among `names` that were given."""
-    return {name: options[name] for name in names if options[name] not in (None, ())}
-
-
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -107,7 +78,7 @@ def main() -> None:
 
 
 main.add_command(check_command)
-for command in VERSION_COMMANDS:
+for command in (*VERSION_COMMANDS, *NAME_COMMANDS):
     main.add_command(command)
 
 CORPUS_OPTIONS = ("kind", "case", "split_by")
@@ -208,6 +179,8 @@ def sample_command(
         return
     for sample in samples:
         click.echo(sample.text)
+    if samples.shortfall:
+        click.echo(samples.shortfall, err=True)
     if config.random_seed is None:
         click.echo(f"the same again: --random-seed {samples.random_seed}", err=True)
 

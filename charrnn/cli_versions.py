@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from charrnn.cli_options import weights_option
 from charrnn.errors import CharRNNError, ConfigError, CorpusError, LockedError
 from charrnn.evaluation import Loss
 from charrnn.outcomes import Outcome
@@ -28,11 +29,6 @@ FAILED, WRONG, STOPPED = 1, 2, 130
 STATUSES = {"promoted": 0, "unchanged": 10, "refused": 11}
 LOCKED = 12
 
-weights_option = click.option(
-    "--weights",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The weights folder.  [default: $CHARRNN_WEIGHTS, or the repository's]",
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 

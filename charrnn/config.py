@@ -2,6 +2,7 @@
 from these declarations. What the fields mean for an algorithm stands with the algorithm.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from charrnn.settings import Settings, setting
@@ -11,6 +12,11 @@ LARGEST_RANDOM_SEED = 2**53 - 1  # the largest integer that every JSON reader ke
 # below it is drawn alone, which is faster for one. Either way its bytes follow from the seed.
 FIRST_SHARED_SEED = 2**31
 LONGEST_TEXT = 1_000_000
+LONGEST_SHAPED = (
+    500  # a name that is drawn to a shape: what may follow is worked out for each length
+)
+MOST_AVOIDED = 100_000  # names that a caller may list
+EXPECTED, MOST_EXPECTED = 3, 20  # symbols that a score tells with each of a text's
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
 MODEL_NAME_RULE = (
     "must be 1 to 64 lower-case letters, digits, dots, hyphens and underscores, beginning with a "
@@ -233,6 +239,54 @@ class GenerationConfig(Settings):
         items={"min_length": 1, "max_length": 100},
         description="texts that end the output; left out of it",
     )
+    ends_with: str | None = setting(
+        default=None, min_length=1, max_length=100, description="what every name ends with"
+    )
+    contains: str | None = setting(
+        default=None, min_length=1, max_length=100, description="what stands in every name"
+    )
+    pattern: str | None = setting(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="what every name looks like, the seed included, as a shell writes it: * is "
+        "anything, ? a letter, [abc] and [a-e] one of these, [!x] any other",
+    )
+    exclude_letters: str | None = setting(
+        default=None, min_length=1, max_length=100, description="letters that no name has"
+    )
+    novel: bool | None = setting(
+        default=None,
+        description="only names that are not in the list that the model learned from; null: yes "
+        "for names, no for running text",
+    )
+    unique: bool | None = setting(
+        default=None,
+        description="no two texts of an answer alike; null: yes for names, no for running text",
+    )
+    avoid: tuple[str, ...] = setting(
+        default=(),
+        max_length=MOST_AVOIDED,
+        items={"min_length": 1, "max_length": 1000},
+        description="names that are not to come, whatever their capitals",
+    )
+    max_similarity: float | None = setting(
+        default=None,
+        ge=0,
+        le=1,
+        description="how like the nearest name of the list a name may be: 1 less the edits between "
+        "the two, divided by the longer one's length",
+    )
+    clean: bool = setting(
+        default=True, description="nothing that is on the block list of words not fit to print"
+    )
+    particles: int = setting(
+        default=32,
+        ge=2,
+        le=256,
+        description="drafts of a name whose shape is rare: more come closer to the exact "
+        "distribution, and take longer",
+    )
     random_seed: int | None = setting(
         default=None,
         ge=0,
@@ -243,3 +297,34 @@ class GenerationConfig(Settings):
     def _fit(self, context: Any) -> None:
         if self.max_length is not None and self.min_length > self.max_length:
             raise ValueError(f"min_length must be at most max_length ({self.max_length})")
+
+
+def _like(field: str, **changes: Any) -> Any:
+    """A setting like one of GenerationConfig."""
+    return replace(GenerationConfig.fields()[field], **changes)
+
+
+class BeamConfig(Settings):
+    """What is asked of a search for the most probable names: those settings of generation that are
+    not about chance.
+    """
+
+    count: int = _like("count", default=10, description="how many names")
+    min_length: int = _like("min_length")
+    max_length: int | None = _like("max_length")
+    ends_with: str | None = _like("ends_with")
+    contains: str | None = _like("contains")
+    pattern: str | None = _like("pattern")
+    exclude_letters: str | None = _like("exclude_letters")
+    novel: bool | None = _like("novel")
+    avoid: tuple[str, ...] = _like("avoid")
+    max_similarity: float | None = _like("max_similarity")
+    clean: bool = _like("clean")
+
+    def _fit(self, context: Any) -> None:
+        if self.max_length is not None and self.min_length > self.max_length:
+            raise ValueError(f"min_length must be at most max_length ({self.max_length})")
+
+    def generation(self) -> GenerationConfig:
+        """As settings of generation."""
+        return GenerationConfig.checked(self.values())

@@ -141,7 +141,14 @@ def judge(
 
 def sanity_of(model: FrozenModel, count: int) -> Sanity:
     """What a network writes by itself, at temperature 1, as shares of `count` texts."""
-    samples = Generator("candidate", "", model).generate(count=count, random_seed=SAMPLE_SEED)
+    candidate = Generator("candidate", "", model)
+    samples = candidate.generate(
+        count=count,
+        random_seed=SAMPLE_SEED,
+        novel=False,  # its copies are what is looked at
+        unique=False,
+        clean=False,
+    )
     texts = [sample.text for sample in samples]
     novel = None
     if model.kind == "names":

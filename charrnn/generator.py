@@ -5,23 +5,30 @@ for sample in generator.generate("Tyr", count=5):
     print(sample.text, sample.logprob)
 """
 
-import math
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
+from charrnn.asking import Asking
+from charrnn.beam import search, shortfall
+from charrnn.blocklist import Blocklist
 from charrnn.compiled import CompiledModel
-from charrnn.config import FIRST_SHARED_SEED, LONGEST_TEXT, GenerationConfig
+from charrnn.config import (
+    EXPECTED,
+    FIRST_SHARED_SEED,
+    LONGEST_TEXT,
+    MOST_EXPECTED,
+    BeamConfig,
+    GenerationConfig,
+)
 from charrnn.decoding import MOST_STEPS
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.model import CharRNN, count_parameters
-from charrnn.ops import chosen_log_softmax
+from charrnn.scoring import Score, Scoring
 from charrnn.store import SHORT_VERSION, SUFFIX, Store
 from charrnn.texts import Language, Request, Sample, Written
 from charrnn.threads import blas_threads
@@ -31,7 +38,6 @@ from charrnn.writing import Writer
 IDLE_WRITERS = 4  # kept for the next requests
 MANY = 8  # texts, from which on the first is as well off among the others
 TEXT_LENGTH = 500  # default max_length of running text, characters
-MOST_NATS = 700.0  # a symbol: its perplexity is still a finite number
 
 
 class Samples(list[Sample]):
@@ -54,24 +60,6 @@ class Piece:
     index: int
     text: str
     sample: Sample | None
-
-
-class SymbolScore(NamedTuple):
-    """One symbol of a scored text: its natural log-probability, and what was likeliest there."""
-
-    symbol: str
-    logprob: float
-    likeliest: str
-
-
-@dataclass(frozen=True)
-class Score:
-    """How likely a text is. `symbols` are its own, and the end symbol where the model has one."""
-
-    text: str
-    logprob: float
-    perplexity: float
-    symbols: tuple[SymbolScore, ...]
 
 
 def load(
@@ -113,6 +101,7 @@ class Generator:
         self.frozen = frozen
         self.vocabulary = frozen.vocabulary
         self.model = CharRNN(frozen.config, frozen.params)
+        self.blocklist = Blocklist.shipped()
         self._idle: list[Writer] = []
 
     @cached_property
@@ -196,26 +185,82 @@ class Generator:
         """
         return self._stream(self.request(seed, config, **settings))
 
-    def score(self, text: str) -> Score:
-        """How likely the model finds a text. Raises UnknownCharacterError, and ConfigError for a
-        text too long or with nothing to score.
+    def beam(
+        self,
+        seed: str = "",
+        *,
+        config: BeamConfig | None = None,
+        goes_on: Callable[[], bool] = lambda: True,
+        **settings: Any,
+    ) -> Samples:
+        """The `count` most probable names that begin with `seed`, in falling order, and none left
+        out that is likelier: at temperature 1, of those that meet all conditions.
+
+        Args:
+            seed, config: as in `generate`, of a BeamConfig.
+            goes_on: asked now and then; False ends the search with what is proven by then.
+
+        Raises as `generate` does. A search that would take too much ends early: the samples'
+        `shortfall` says so. Nothing is drawn: random_seed is 0.
         """
-        _check_text("text", text)
+        _check_text("seed", seed)
+        asked = config or BeamConfig.checked(settings)
+        read, _ = self.vocabulary.read(seed)
+        request = self.request(seed, asked.generation())
+        conditions, shape = self._asking.for_search(request, self.blocklist)
         end = self.vocabulary.end
-        matched, text_ids = self.vocabulary.read(text)
-        ids = text_ids.tolist() + ([] if end is None else [end])
-        if not 1 <= len(ids) <= LONGEST_TEXT:
-            rule = f"must have from 1 to {LONGEST_TEXT} symbols"
-            raise ConfigError([FieldProblem("text", rule, shown(text))])
-        symbols, before = [], [self.vocabulary.start, *ids[:-1]]
+        assert end is not None
+
+        def keeps(ids: tuple[int, ...]) -> bool:
+            return conditions.refusal(read + self.vocabulary.decode(ids), ends=True) is None
+
         with blas_threads(1):
-            for id_, logits in zip(ids, self.compiled.logits(before), strict=True):
-                likeliest = self.vocabulary.symbols[int(logits.argmax())]
-                logprob = float(chosen_log_softmax(logits[None], np.array([id_]))[0])
-                symbols.append(SymbolScore(self.vocabulary.symbols[id_], logprob, likeliest))
-        total = math.fsum(symbol.logprob for symbol in symbols)
-        perplexity = math.exp(min(-total / len(symbols), MOST_NATS))
-        return Score(self.vocabulary.write(matched), total, perplexity, tuple(symbols))
+            found = search(
+                self.compiled,
+                request.prompt,
+                end,
+                shape,
+                count=asked.count,
+                keeps=keeps,
+                goes_on=goes_on,
+            )
+        names = self._asking.names
+        language = Language(self.vocabulary, names.all if names else None)
+        made = [
+            language.sample(read + self.vocabulary.decode(ids), logprob, "end")
+            for ids, logprob in found.names
+        ]
+        samples = self.samples(request, made, shortfall(found, asked.count))
+        samples.random_seed = 0
+        return samples
+
+    def score(self, text: str, *, expected: int = EXPECTED) -> Score:
+        """How likely the model finds a text; each of its symbols with so many that were expected
+        there. Raises UnknownCharacterError, and ConfigError for a text too long or with nothing to
+        score.
+        """
+        return self.score_many([text], expected=expected)[0]
+
+    def score_many(self, texts: Sequence[str], *, expected: int = EXPECTED) -> list[Score]:
+        """`score` of many texts, sooner. Raises as that does."""
+        read = []
+        for text in texts:
+            _check_text("text", text)
+            matched, ids = self.vocabulary.read(text)
+            if not 1 <= len(ids) + (self.vocabulary.end is not None) <= LONGEST_TEXT:
+                rule = f"must have from 1 to {LONGEST_TEXT} symbols"
+                raise ConfigError([FieldProblem("text", rule, shown(text))])
+            read.append(matched)
+        if type(expected) is not int or not 0 <= expected <= MOST_EXPECTED:
+            rule = f"must be from 0 to {MOST_EXPECTED}"
+            raise ConfigError([FieldProblem("expected", rule, shown(expected))])
+        with blas_threads(1):
+            return self._scoring.scores(read, expected)
+
+    @cached_property
+    def _scoring(self) -> Scoring:
+        names = self.frozen.names if self.frozen.kind == "names" else None
+        return Scoring(self.compiled, self.vocabulary, names)
 
     def request(
         self, seed: str = "", config: GenerationConfig | None = None, **settings: Any
@@ -238,7 +283,8 @@ class Generator:
             random_seed = secrets.randbelow(FIRST_SHARED_SEED)
         stop = tuple(self.vocabulary.match(text) for text in config.stop)
         prompt = [self.vocabulary.start, *ids.tolist()]
-        return Request(seed, prompt, config, max_length, random_seed, stop)
+        plain = Request(seed, prompt, config, max_length, random_seed, stop)
+        return self._asking.with_conditions(plain, self.blocklist)
 
     def _max_length(self, seed_length: int, config: GenerationConfig) -> int:
         """The longest text that is asked for. Raises ConfigError where the seed is longer."""
@@ -258,34 +304,41 @@ class Generator:
         try:
             return self._idle.pop()
         except IndexError:
-            names = self._names if self.frozen.kind == "names" else None
-            return Writer(self.compiled, Language(self.vocabulary, names))
+            names = self._asking.names
+            return Writer(self.compiled, Language(self.vocabulary, names.all if names else None))
 
     def piece(self, news: Written) -> Piece:
         """News of a text as a stream shows it."""
         characters = self.vocabulary.write_on(news.before, news.characters)
         return Piece(news.sample_index, characters, news.sample)
 
-    def samples(self, request: Request, made: list[Sample]) -> Samples:
+    def samples(
+        self, request: Request, made: list[Sample], shortfall: str | None = None
+    ) -> Samples:
         """What a request is answered with."""
-        return Samples(
+        samples = Samples(
             made,
             seed=self.vocabulary.write(request.seed),
             random_seed=request.random_seed,
             requested=request.config.count,
         )
+        samples.shortfall = shortfall
+        return samples
 
     @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self.frozen.names)
+    def _asking(self) -> Asking:
+        names = self.frozen.names if self.frozen.kind == "names" else None
+        return Asking(self.vocabulary, names, self.default_max_length)
 
     def _generate(self, requests: list[Request]) -> list[Samples]:
-        samples: list[list[Any]] = [[None] * request.config.count for request in requests]
+        made: list[list[Any]] = [[None] * request.config.count for request in requests]
         with self._writer() as writer, blas_threads(1):
             for news in writer.write(requests, MOST_STEPS):
                 if news.sample:
-                    samples[news.request][news.sample_index] = news.sample
-        return [self.samples(*pair) for pair in zip(requests, samples, strict=True)]
+                    made[news.request][news.sample_index] = news.sample
+            why = [writer.take_shortfall(number) for number in range(len(requests))]
+        whole = [[sample for sample in samples if sample] for samples in made]
+        return [self.samples(*each) for each in zip(requests, whole, why, strict=True)]
 
     def _stream(self, request: Request) -> Iterator[Piece]:
         with self._writer() as writer:

@@ -135,7 +135,12 @@ def _samples(model: FrozenModel) -> dict[float, list[str]]:
         t: [
             sample.text
             for sample in generator.generate(
-                count=SAMPLES, temperature=t, max_length=length, random_seed=0
+                count=SAMPLES,
+                temperature=t,
+                max_length=length,
+                random_seed=0,
+                novel=False,  # as the network has them
+                unique=False,
             )
         ]
         for t in TEMPERATURES

@@ -96,7 +96,13 @@ def samples_of(run: Run) -> list[str]:
     )
     length = None if corpus.kind == "names" else 60
     generator = Generator("sample", "", frozen)
-    samples = generator.generate(count=3, max_length=length, random_seed=run.progress.step)
+    samples = generator.generate(
+        count=3,
+        max_length=length,
+        random_seed=run.progress.step,
+        novel=False,  # as the network has them by now
+        unique=False,
+    )
     return [sample.text.replace("\n", "⏎") for sample in samples]
 
 

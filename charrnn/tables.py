@@ -5,6 +5,7 @@ from typing import Any
 
 from charrnn.corpus import SPLITS
 from charrnn.evaluation import Loss
+from charrnn.scoring import Score
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -50,6 +51,27 @@ def table_of_losses(losses: Mapping[str, Loss], each: str) -> str:
         for name, loss in losses.items()
     ]
     return table(head, rows)
+
+
+def table_of_score(score: Score) -> str:
+    """A text as a whole, then a line for each of its symbols."""
+    share = score.likelier_than
+    beside = "" if share is None else f", likelier than {share:.0%} of the list by its perplexity"
+    whole = f"{score.text}: {score.logprob:.4f} nats, perplexity {score.perplexity:.3f}{beside}"
+    head = ("symbol", "probability", "expected")
+    rows = [
+        (
+            _visible(each.symbol),
+            f"{each.probability:.4f}",
+            ", ".join(f"{_visible(e.symbol)} {e.probability:.4f}" for e in each.expected),
+        )
+        for each in score.symbols
+    ]
+    return f"{whole}\n{table(head, rows)}"
+
+
+def _visible(symbol: str) -> str:
+    return {"\n": "end", " ": "space"}.get(symbol, symbol)
 
 
 def table_of_history(lines: Sequence[Mapping[str, Any]]) -> str:

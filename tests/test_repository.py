@@ -29,6 +29,7 @@ FLOORS = (
     {"errors"},
     {"graph", "settings"},
     {
+        "blocklist",
         "config",
         "files",
         "gradients",
@@ -39,12 +40,14 @@ FLOORS = (
         "parameters",
         "threads",
     },
-    {"cells", "sharing", "vocabulary"},
-    {"corpus", "model", "products"},
+    {"cells", "sharing", "vocabulary", "wording"},
+    {"corpus", "model", "products", "shapes"},
     {
         "batches",
         "compiled",
+        "conditions",
         "constraints",
+        "lookahead",
         "optimizers",
         "recipe",
         "reference",
@@ -52,14 +55,25 @@ FLOORS = (
         "weights",
         "worker",
     },
-    {"checkpoint", "decoding", "evaluation", "exactness", "parallel", "store"},
+    {
+        "beam",
+        "checkpoint",
+        "decoding",
+        "evaluation",
+        "exactness",
+        "parallel",
+        "particles",
+        "scoring",
+        "store",
+    },
     {"texts", "versions", "warm"},
+    {"asking", "drafting", "selection"},
     {"writing"},
     {"generator", "report", "tables"},
     {"chat", "checking", "export", "gate", "training"},
-    {"budget", "outcomes", "progress"},
+    {"budget", "cli_options", "outcomes", "progress"},
     {"retraining"},
-    {"cli_versions"},
+    {"cli_names", "cli_versions"},
     {"cli"},
     {"__main__"},
 )
@@ -75,7 +89,7 @@ TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "g
 TRAINERS |= {"checking", "gradients", "operations", "reference"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
 TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
-TRAINERS |= {"budget", "versions", "warm"}
+TRAINERS |= {"budget", "cli_names", "cli_options", "versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}
