@@ -6,7 +6,18 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 import charrnn
-from api import errors, generate, observing, openapi, operations, pages, probable, security
+from api import (
+    errors,
+    generate,
+    inside,
+    observing,
+    openapi,
+    operations,
+    page,
+    pages,
+    probable,
+    security,
+)
 from api.metrics import Metrics
 from api.models import Models
 from api.settings import ServiceSettings
@@ -50,7 +61,9 @@ def create_app(
     errors.register(app)
     app.register_blueprint(generate.blueprint(models, settings, metrics))
     app.register_blueprint(probable.blueprint(models, settings, metrics))
+    app.register_blueprint(inside.blueprint(models, settings, metrics))
     app.register_blueprint(operations.blueprint(models, metrics, health))
+    app.register_blueprint(page.blueprint(lambda: operations.index(models)))
     app.register_blueprint(openapi.blueprint())
     app.register_blueprint(pages.blueprint())
     app.extensions["charrnn.openapi"] = openapi.document(app, settings, models.default)

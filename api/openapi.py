@@ -71,7 +71,7 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
     for method, path in routes_of(app):
         assert (method, path) in ROUTES, f"give {method} {path} its place in api.contract.ROUTES"
         route = ROUTES[method, path]
-        closed = settings.asks_for_keys and path not in settings.open_paths.split(",")
+        closed = settings.asks_for_keys and not settings.opens(path)
         operation = _operation(route, closed=closed, streams="stream" in request["properties"])
         if route.takes_texts:
             examples: Mapping[str, Any] = request_examples(settings, model, request["properties"])
@@ -141,6 +141,12 @@ def _operation(route: Route, *, closed: bool, streams: bool) -> Schema:
     everywhere = [status for status in EVERYWHERE if closed or status != 401]
     responses = {status: ref(str(status), "responses") for status in everywhere}
     responses |= {status: _refusal(status, when) for status, when in route.refusals.items()}
+    named = ["X-Request-ID", *(["ETag"] if route.is_cached else [])]
+    if route.is_cached:
+        responses[304] = {
+            "description": "It is as If-None-Match has it.",
+            "headers": {name: ref(name, "headers") for name in named},
+        }
     described = {"description": route.description} if route.description else {}
     return {
         "operationId": route.id,
@@ -151,7 +157,7 @@ def _operation(route: Route, *, closed: bool, streams: bool) -> Schema:
         "responses": {
             "200": {
                 "description": route.success,
-                "headers": {"X-Request-ID": ref("X-Request-ID", "headers")},
+                "headers": {name: ref(name, "headers") for name in named},
                 "content": {kind: _content(body) for kind, body in bodies.items()},
             },
             **{str(status): responses[status] for status in sorted(responses)},
