@@ -101,6 +101,7 @@ class Writer:
             self.join(request)
         while self._open:
             yield from self.turn(steps)
+        self._over = []  # whoever steps this writer next knows nothing of them
 
     def join(self, request: Request) -> int:
         """Let a request's texts be written. Returns the number that its news bear."""
