@@ -106,7 +106,7 @@ function showUnits() {
     element("span", { ...shade(step.activations[unit]), title: step.activations[unit].toFixed(2) }, symbolName(step.symbol)));
   one("#coloured").replaceChildren(...letters);
   one("#unit-words").textContent = about.length
-    ? about.map((each) => `goes with ${each.feature} (r = ${each.correlation.toFixed(2)}, on names it wasn't looked for on)`).join("; ") + "."
+    ? about.map((each) => `goes with ${each.feature} (r = ${each.correlation.toFixed(2).replace("-", "−")} on names that the search had not seen)`).join("; ") + "."
     : "no feature that was looked for goes with it best.";
   showGates();
 }

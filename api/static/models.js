@@ -7,7 +7,7 @@ const KINDS = { names: "a list of names", text: "running text", chat: "conversat
 
 const day = (stamp) => {
   const date = new Date(stamp);
-  return Number.isNaN(date.getTime()) ? "" : date.toLocaleDateString("en", { day: "numeric", month: "long", year: "numeric" });
+  return Number.isNaN(date.getTime()) ? "" : date.toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
 };
 
 function learned(card) {

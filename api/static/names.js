@@ -160,7 +160,8 @@ async function shade(signal) {
   const texts = some.map((slot) => slot.entry.text);
   const { scores } = await ask("score", { model: card.name, version: some[0].entry.version, texts, expected: 5 }, { signal, quiet: true })
     .catch((error) => { if (signal.aborted || error instanceof Problem) return { scores: [] }; throw error; });
-  if (!signal.aborted) scores.forEach((score, k) => some[k].word.shade(score.symbols));
+  if (signal.aborted) return;
+  scores.forEach((score, k) => some[k].word.shade(score.symbols, [...some[k].entry.settings.seed].length));
 }
 
 // What began and was drawn as this one was: its settings, its random seed, its first letters.

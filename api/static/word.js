@@ -42,14 +42,15 @@ export class Word {
     this.element.setAttribute("aria-label", this.text);
   }
 
-  // Shade it by a score: one for each letter, and one for the end.
-  shade(symbols) {
+  // Shade it by a score: one for each letter, and one for the end. The first `given` letters were
+  // not the network's to choose.
+  shade(symbols, given = 0) {
     const letters = this.element.children;
     const count = symbols.filter(({ symbol }) => symbol !== "\n").length;
     if (count !== letters.length) return; // symbols of several letters: no shade is a wrong one
     this.symbols = symbols;
     [...letters].forEach((letter, k) => {
-      const doubt = Math.min(1, -symbols[k].logprob / MOST_NATS);
+      const doubt = k < given ? 0 : Math.min(1, -symbols[k].logprob / MOST_NATS);
       letter.style.setProperty("--doubt", doubt.toFixed(3));
     });
   }
