@@ -196,6 +196,24 @@ class RetrainConfig(Settings):
     )
 
 
+class EvaluationConfig(Settings):
+    """How the texts of a model are compared with those that it learned from."""
+
+    samples: int = setting(
+        default=10_000, ge=0, le=100_000, description="texts that are drawn and compared; 0: none"
+    )
+    rediscovery: int = setting(
+        default=100_000,
+        ge=0,
+        le=100_000,
+        description="names that are drawn and searched for those of the test set",
+    )
+    temperature: float = setting(default=1.0, ge=0, le=10, description="of the draws")
+    random_seed: int = setting(
+        default=0, ge=0, le=LARGEST_RANDOM_SEED, description="of the draws: the same gives the same"
+    )
+
+
 class GenerationConfig(Settings):
     """What is asked of the network: how many texts, how daring, how long."""
 

@@ -39,7 +39,7 @@ FLOORS = (
         "parameters",
         "threads",
     },
-    {"cells", "sharing", "vocabulary"},
+    {"cells", "nearness", "sharing", "vocabulary"},
     {"corpus", "model"},
     {
         "batches",
@@ -57,7 +57,7 @@ FLOORS = (
     {"writing"},
     {"generator", "report", "tables"},
     {"chat", "checking", "export", "gate", "training"},
-    {"budget", "outcomes", "progress"},
+    {"budget", "comparison", "outcomes", "progress"},
     {"retraining"},
     {"cli_versions"},
     {"cli"},
@@ -75,7 +75,7 @@ TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "g
 TRAINERS |= {"checking", "gradients", "operations", "reference"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
 TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
-TRAINERS |= {"budget", "versions", "warm"}
+TRAINERS |= {"budget", "comparison", "nearness", "versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}
