@@ -15,7 +15,7 @@ import click
 from charrnn import __version__
 from charrnn.checking import check_command
 from charrnn.cli_versions import STOPPED, VERSION_COMMANDS, exit_status, say_outcome, weights_option
-from charrnn.comparison import compare
+from charrnn.comparison import TEXTS, compare
 from charrnn.config import (
     CorpusConfig,
     EvaluationConfig,
@@ -243,6 +243,9 @@ def evaluate_command(
         click.echo(table_of_losses(losses, each))
     compared = {}
     if config.samples:
+        names = generator.frozen.kind == "names"
+        count = max(config.samples, config.rediscovery) if names else min(config.samples, TEXTS)
+        click.echo(f"drawing {count:,} texts ...", err=True)
         compared = compare(generator, config, losses["test"].nats_per_character).to_json()
     if as_json:
         values = {
