@@ -140,12 +140,18 @@ def compare(
     sides = split(generator.frozen.names, corpus)
     searched = set(found.texts[: config.rediscovery])
     compared = found.first(config.samples)
+    share = shares(compared, sides)
+    distance = distances(compared.texts, sides, config.random_seed)
     return Comparison(
         temperature=config.temperature,
         random_seed=config.random_seed,
         samples=config.samples,
-        **shares(compared, sides),
-        **distances(compared.texts, sides, config.random_seed),
+        novel=share["novel"],
+        distinct=share["distinct"],
+        valid_lengths=share["valid_lengths"],
+        letter_pairs=distance["letter_pairs"],
+        lengths=distance["lengths"],
+        nearest=distance["nearest"],
         nats_per_character=Measure(compared.nats_per_character, test_loss),
         rediscovery_samples=config.rediscovery,
         rediscovered=len(searched & set(sides["test"])),

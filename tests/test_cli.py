@@ -360,5 +360,7 @@ def test_three_names_and_fifty_learn_more_than_their_letters(place):
     for count in (3, 20, 50):
         (place / f"n{count}.txt").write_text(name_list(count))
         assert charrnn("train", f"n{count}.txt", "--quiet").exit_code == 0
-    figures = json.loads(charrnn("evaluate", "n50", "--samples", 0, "--json").stdout)["splits"]["train"]
+    figures = json.loads(charrnn("evaluate", "n50", "--samples", 0, "--json").stdout)["splits"][
+        "train"
+    ]
     assert figures["perplexity"] < 8  # of 17 symbols
