@@ -1,7 +1,7 @@
 """Compare training recipes on one list: the best validation loss and where in the run it came, as
-mean and spread over several splits and random seeds, and the difference from the first recipe on the
-same splits. The defaults by size in `charrnn/recipe.py` were chosen by these figures; test names
-take no part.
+mean and spread over several splits and random seeds, and the difference from the first recipe on
+the same splits. The defaults by size in `charrnn/recipe.py` were chosen by these figures; test
+names take no part.
 
     python benchmarks/recipes.py data/dinosaurs.txt --seeds 3 \
         hidden_size=256,dropout=0.6,steps=900 hidden_size=128,dropout=0.5,steps=900

@@ -27,6 +27,16 @@ class NetworkConfig(Settings):
         le=0.95,
         description="probability of dropping a unit of a layer's output, in training",
     )
+    dropout_mask: Literal["step", "sequence"] = setting(
+        default="step",
+        description="which units are dropped is drawn anew for each step, or once for a sequence",
+    )
+    recurrent_dropout: float = setting(
+        default=0.0,
+        ge=0,
+        le=0.95,
+        description="probability of dropping a recurrent weight, in training",
+    )
     init: Literal["uniform", "normal"] = setting(
         default="uniform",
         description="initial weights: uniform ±1/sqrt(fan-in), or normal with std 0.01",

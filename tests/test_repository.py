@@ -39,7 +39,7 @@ FLOORS = (
         "parameters",
         "threads",
     },
-    {"cells", "nearness", "sharing", "vocabulary"},
+    {"cells", "dropping", "nearness", "sharing", "vocabulary"},
     {"corpus", "model"},
     {
         "batches",
