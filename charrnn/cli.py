@@ -113,7 +113,10 @@ for command in VERSION_COMMANDS:
     main.add_command(command)
 
 CORPUS_OPTIONS = ("kind", "case", "split_by")
-NETWORK_OPTIONS = ("cell", "hidden_size", "num_layers", "dropout")
+NETWORK_OPTIONS = (
+    *("cell", "hidden_size", "num_layers"),
+    *("dropout", "dropout_mask", "recurrent_dropout"),
+)
 TRAIN_OPTIONS = (
     "minutes",
     "steps",

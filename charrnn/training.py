@@ -42,7 +42,7 @@ CHECKPOINT_SECONDS = 10.0
 FEWEST_STEPS = 300  # of such a run, however small its data: the warm-up is over, and the best kept
 LOOK_SHARE = 0.1  # of the time, for looks at the validation set
 FEWEST_LOOKS, MOST_LOOKS = 5, 50
-DEFAULT_SECONDS = 80.0  # what a run without a budget is planned to take at most
+DEFAULT_SECONDS = 160.0  # what a run without a budget is planned to take at most
 
 
 class Listener:
