@@ -42,6 +42,7 @@ import tomli_w
 import charrnn
 from benchmarks import peers
 from benchmarks.common import NOT_INSTALLED, ROOT, Report, Table, machine, options, run
+from benchmarks.recipes import taken
 from charrnn.config import CorpusConfig
 from charrnn.corpus import load_corpus, split
 from charrnn.evaluation import evaluate
@@ -131,7 +132,7 @@ def list_table(path: Path, chosen: argparse.Namespace) -> Table:
     """A row for each contender, over all seeds."""
     columns = [("", "s"), ("parameters", ",d"), ("test nats/char", "s"), ("over ours", "s")]
     columns += [("validation", ".4f"), ("seconds of a core", ".1f"), ("by the clock", ".1f")]
-    names = sum(1 for line in path.read_text("utf-8").splitlines() if line.strip())
+    names = chosen.take or sum(1 for line in path.read_text("utf-8").splitlines() if line.strip())
     table = Table(
         f"{path.stem}, {names:,} names: nats per character of names never seen, "
         f"{chosen.seeds} splits",
@@ -140,7 +141,9 @@ def list_table(path: Path, chosen: argparse.Namespace) -> Table:
     )
     found: dict[str, list[Result]] = {}
     for seed in range(chosen.seeds):
-        for name, result in contest(path, seed, chosen).items():
+        with tempfile.TemporaryDirectory() as folder:
+            results = contest(taken(path, chosen.take, seed, Path(folder)), seed, chosen)
+        for name, result in results.items():
             found.setdefault(name, []).append(result)
             print(f"  split {seed}, {name}: {result[0]:.4f}, {result[3]:.0f} s", flush=True)
     for name, results in found.items():
@@ -232,6 +235,7 @@ if __name__ == "__main__":
     parser = options(__doc__ or "")
     parser.add_argument("lists", type=Path, nargs="*", help="lists of names, for all defaults")
     parser.add_argument("--seeds", type=int, default=5, help="splits of each list  [5]")
+    parser.add_argument("--take", type=int, help="so many lines of each list, drawn at random")
     parser.add_argument(
         "--longer", type=float, default=1, help="how much longer the references train  [1]"
     )
