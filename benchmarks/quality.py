@@ -142,8 +142,8 @@ def list_table(path: Path, chosen: argparse.Namespace) -> Table:
     found: dict[str, list[Result]] = {}
     for seed in range(chosen.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            results = contest(taken(path, chosen.take, seed, Path(folder)), seed, chosen)
-        for name, result in results.items():
+            played = contest(taken(path, chosen.take, seed, Path(folder)), seed, chosen)
+        for name, result in played.items():
             found.setdefault(name, []).append(result)
             print(f"  split {seed}, {name}: {result[0]:.4f}, {result[3]:.0f} s", flush=True)
     for name, results in found.items():
