@@ -248,7 +248,7 @@ def evaluate_command(
     if config.samples:
         names = generator.frozen.kind == "names"
         count = max(config.samples, config.rediscovery) if names else min(config.samples, TEXTS)
-        click.echo(f"drawing {count:,} texts ...", err=True)
+        click.echo(f"drawing {count:,} text{'s' * (count != 1)} ...", err=True)
         compared = compare(generator, config, losses["test"].nats_per_character).to_json()
     if as_json:
         values = {
