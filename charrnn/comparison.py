@@ -22,9 +22,7 @@ Sides = dict[str, tuple[str, ...]]  # the names of each split
 
 NEAREST = 2_000  # names whose nearest neighbour is looked for: a mean good to about 0.004
 MOST_CHUNKS = 50  # samples that are held against the same real names
-
-
-TEXTS = 100  # of running text, where that is fewer than the samples asked for
+TEXTS = 100  # of running text at most: each is as long as dozens of names
 
 
 @dataclass(frozen=True)
