@@ -36,6 +36,16 @@ class NetworkConfig(Settings):
         le=0.95,
         description="probability of dropping a unit of a layer's output, in training",
     )
+    dropout_mask: Literal["step", "sequence"] = setting(
+        default="step",
+        description="which units are dropped is drawn anew for each step, or once for a sequence",
+    )
+    recurrent_dropout: float = setting(
+        default=0.0,
+        ge=0,
+        le=0.95,
+        description="probability of dropping a recurrent weight, in training",
+    )
     init: Literal["uniform", "normal"] = setting(
         default="uniform",
         description="initial weights: uniform ±1/sqrt(fan-in), or normal with std 0.01",
@@ -202,6 +212,24 @@ class RetrainConfig(Settings):
     )
     hook_seconds: float = setting(
         default=60.0, gt=0, le=86_400, description="longest time for the hook, seconds"
+    )
+
+
+class EvaluationConfig(Settings):
+    """How the texts of a model are compared with those that it learned from."""
+
+    samples: int = setting(
+        default=10_000, ge=0, le=100_000, description="texts that are drawn and compared; 0: none"
+    )
+    rediscovery: int = setting(
+        default=100_000,
+        ge=0,
+        le=100_000,
+        description="names that are drawn and searched for those of the test set",
+    )
+    temperature: float = setting(default=1.0, ge=0, le=10, description="of the draws")
+    random_seed: int = setting(
+        default=0, ge=0, le=LARGEST_RANDOM_SEED, description="of the draws: the same gives the same"
     )
 
 

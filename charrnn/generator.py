@@ -302,7 +302,9 @@ class Generator:
         `blas_threads(1)`, without which the same seed may give other texts.
         """
         try:
-            return self._idle.pop()
+            writer = self._idle.pop()
+            writer.renew()
+            return writer
         except IndexError:
             names = self._asking.names
             return Writer(self.compiled, Language(self.vocabulary, names.all if names else None))

@@ -16,12 +16,12 @@ import numpy as np
 from charrnn.cells import cell_named
 from charrnn.cells.base import Step, packed_steps, scratch
 from charrnn.config import ModelConfig
+from charrnn.dropping import Drops
 from charrnn.ops import (
     Array,
     Workspace,
     add_product,
     cross_entropy,
-    dropout_mask,
     gather_rows_backward,
 )
 from charrnn.parameters import Parameters
@@ -197,17 +197,22 @@ class CharRNN:
                 into an earlier batch (truncated backpropagation through time).
             grads: overwritten with the gradients.
             work: buffers.
-            rng: draws the dropout masks; None for no dropout.
+            rng: draws the masks of what is dropped; None to drop nothing.
             dstate: (L, S, B, H), a gradient by the last states; None for zero.
 
         Returns:
             The loss, each sequence's last state, and the gradient by `state`.
         """
-        layers, state = self._folded(work), _feature_major(state)
+        drops = None
+        if rng is not None:
+            recurrent = [layer["W"] for layer in self._layers]
+            drops = Drops(self.config, recurrent, int(batch.sizes[0]), rng, work)
+        weights = drops.weights if drops else []
+        layers, state = self._folded(work, weights), _feature_major(state)
         dstate = np.zeros_like(state) if dstate is None else _feature_major(dstate)
         parts = _parts(batch)
         passed = [
-            self._forward_part(part, layers, state, work.child(f"part {k}"), work, rng)
+            self._forward_part(part, layers, state, work.child(f"part {k}"), work, drops)
             for k, part in enumerate(parts)
         ]
         grads.flat[...] = 0
@@ -218,18 +223,23 @@ class CharRNN:
             total += loss
         # Each symbol read one row of U, and b.
         np.sum(grads["layers.0.U"], axis=0, out=grads["layers.0.b"])
+        for n, mask in enumerate(weights):
+            grads[f"layers.{n}.W"][...] *= mask
         return total / len(batch.ids), _batch_major(state), _batch_major(dstate)
 
-    def _folded(self, work: Workspace) -> list[dict[str, Array]]:
+    def _folded(self, work: Workspace, weights: Sequence[Array] = ()) -> list[dict[str, Array]]:
         """The layers with what `forward_sequence` multiplies by, made once for all steps.
 
         W_T (G*H, H) and U_T (G*H, H), transposed, and b_T (G*H, 1); for the first layer instead
         of U_T `table` (V, G*H), U with b in each row. All times the cell's `input_scale`.
+        `weights` are masks of each layer's W, where some of it is dropped.
         """
         scale = self.cell.input_scale(self.config.hidden_size).astype(self.dtype)
         layers = []
         for n, layer in enumerate(self._layers):
             U, W, own = layer["U"], layer["W"], work.child(f"layer {n}")
+            if weights:
+                W = np.multiply(W, weights[n], own.take("W dropped", W.shape, self.dtype))
             W_T = own.take("W_T", W.shape[::-1], self.dtype)
             np.multiply(W.T, scale[:, None], W_T)
             folded = {"W_T": W_T, "b_T": (layer["b"] * scale)[:, None]}
@@ -241,7 +251,7 @@ class CharRNN:
                 table = folded["table"] = own.take("table", (len(U), len(scale) + 16), self.dtype)
                 np.add(U, layer["b"], table[:, :-16])
                 table[:, :-16] *= scale
-            layers.append({**layer, **folded})
+            layers.append({**layer, "W": W, **folded})
         return layers
 
     def _forward_part(
@@ -251,7 +261,7 @@ class CharRNN:
         state: Array,
         kept: Workspace,
         work: Workspace,
-        rng: np.random.Generator | None,
+        drops: Drops | None,
     ) -> tuple[Array, list[Any]]:
         """All layers over a part: (the output layer's input (H, N), caches).
 
@@ -272,9 +282,8 @@ class CharRNN:
             alive = state[n, :, :, : steps[0].size]
             x, cache = self.cell.forward_sequence(layer, a_x, steps, alive, own, work)
             mask = None
-            if rng is not None and self.config.dropout:
-                mask = own.take("mask", x.shape, self.dtype)
-                dropout_mask(self.config.dropout, rng, mask)
+            if drops and self.config.dropout:
+                mask = drops.outputs(n, part.sizes, own.take("mask", x.shape, self.dtype))
                 x = np.multiply(x, mask, own.columns("dropped", len(x), x.shape[1], self.dtype))
             caches.append((layer_input, mask, cache))
         assert x is not None

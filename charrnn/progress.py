@@ -32,9 +32,11 @@ class Reporter(Listener):
 
     def started(self, run: Run) -> None:
         config, p = run.model_config, run.progress
+        recurrent = config.recurrent_dropout
         click.echo(
             f"{config.cell} {config.hidden_size} x {config.num_layers}, "
-            f"{run.params.flat.size:,} parameters; dropout {config.dropout:g}",
+            f"{run.params.flat.size:,} parameters; dropout {config.dropout:g}"
+            + (f", of recurrent weights {recurrent:g}" if recurrent else ""),
             err=True,
         )
         if p.step:

@@ -33,7 +33,8 @@ from charrnn.settings import Settings, setting
 
 SUFFIX = ".toml"
 SIZED = frozenset(  # settings whose defaults follow from the data
-    {"cell", "hidden_size", "dropout", "batch_size", "learning_rate", "steps"}
+    {"cell", "hidden_size", "batch_size", "learning_rate", "steps"}
+    | {"dropout", "dropout_mask", "recurrent_dropout"}
 )
 
 OTHER_RULES: dict[str, dict[str, Any]] = {  # what differs where the update rule isn't AdamW
@@ -123,20 +124,22 @@ class Defaults:
 def defaults_for(corpus: Corpus) -> Defaults:
     """By kind and size: the smaller the list, the more dropout and the shorter the training.
 
-    How these were found stands in docs/training.md.
+    How these were found stands in docs/quality.md.
     """
     characters = corpus.characters("train")
     if corpus.kind == "text":
         network = {"cell": "gru", "hidden_size": 256, "dropout": 0.1}
         return Defaults(network, {"batch_size": 32, "learning_rate": 0.02}, 20)
     training = {"averaging": 0.99, "weight_decay": 0.05, "learning_rate": 0.02}
+    dropping = {"dropout": 0.5, "dropout_mask": "sequence", "recurrent_dropout": 0.3}
     if characters < 8_000:
-        network = {"cell": "gru", "hidden_size": 128, "dropout": 0.6}
+        network = {"cell": "gru", "hidden_size": 128, **dropping}
         return Defaults(network, {**training, "batch_size": 16}, 16)
     if characters < 60_000:
-        network = {"cell": "gru", "hidden_size": 256, "dropout": 0.65}
+        network = {"cell": "gru", "hidden_size": 256, **dropping}
         return Defaults(network, {**training, "batch_size": 32}, 16)
-    network = {"cell": "lstm", "hidden_size": 256, "dropout": 0.4}
+    network = {"cell": "lstm", "hidden_size": 256, **dropping}
+    network |= {"dropout": 0.3, "recurrent_dropout": 0.2}
     larger = {"averaging": 0.998, "learning_rate": 0.016, "batch_size": 64}
     return Defaults(network, {**training, **larger}, 12)
 

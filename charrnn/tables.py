@@ -74,6 +74,40 @@ def _visible(symbol: str) -> str:
     return {"\n": "end", " ": "space"}.get(symbol, symbol)
 
 
+PERCENT, SMALL = "{:.2%}", "{:.4f}"
+COMPARED = (  # a figure of `Comparison` or `TextComparison`, what it is called, and how it reads
+    ("novel", "in no split of the list", PERCENT),
+    ("distinct", "different from one another", PERCENT),
+    ("valid_lengths", "of a length that the list has", PERCENT),
+    ("empty", "with nothing in them", PERCENT),
+    ("repeating", "that repeat themselves", PERCENT),
+    ("letter_pairs", "letter pairs, total variation (0-1)", SMALL),
+    ("lengths", "lengths, total variation (0-1)", SMALL),
+    ("nearest", "edit distance to the nearest learned (0-1)", SMALL),
+    ("nats_per_character", "nats/char by the network itself", SMALL),
+)
+
+
+def table_of_comparison(values: Mapping[str, Any]) -> str:
+    """What was drawn beside what is real; `values` are those of `Comparison.to_json`, or of
+    `TextComparison.to_json`.
+    """
+    drawn = f"{values['samples']:,} drawn at temperature {values['temperature']:g}"
+    rows = []
+    for field, what, form in COMPARED:
+        value = values.get(field)
+        if isinstance(value, Mapping):
+            rows.append((what, form.format(value["generated"]), form.format(value["real"])))
+        elif value is not None:
+            rows.append((what, form.format(value), ""))
+    for field, total in (("rediscovered", "test_names"), ("repeated", "training_names")):
+        if values.get("rediscovery_samples"):
+            what = f"{total.replace('_', ' ')} among {values['rediscovery_samples']:,} drawn"
+            found, of = values[field], values[total]
+            rows.append((what, f"{found:,} of {of:,} ({found / of:.1%})", ""))
+    return table((drawn, "", "real"), rows)
+
+
 def table_of_history(lines: Sequence[Mapping[str, Any]]) -> str:
     """What was live when, and what was refused, in the order in which it was written down."""
     head = ("when (UTC)", "what", "version", "validation", "test", "why")

@@ -22,6 +22,7 @@ from charrnn.batches import Feed, NameFeed, TextFeed, evaluation_batches
 from charrnn.checkpoint import Progress, RunFiles
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.corpus import Corpus
+from charrnn.dropping import drops_anything
 from charrnn.errors import TrainingError, TrainingInterrupted
 from charrnn.evaluation import Loss, evaluate
 from charrnn.files import canonical_json
@@ -36,12 +37,12 @@ from charrnn.threads import blas_kernel, blas_threads
 from charrnn.warm import Start, carry_over
 from charrnn.weights import FrozenModel, from_bytes, sha256_of, to_bytes
 
-TRAINING_FORMAT = 2  # changes when the same recipe gives other weights
+TRAINING_FORMAT = 3  # changes when the same recipe gives other weights
 CHECKPOINT_SECONDS = 10.0
 FEWEST_STEPS = 300  # of such a run, however small its data: the warm-up is over, and the best kept
 LOOK_SHARE = 0.1  # of the time, for looks at the validation set
 FEWEST_LOOKS, MOST_LOOKS = 5, 50
-DEFAULT_SECONDS = 80.0  # what a run without a budget is planned to take at most
+DEFAULT_SECONDS = 160.0  # what a run without a budget is planned to take at most
 
 
 class Listener:
@@ -210,7 +211,8 @@ class Run:
 
     def _gradient(self, batch: Batch, state: Array, step: int) -> tuple[float, Array]:
         """The loss and the last states; the gradient is in `grads`."""
-        seed = [self.config.random_seed, 2, step] if self.model_config.dropout else None
+        drops = drops_anything(self.model_config)
+        seed = [self.config.random_seed, 2, step] if drops else None
         return self.team.loss_and_grads(batch, state, self.grads, seed)
 
     def _check(self, loss: float, norm: float) -> None:

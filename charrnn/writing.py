@@ -94,13 +94,17 @@ class Writer:
         """All texts of all requests, in turns of up to `steps` symbols; news bear a request's
         place. A writer that is left before the end is of no more use.
         """
-        assert not self._open
-        self._next, self._over = 0, []
-        self._shortfalls.clear()
+        self.renew()
         for request in requests:
             self.join(request)
         while self._open:
             yield from self.turn(steps)
+
+    def renew(self) -> None:
+        """Forget what was written: numbers begin at 0 again. Nothing may be under way."""
+        assert not self._open
+        self._next, self._over = 0, []
+        self._shortfalls.clear()
 
     def join(self, request: Request) -> int:
         """Let a request's texts be written. Returns the number that its news bear."""

@@ -40,7 +40,7 @@ FLOORS = (
         "parameters",
         "threads",
     },
-    {"cells", "sharing", "vocabulary", "wording"},
+    {"cells", "dropping", "sharing", "vocabulary", "wording"},
     {"corpus", "model", "products", "shapes"},
     {
         "batches",
@@ -71,7 +71,7 @@ FLOORS = (
     {"writing"},
     {"generator", "report", "tables"},
     {"chat", "checking", "export", "gate", "training"},
-    {"budget", "cli_options", "outcomes", "progress"},
+    {"budget", "cli_options", "outcomes", "comparison", "progress"},
     {"retraining"},
     {"cli_names", "cli_versions"},
     {"cli"},
@@ -89,7 +89,7 @@ TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "g
 TRAINERS |= {"checking", "gradients", "operations", "reference"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
 TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
-TRAINERS |= {"budget", "cli_names", "cli_options", "versions", "warm"}
+TRAINERS |= {"budget", "cli_names", "cli_options", "comparison", "versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}

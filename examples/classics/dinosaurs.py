@@ -100,7 +100,9 @@ def main() -> None:
     smooth, _ = exercise(corpus.names, corpus, iterations)
     on_split, test = exercise(learned, corpus, iterations)
     vanilla = recipe.changed(
-        network=recipe.network.changed(cell="rnn", hidden_size=HIDDEN, dropout=0.0)
+        network=recipe.network.changed(
+            cell="rnn", hidden_size=HIDDEN, dropout=0.0, recurrent_dropout=0.0
+        )
     )
     found = [
         (f"the exercise, all {len(corpus.names):,} names", f"{smooth:.2f}", "", ""),
