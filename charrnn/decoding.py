@@ -264,7 +264,7 @@ class DecodeBatch:
         scaled_noise(
             [one.rng for one in sequences],
             [one.config.temperature for one in sequences],
-            self.model.out_bias,
+            self.model.drawn_bias,
             noise,
         )
         early = self._fewest[empty, None] > self._made[empty, None] + np.arange(steps)
@@ -375,7 +375,7 @@ class DecodeBatch:
         constrained = [
             (n, one, one.constraint) for n, one in enumerate(sequences) if one.constraint
         ]
-        bias = self.model.out_bias
+        bias = self.model.drawn_bias
 
         def choose(logits: Array) -> Array:
             logits, scores = logits + bias, self._scores[lanes]

@@ -87,7 +87,9 @@ class Recipe(Settings):
         suited = defaults_for(corpus)
         own = OTHER_RULES.get(self.training.optimizer, {})
         return self.changed(
-            corpus=self.corpus.changed(kind=corpus.kind, case=corpus.vocabulary.case),
+            corpus=self.corpus.changed(
+                kind=corpus.kind, case=corpus.vocabulary.case, unit=corpus.vocabulary.unit
+            ),
             network=self.network.over(suited.network),
             training=self.training.over({**suited.training, **own}),
         )
@@ -126,6 +128,8 @@ def defaults_for(corpus: Corpus) -> Defaults:
     How these were found stands in docs/training.md.
     """
     characters = corpus.characters("train")
+    if corpus.vocabulary.unit == "word":
+        return _defaults_for_words(characters)
     if corpus.kind == "text":
         network = {"cell": "gru", "hidden_size": 256, "dropout": 0.1}
         return Defaults(network, {"batch_size": 32, "learning_rate": 0.02}, 20)
@@ -139,6 +143,13 @@ def defaults_for(corpus: Corpus) -> Defaults:
     network = {"cell": "lstm", "hidden_size": 256, "dropout": 0.4}
     larger = {"averaging": 0.998, "learning_rate": 0.016, "batch_size": 64}
     return Defaults(network, {**training, **larger}, 12)
+
+
+def _defaults_for_words(words: int) -> Defaults:
+    """For a model of words, by how many there are to learn from (docs/words.md)."""
+    network = {"cell": "gru", "hidden_size": 128 if words < 100_000 else 256, "dropout": 0.5}
+    training = {"batch_size": 32, "learning_rate": 0.004, "weight_decay": 0.05, "averaging": 0.99}
+    return Defaults(network, training, 20)
 
 
 def read_recipe(path: Path) -> Recipe:

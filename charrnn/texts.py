@@ -9,7 +9,7 @@ import numpy as np
 
 from charrnn.config import GenerationConfig
 from charrnn.decoding import FinishReason, Stretch
-from charrnn.vocabulary import Vocabulary
+from charrnn.wordlist import AnyVocabulary
 
 MOST_PARTS = 256  # of a text that is streamed, before they are joined
 
@@ -40,6 +40,11 @@ class Request:
     random_seed: int
     stop: tuple[str, ...]
 
+    @property
+    def seed_length(self) -> int:
+        """Symbols of the seed; the prompt has the start symbol before them."""
+        return len(self.prompt) - 1
+
 
 class Written(NamedTuple):
     """News of a text: characters that can't be withdrawn any more, as the model reads them; with
@@ -57,7 +62,7 @@ class Written(NamedTuple):
 class Language:
     """What texts consist of, and the list that they may be new to; None for running text."""
 
-    vocabulary: Vocabulary
+    vocabulary: AnyVocabulary
     names: frozenset[str] | None
 
     def sample(self, text: str, logprob: float, reason: FinishReason) -> Sample:
@@ -75,7 +80,8 @@ class Text:
         self.language, self.number, self.index, self.request = language, number, index, request
         self._parts = [request.seed]
         self._tail = ""  # drawn, and not shown yet: it may be the beginning of a stop string
-        self._length = len(request.seed)
+        self._length = request.seed_length
+        self._spell = language.vocabulary.speller(request.prompt)
         self._logprob = 0.0
 
     def opening(self) -> Written:
@@ -88,8 +94,7 @@ class Text:
             return self._add_watching(stretch)
         ids = stretch.ids[:-1] if stretch.finish_reason == "end" else stretch.ids
         self._logprob = reduce(operator.add, stretch.logprobs, self._logprob)
-        symbols = self.language.vocabulary.symbols
-        return self.news("".join([symbols[id_] for id_ in ids]), stretch.finish_reason)
+        return self.news(self._spell(ids), stretch.finish_reason)
 
     def cut(self, reason: FinishReason) -> Written:
         """The end, here."""
@@ -110,17 +115,18 @@ class Text:
 
     def _add_watching(self, stretch: Stretch) -> Written | None:
         """`add`, symbol by symbol, on the look-out for stop strings."""
-        symbols, reason = self.language.vocabulary.symbols, stretch.finish_reason
+        spell, reason = self._spell, stretch.finish_reason
         last = len(stretch.ids) - 1
         for n, (id_, logprob) in enumerate(zip(stretch.ids, stretch.logprobs, strict=True)):
             self._logprob += logprob
             if n == last and reason == "end":
                 break
-            self._tail += symbols[id_]
             self._length += 1
-            stop = self._stop()
-            if stop:
-                return self.news(self._tail.removesuffix(stop), "stop")
+            for character in spell((id_,)):  # of a word several
+                self._tail += character
+                stop = self._stop()
+                if stop:
+                    return self.news(self._tail.removesuffix(stop), "stop")
         clear = len(self._tail) - (0 if reason else self._held_back())
         if not clear and not reason:
             return None
@@ -133,7 +139,8 @@ class Text:
             stop
             for stop in self.request.stop
             if self._tail.endswith(stop)
-            and self._length - len(stop) >= self.request.config.min_length
+            and self._length - self.language.vocabulary.length(stop)
+            >= self.request.config.min_length
         ]
         return max(found, key=len, default=None)
 

@@ -193,7 +193,7 @@ class Writer:
     def _begin(self, queue: "_Queue", number: int, indices: range, news: list[Written]) -> None:
         """Let samples of a request join a batch; adds what can be said of them at once."""
         joined = self._open[number]
-        request, room = joined.request, joined.request.max_length - len(joined.request.seed)
+        request, room = joined.request, joined.request.max_length - joined.request.seed_length
         if not room:
             whole = self._language.sample(request.seed, 0.0, "length")
             news += [Written(number, index, "", request.seed, whole) for index in indices]
@@ -214,7 +214,7 @@ class Writer:
             request.config,
             [text.rng for text in texts],
             limit=room,
-            fewest=max(request.config.min_length, 1) - len(request.seed),  # no name is empty
+            fewest=max(request.config.min_length, 1) - request.seed_length,  # no name is empty
         )
         queue.texts.update(zip(slots, texts, strict=True))
         joined.waiting -= len(texts)

@@ -38,9 +38,11 @@ FLOORS = (
         "ops",
         "parameters",
         "threads",
+        "tokens",
     },
-    {"cells", "sharing", "vocabulary"},
-    {"corpus", "model"},
+    {"cells", "columns", "sharing", "vocabulary"},
+    {"model", "wordlist"},
+    {"corpus"},
     {
         "batches",
         "compiled",
@@ -71,7 +73,17 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 # What a program that only generates must not wait for at its start.
 NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "pydantic.main"}
 NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
-TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
+TRAINERS = {
+    "batches",
+    "checkpoint",
+    "cli",
+    "columns",
+    "corpus",
+    "evaluation",
+    "export",
+    "graph",
+    "optimizers",
+}
 TRAINERS |= {"checking", "gradients", "operations", "reference"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
 TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
