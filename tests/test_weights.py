@@ -408,7 +408,7 @@ def test_weights_that_are_not_finite_in_float32_are_not_saved(value):
         to_bytes(model)
 
 
-SYMBOLS = builders.frozen().vocabulary.symbols
+SYMBOLS = "".join(builders.frozen().vocabulary.symbols)
 
 
 @pytest.mark.parametrize(
