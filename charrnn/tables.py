@@ -27,7 +27,7 @@ def table_of_models(cards: Sequence[Mapping[str, Any]]) -> str:
             card["name"],
             card["version"],
             f"{sum(card['trained_on'].get(s, 0) for s in SPLITS):,} "
-            + {"names": "names"}.get(card["kind"], _TEXTS[card["unit"]]),
+            + {"names": "names"}.get(card["kind"], _TEXTS[card.get("unit", "character")]),
             f"{card['cell']} {card['hidden_size']} x {card['num_layers']}",
             f"{card['parameters']:,}",
             f"{card['evaluation'].get('test', {}).get('nats_per_character', float('nan')):.4f}",
@@ -37,7 +37,7 @@ def table_of_models(cards: Sequence[Mapping[str, Any]]) -> str:
     return table(head, rows)
 
 
-def table_of_losses(losses: Mapping[str, Loss], each: str, unit: str) -> str:
+def table_of_losses(losses: Mapping[str, Loss], each: str, unit: str = "character") -> str:
     """A line a split; `each` is what its sequences are: a name, a block, a sentence; `unit` what
     their symbols are: a character, or a word.
     """
