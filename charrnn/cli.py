@@ -144,7 +144,6 @@ def train_command(
 
     \b
     python -m charrnn train my-list.txt
-    python -m charrnn train novel.txt --minutes 10 --hidden-size 512
     python -m charrnn train comments.csv --unit word --column body
     """
     is_recipe = source.suffix == RECIPE_SUFFIX

@@ -93,7 +93,8 @@ def read_files(paths: Sequence[Path], column: str | None = None) -> Source:
         whole = [unicodedata.normalize("NFC", line) for line in lines]
         mended["lines with characters in pieces"] += sum(map(str.__ne__, lines, whole))
         texts.append("\n".join(whole))
-        delimiter = delimiter_of(texts[-1], path, told=column is not None)
+        empty = not texts[-1].strip()
+        delimiter = None if empty else delimiter_of(texts[-1], path, told=column is not None)
         if delimiter:
             tables.append(column_of(texts[-1], delimiter, column, path))
             mended["rows without the column"] += tables[-1].short
