@@ -172,9 +172,7 @@ def _model() -> Schema:
         num_layers=_count("stacked recurrent layers"),
         parameters=_count("trained numbers"),
         vocabulary=_count("symbols that it reads and writes"),
-        known_characters=_text(
-            "the characters that a seed may have; one of words, or with an unknown symbol, takes all"
-        ),
+        known_characters=_text("the characters that a seed may have; a model of words takes all"),
         max_length=_count("most symbols of a text where a request has no max_length"),
         trained_on=ref("LearnedFrom"),
         evaluation=ref("Evaluation"),
