@@ -15,6 +15,8 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
+from functools import partial
 
 from benchmarks.common import ROOT
 from benchmarks.models import text_generator
@@ -45,7 +47,7 @@ def of_command(*command: str) -> tuple[int, int]:
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )
     assert process.stdout
-    while chunk := process.stdout.read1(65_536):
+    while chunk := os.read(process.stdout.fileno(), 65_536):
         characters += len(chunk)  # ASCII
         peak = max(peak, peak_memory(process.pid) or 0)
     assert process.wait() == 0
@@ -86,11 +88,13 @@ def main() -> None:
         file = str(store.folder(NAME) / f"{version}.safetensors")
         for length in lengths:
             sample = ("-m", "charrnn", "sample", file, "--random-seed", "1", "--max-length")
-            for way, (characters, peak) in (
-                ("Generator.stream", of_command("-c", LIBRARY, file, str(length))),
-                ("the command line", of_command(*sample, str(length))),
-                ("POST /generate, stream", of_service(Path(folder), length)),
-            ):
+            ways: dict[str, Callable[[], tuple[int, int]]] = {
+                "Generator.stream": partial(of_command, "-c", LIBRARY, file, str(length)),
+                "the command line": partial(of_command, *sample, str(length)),
+                "POST /generate, stream": partial(of_service, Path(folder), length),
+            }
+            for way, measure in ways.items():
+                characters, peak = measure()
                 rows.append((way, f"{characters:,}", f"{peak / 1e6:.1f}"))
                 print("  ".join(rows[-1]), file=sys.stderr, flush=True)
     print(table(("way", "characters", "peak MB"), rows))

@@ -146,7 +146,6 @@ class Counts:
     forms: dict[str, Counter[str]] = field(default_factory=dict)
     apart: tuple[Counter[str], ...] = field(default_factory=_three)
     glued: tuple[Counter[str], ...] = field(default_factory=_three)
-
     capital: Counter[str] = field(default_factory=Counter)
 
     def key(self, token: str) -> str:
