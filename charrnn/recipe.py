@@ -36,6 +36,13 @@ SIZED = frozenset(  # settings whose defaults follow from the data
     {"cell", "hidden_size", "dropout", "batch_size", "learning_rate", "steps"}
 )
 
+# Settings that are younger than some weights, and what they were before: said of none where they
+# are so, since these weights still are what their recipe gives.
+LATER: dict[str, dict[str, Any]] = {
+    "corpus": {"unit": "character"},
+    "training": {"summed": False},
+}
+
 OTHER_RULES: dict[str, dict[str, Any]] = {  # what differs where the update rule isn't AdamW
     "adam": {"weight_decay": 0.0},
     "sgd": {"weight_decay": 0.0, "learning_rate": 1.0},
@@ -110,6 +117,8 @@ class Recipe(Settings):
         nothing of a machine, nor of what happens to it later.
         """
         plain = {k: v for k, v in self.plain().items() if k not in ("gate", "retraining")}
+        for table, later in LATER.items():
+            plain[table] = {k: v for k, v in plain[table].items() if later.get(k) != v}
         return {**plain, "data": [Path(file).name for file in self.data]}
 
 

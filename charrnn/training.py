@@ -36,7 +36,7 @@ from charrnn.threads import blas_kernel, blas_threads
 from charrnn.warm import Start, carry_over
 from charrnn.weights import FrozenModel, from_bytes, sha256_of, to_bytes
 
-TRAINING_FORMAT = 3  # changes when the same recipe gives other weights
+TRAINING_FORMAT = 2  # changes when the same recipe gives other weights
 CHECKPOINT_SECONDS = 10.0
 FEWEST_STEPS = 300  # of such a run, however small its data: the warm-up is over, and the best kept
 LOOK_SHARE = 0.1  # of the time, for looks at the validation set
@@ -364,6 +364,8 @@ class Run:
         """What a checkpoint must share with the run that goes on from it."""
         facts = [self.recipe.described(), self.corpus.source.sha256, TRAINING_FORMAT, _versions()]
         facts += [self.start.version] if self.start else []
+        vocabulary = self.corpus.vocabulary
+        facts += [vocabulary.to_json()] if vocabulary.unknown is not None else []
         return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
 
     def _arrays(self) -> dict[str, Array]:
