@@ -187,7 +187,7 @@ def contest(path: Path, seed: int, chosen: argparse.Namespace) -> dict[str, Resu
 
     for name, reference in peers_names.REFERENCES.items():
         clock = time.monotonic()
-        symbols = corpus.vocabulary.symbols
+        symbols = "".join(corpus.vocabulary.symbols)
         budget = seconds * chosen.longer
         other = peers_names.trained(reference, corpus.sequences, symbols, budget, seed)
         wall = time.monotonic() - clock

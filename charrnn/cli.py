@@ -83,7 +83,7 @@ main.add_command(check_command)
 for command in (*VERSION_COMMANDS, *NAME_COMMANDS):
     main.add_command(command)
 
-CORPUS_OPTIONS = ("kind", "case", "split_by")
+CORPUS_OPTIONS = ("kind", "unit", "column", "vocabulary", "fewest", "case", "split_by")
 NETWORK_OPTIONS = (
     *("cell", "hidden_size", "num_layers"),
     *("dropout", "dropout_mask", "recurrent_dropout"),
@@ -111,15 +111,16 @@ TRAIN_OPTIONS = (
 def train_command(
     source: Path, name: str | None, weights: Path | None, quiet: bool, **options: Any
 ) -> None:
-    """Learn from a list of names (one a line), running text, or a recipe (.toml).
+    """Learn from a list of names (one a line), running text, a column of a table (CSV, TSV), or
+    a recipe (.toml).
 
     The network's size and the time follow from the data, unless they are given. A run that was
     stopped goes on from its checkpoint when the same command is given again. Losses are in nats
-    per character.
+    per symbol: a character, or with --unit word a word.
 
     \b
     python -m charrnn train my-list.txt
-    python -m charrnn train novel.txt --minutes 10 --hidden-size 512
+    python -m charrnn train comments.csv --unit word --column body
     """
     is_recipe = source.suffix == RECIPE_SUFFIX
     written = read_recipe(source) if is_recipe else recipe_for(source)
@@ -214,9 +215,11 @@ def evaluate_command(
     config = EvaluationConfig.checked(said(options, *options))
     losses = _losses(generator)
     if not as_json:
-        each = "name" if generator.frozen.kind == "names" else "block"
+        frozen = generator.frozen
+        block = "block" if frozen.vocabulary.end is None else "sentence"
+        each = "name" if frozen.kind == "names" else block
         click.echo(f"{generator.name}, version {generator.version}")
-        click.echo(table_of_losses(losses, each))
+        click.echo(table_of_losses(losses, each, frozen.vocabulary.unit))
     compared = {}
     if config.samples:
         names = generator.frozen.kind == "names"

@@ -15,7 +15,7 @@ from charrnn.blocklist import Blocklist
 from charrnn.config import GenerationConfig
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.shapes import Shape
-from charrnn.vocabulary import Vocabulary
+from charrnn.wordlist import AnyVocabulary
 
 
 class Names:
@@ -60,7 +60,7 @@ class Conditions:
     max_similarity: float | None = None
     blocklist: Blocklist | None = None
     shape: Shape | None = None
-    vocabulary: Vocabulary | None = None
+    vocabulary: AnyVocabulary | None = None
     listed: Names | None = None  # whose nearest name counts
 
     def refusal(self, text: str, ends: bool) -> str | None:
@@ -87,7 +87,7 @@ class Conditions:
 
 def conditions_of(
     config: GenerationConfig,
-    vocabulary: Vocabulary,
+    vocabulary: AnyVocabulary,
     names: Names | None,
     blocklist: Blocklist,
     shape: Shape | None,

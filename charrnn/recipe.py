@@ -37,6 +37,13 @@ SIZED = frozenset(  # settings whose defaults follow from the data
     | {"dropout", "dropout_mask", "recurrent_dropout"}
 )
 
+# Settings that are younger than some weights, and what they were before: said of none where they
+# are so, since these weights still are what their recipe gives.
+LATER: dict[str, dict[str, Any]] = {
+    "corpus": {"unit": "character"},
+    "training": {"summed": False},
+}
+
 OTHER_RULES: dict[str, dict[str, Any]] = {  # what differs where the update rule isn't AdamW
     "adam": {"weight_decay": 0.0},
     "sgd": {"weight_decay": 0.0, "learning_rate": 1.0},
@@ -88,7 +95,9 @@ class Recipe(Settings):
         suited = defaults_for(corpus)
         own = OTHER_RULES.get(self.training.optimizer, {})
         return self.changed(
-            corpus=self.corpus.changed(kind=corpus.kind, case=corpus.vocabulary.case),
+            corpus=self.corpus.changed(
+                kind=corpus.kind, case=corpus.vocabulary.case, unit=corpus.vocabulary.unit
+            ),
             network=self.network.over(suited.network),
             training=self.training.over({**suited.training, **own}),
         )
@@ -109,6 +118,8 @@ class Recipe(Settings):
         nothing of a machine, nor of what happens to it later.
         """
         plain = {k: v for k, v in self.plain().items() if k not in ("gate", "retraining")}
+        for table, later in LATER.items():
+            plain[table] = {k: v for k, v in plain[table].items() if later.get(k) != v}
         return {**plain, "data": [Path(file).name for file in self.data]}
 
 
@@ -127,6 +138,8 @@ def defaults_for(corpus: Corpus) -> Defaults:
     How these were found stands in docs/quality.md.
     """
     characters = corpus.characters("train")
+    if corpus.vocabulary.unit == "word":
+        return _defaults_for_words(characters)
     if corpus.kind == "text":
         network = {"cell": "gru", "hidden_size": 256, "dropout": 0.1}
         return Defaults(network, {"batch_size": 32, "learning_rate": 0.02}, 20)
@@ -142,6 +155,13 @@ def defaults_for(corpus: Corpus) -> Defaults:
     network |= {"dropout": 0.3, "recurrent_dropout": 0.2}
     larger = {"averaging": 0.998, "learning_rate": 0.016, "batch_size": 64}
     return Defaults(network, {**training, **larger}, 12)
+
+
+def _defaults_for_words(words: int) -> Defaults:
+    """For a model of words, by how many there are to learn from (docs/words.md)."""
+    network = {"cell": "gru", "hidden_size": 128 if words < 100_000 else 256, "dropout": 0.5}
+    training = {"batch_size": 32, "learning_rate": 0.004, "weight_decay": 0.05, "averaging": 0.99}
+    return Defaults(network, training, 20)
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -7,6 +7,8 @@ from charrnn.corpus import SPLITS
 from charrnn.evaluation import Loss
 from charrnn.scoring import Score
 
+_TEXTS = {"character": "blocks of text", "word": "sentences"}
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows under a head, each column as wide as its widest cell."""
@@ -20,13 +22,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def table_of_models(cards: Sequence[Mapping[str, Any]]) -> str:
     """What is live, a line a model; `cards` are those of `Generator.card`."""
-    head = ("model", "version", "learned from", "network", "parameters", "test nats/char")
+    head = ("model", "version", "learned from", "network", "parameters", "test nats/symbol")
     rows = [
         (
             card["name"],
             card["version"],
             f"{sum(card['trained_on'].get(s, 0) for s in SPLITS):,} "
-            + ("names" if card["kind"] == "names" else "blocks of text"),
+            + {"names": "names"}.get(card["kind"], _TEXTS[card.get("unit", "character")]),
             f"{card['cell']} {card['hidden_size']} x {card['num_layers']}",
             f"{card['parameters']:,}",
             f"{card['evaluation'].get('test', {}).get('nats_per_character', float('nan')):.4f}",
@@ -36,9 +38,12 @@ def table_of_models(cards: Sequence[Mapping[str, Any]]) -> str:
     return table(head, rows)
 
 
-def table_of_losses(losses: Mapping[str, Loss], each: str) -> str:
-    """A line a split; `each` is what its sequences are: a name, or a block."""
-    head = ("split", f"{each}s", "nats/char", "bits/char", "perplexity", f"nats/{each}")
+def table_of_losses(losses: Mapping[str, Loss], each: str, unit: str = "character") -> str:
+    """A line a split; `each` is what its sequences are: a name, a block, a sentence; `unit` what
+    their symbols are: a character, or a word.
+    """
+    short = {"character": "char"}.get(unit, unit)
+    head = ("split", f"{each}s", f"nats/{short}", f"bits/{short}", "perplexity", f"nats/{each}")
     rows = [
         (
             name,

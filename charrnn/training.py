@@ -195,6 +195,8 @@ class Run:
         if self.corpus.carries_state:
             self.state = final
         gradient = self.grads.flat
+        if config.summed:
+            gradient *= gradient.dtype.type(len(batch.ids) / rows)
         if self._reduce:
             self._reduce(gradient)
         self._check(loss, clip_by_norm(gradient, config.clip_norm))
@@ -221,7 +223,7 @@ class Run:
             return
         raise TrainingError(
             f"the loss in step {self.progress.step + 1} must stay finite and below {limit:.1f} "
-            f"nats per character, got {loss:.3g} (gradient norm {norm:.3g}); lower learning_rate "
+            f"nats per symbol, got {loss:.3g} (gradient norm {norm:.3g}); lower learning_rate "
             f"({self.config.learning_rate:g}) or clip the gradient. Nothing was overwritten"
         )
 
@@ -364,6 +366,8 @@ class Run:
         """What a checkpoint must share with the run that goes on from it."""
         facts = [self.recipe.described(), self.corpus.source.sha256, TRAINING_FORMAT, _versions()]
         facts += [self.start.version] if self.start else []
+        vocabulary = self.corpus.vocabulary
+        facts += [vocabulary.to_json()] if vocabulary.unknown is not None else []
         return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
 
     def _arrays(self) -> dict[str, Array]:
@@ -389,8 +393,8 @@ class Run:
 
 
 def _feed(corpus: Corpus, config: TrainConfig) -> Feed:
-    if corpus.kind == "names":
-        return NameFeed(corpus, config.batch_size, config.random_seed)
+    if corpus.vocabulary.end is not None:
+        return NameFeed(corpus, config.batch_size, config.random_seed, config.truncate)
     return TextFeed(corpus, config.batch_size, config.seq_length, config.random_seed)
 
 

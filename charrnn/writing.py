@@ -365,7 +365,7 @@ class Writer:
     def _begin(self, queue: "_Queue", number: int, tries: "Tries", news: list[Written]) -> None:
         """Let samples of a request join a batch; adds what can be said of them at once."""
         joined = self._open[number]
-        request, room = joined.request, joined.request.max_length - len(joined.request.seed)
+        request, room = joined.request, joined.request.max_length - joined.request.seed_length
         selected, fewest = joined.selection is not None, request.config.min_length
         if request.lookahead:  # only the end symbol makes such a name whole, behind the last letter
             room, fewest = room + 1, 0
@@ -392,7 +392,7 @@ class Writer:
             request.config,
             [text.rng for text in texts],
             limit=room,
-            fewest=max(fewest, 1) - len(request.seed),  # no name is empty
+            fewest=max(fewest, 1) - request.seed_length,  # no name is empty
         )
         queue.texts.update(zip(slots, texts, strict=True))
         joined.waiting -= len(texts)

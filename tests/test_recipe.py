@@ -196,3 +196,12 @@ def test_a_shipped_recipe_is_whole_and_its_data_is_there(path):
     assert all(file.is_file() for file in recipe.paths(path.parent))
     assert recipe.training.steps or recipe.training.minutes
     assert "processes" in tomllib.loads(path.read_text())["training"]  # it decides the last bits
+
+
+def test_what_younger_settings_were_before_is_not_said():
+    recipe = Recipe.checked({"name": "a", "data": ["a.txt"]})
+    said = recipe.described()
+    assert "unit" not in said["corpus"]
+    assert "summed" not in said["training"]
+    other = recipe.changed(corpus={"unit": "word"}, training={"summed": True}).described()
+    assert (other["corpus"]["unit"], other["training"]["summed"]) == ("word", True)

@@ -39,9 +39,11 @@ FLOORS = (
         "ops",
         "parameters",
         "threads",
+        "tokens",
     },
-    {"cells", "dropping", "sharing", "vocabulary", "wording"},
-    {"corpus", "model", "products", "shapes"},
+    {"cells", "columns", "dropping", "sharing", "vocabulary", "wording"},
+    {"model", "products", "wordlist"},
+    {"corpus", "shapes"},
     {
         "batches",
         "compiled",
@@ -85,7 +87,17 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 # What a program that only generates must not wait for at its start.
 NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "pydantic.main"}
 NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
-TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
+TRAINERS = {
+    "batches",
+    "checkpoint",
+    "cli",
+    "columns",
+    "corpus",
+    "evaluation",
+    "export",
+    "graph",
+    "optimizers",
+}
 TRAINERS |= {"checking", "gradients", "operations", "reference"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
 TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}

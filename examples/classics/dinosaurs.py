@@ -75,6 +75,7 @@ def exercise(
     names: Sequence[str], corpus: Corpus, iterations: int = ITERATIONS
 ) -> tuple[float, Loss]:
     """The smoothed training loss at the end, nats a name, and the loss on the test names."""
+    assert isinstance(corpus.vocabulary, Vocabulary)  # characters
     run = Exercise(names, corpus.vocabulary)
     for _ in range(iterations):
         run.step()
