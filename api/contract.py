@@ -191,6 +191,7 @@ MODEL = {
     "name": "dinosaurs",
     "version": VERSION,
     "kind": "names",
+    "unit": "character",
     "cell": "gru",
     "hidden_size": 256,
     "num_layers": 1,
@@ -296,7 +297,8 @@ ROUTES: Mapping[tuple[str, str], Route] = {
             410: "The version is there, but its file is damaged.",
             413: "The body is larger than the service takes.",
             422: "A field breaks a rule: one of the schema, or one that a schema can't tell. "
-            "The seed has only characters that the model knows, and is no longer than max_length; "
+            "The seed has only characters that the model knows (one of words takes all), and is no "
+            "longer than max_length; "
             "the conditions on names can be met together, and are asked of no running text; "
             "min_length is at most max_length; random_seed is left out where seed is a number; "
             "all texts together are no longer than the service allows. `errors` has them all.",

@@ -221,7 +221,10 @@ def within_limits(
     if longest is None:
         most = min(settings.max_length, settings.max_characters)
         own = min(generator.default_max_length, most)
-        longest, note = max(own, config.min_length, len(seed)), " (no max_length was given)"
+        longest, note = (
+            max(own, config.min_length, generator.length(seed)),
+            " (no max_length was given)",
+        )
         if own < generator.default_max_length or len(seed) == settings.max_length:
             config = config.changed(max_length=most)
     if config.count * longest > settings.max_characters:

@@ -214,8 +214,8 @@ def schemas() -> dict[str, Schema]:
                 name: {**_count(meaning), "optional": True}
                 for name, meaning in {
                     "bytes": "size of the file",
-                    "characters": "characters of what it learned from",
-                    "train": "names, or blocks of text, that it learned from",
+                    "characters": "characters of what it learned from; of words, words and marks",
+                    "train": "names, blocks of text, or sentences, that it learned from",
                     "validation": "those held out for choices",
                     "test": "those held out for the last figure",
                 }.items()
@@ -229,9 +229,11 @@ def schemas() -> dict[str, Schema]:
         ),
         "HeldOutLoss": shape(
             "A loss.",
-            nats_per_character=_number("mean negative log-probability of a character"),
-            characters=_count("over so many"),
-            sequences=_count("in so many names or blocks"),
+            nats_per_character=_number(
+                "mean negative log-probability of a symbol: a character, or a word or mark"
+            ),
+            characters=_count("over so many symbols"),
+            sequences=_count("in so many names, blocks or sentences"),
         ),
         "Health": shape(
             "Whether the service is well.",
@@ -258,12 +260,13 @@ def _model() -> Schema:
         name=_text("its name"),
         version={**VERSION, "description": "the live version"},
         kind=_text("a list of names, or running text", enum=["names", "text"]),
+        unit=_text("what a symbol is", enum=["character", "word"]),
         cell=_text("kind of recurrent cell: rnn, lstm or gru"),
         hidden_size=_count("units in each layer"),
         num_layers=_count("stacked recurrent layers"),
         parameters=_count("trained numbers"),
         vocabulary=_count("symbols that it reads and writes"),
-        known_characters=_text("the characters that a seed may have"),
+        known_characters=_text("the characters that a seed may have; a model of words takes all"),
         max_length=_count("most symbols of a text where a request has no max_length"),
         trained_on=ref("LearnedFrom"),
         evaluation=ref("Evaluation"),

@@ -16,7 +16,7 @@ from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.lookahead import LetterRuns, Lookahead
 from charrnn.shapes import FIELDS, Shape, asks_for_shape, compile_shape
 from charrnn.texts import Request
-from charrnn.vocabulary import Vocabulary
+from charrnn.wordlist import AnyVocabulary
 
 MOST_TRIES = 1000  # of a name that is drawn freely
 MOST_SWARMS = 8  # of a name that is drawn by drafts
@@ -27,7 +27,9 @@ KEPT = 16  # lookaheads, for requests like those before
 class Asking:
     """The part of a model that conditions are compiled with. Threads may share it."""
 
-    def __init__(self, vocabulary: Vocabulary, names: Sequence[str] | None, longest: int) -> None:
+    def __init__(
+        self, vocabulary: AnyVocabulary, names: Sequence[str] | None, longest: int
+    ) -> None:
         """names: None for running text. longest: symbols of a text by default."""
         self.names = Names(names) if names is not None else None
         self._vocabulary, self._longest = vocabulary, longest

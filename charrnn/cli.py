@@ -16,8 +16,10 @@ from charrnn.checking import check_command
 from charrnn.cli_names import NAME_COMMANDS
 from charrnn.cli_options import said, settings_options, weights_option
 from charrnn.cli_versions import STOPPED, VERSION_COMMANDS, exit_status, say_outcome
+from charrnn.comparison import TEXTS, compare
 from charrnn.config import (
     CorpusConfig,
+    EvaluationConfig,
     GenerationConfig,
     NetworkConfig,
     TrainConfig,
@@ -32,7 +34,7 @@ from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
 from charrnn.recipe import Recipe, read_recipe, recipe_for
 from charrnn.retraining import train
 from charrnn.store import Store
-from charrnn.tables import table_of_losses, table_of_models
+from charrnn.tables import table_of_comparison, table_of_losses, table_of_models
 
 
 class Commands(click.Group):
@@ -81,8 +83,11 @@ main.add_command(check_command)
 for command in (*VERSION_COMMANDS, *NAME_COMMANDS):
     main.add_command(command)
 
-CORPUS_OPTIONS = ("kind", "case", "split_by")
-NETWORK_OPTIONS = ("cell", "hidden_size", "num_layers", "dropout")
+CORPUS_OPTIONS = ("kind", "unit", "column", "vocabulary", "fewest", "case", "split_by")
+NETWORK_OPTIONS = (
+    *("cell", "hidden_size", "num_layers"),
+    *("dropout", "dropout_mask", "recurrent_dropout"),
+)
 TRAIN_OPTIONS = (
     "minutes",
     "steps",
@@ -106,15 +111,16 @@ TRAIN_OPTIONS = (
 def train_command(
     source: Path, name: str | None, weights: Path | None, quiet: bool, **options: Any
 ) -> None:
-    """Learn from a list of names (one a line), running text, or a recipe (.toml).
+    """Learn from a list of names (one a line), running text, a column of a table (CSV, TSV), or
+    a recipe (.toml).
 
     The network's size and the time follow from the data, unless they are given. A run that was
     stopped goes on from its checkpoint when the same command is given again. Losses are in nats
-    per character.
+    per symbol: a character, or with --unit word a word.
 
     \b
     python -m charrnn train my-list.txt
-    python -m charrnn train novel.txt --minutes 10 --hidden-size 512
+    python -m charrnn train comments.csv --unit word --column body
     """
     is_recipe = source.suffix == RECIPE_SUFFIX
     written = read_recipe(source) if is_recipe else recipe_for(source)
@@ -187,21 +193,39 @@ def sample_command(
 
 @main.command("evaluate")
 @click.argument("model")
+@settings_options(EvaluationConfig, *EvaluationConfig.fields())
 @click.option("--version", "version", help="A kept version, by its first hex digits.")
 @weights_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def evaluate_command(model: str, version: str | None, weights: Path | None, as_json: bool) -> None:
-    """How well a model predicts what it has learned from, and what it has never seen.
+def evaluate_command(
+    model: str, version: str | None, weights: Path | None, as_json: bool, **options: Any
+) -> None:
+    """How well a model predicts what it has learned from, and what it has never seen; and how the
+    texts that it writes compare with real ones.
 
-    The test names took part in nothing but this figure. For running text, which the weights file
-    doesn't hold, the figures are those written at the end of its training.
+    The test names took part in nothing but these figures. For running text, which the weights file
+    doesn't hold, the losses are those written at the end of its training. docs/quality.md tells
+    what each figure is.
 
     \b
     python -m charrnn evaluate dinosaurs
-    python -m charrnn evaluate my-list --json
+    python -m charrnn evaluate my-list --samples 0 --json
     """
     generator = load(model, version=version, weights=weights)
+    config = EvaluationConfig.checked(said(options, *options))
     losses = _losses(generator)
+    if not as_json:
+        frozen = generator.frozen
+        block = "block" if frozen.vocabulary.end is None else "sentence"
+        each = "name" if frozen.kind == "names" else block
+        click.echo(f"{generator.name}, version {generator.version}")
+        click.echo(table_of_losses(losses, each, frozen.vocabulary.unit))
+    compared = {}
+    if config.samples:
+        names = generator.frozen.kind == "names"
+        count = max(config.samples, config.rediscovery) if names else min(config.samples, TEXTS)
+        click.echo(f"drawing {count:,} text{'s' * (count != 1)} ...", err=True)
+        compared = compare(generator, config, losses["test"].nats_per_character).to_json()
     if as_json:
         values = {
             name: {
@@ -213,11 +237,9 @@ def evaluate_command(model: str, version: str | None, weights: Path | None, as_j
             for name, loss in losses.items()
         }
         answer = {"model": generator.name, "version": generator.version, "splits": values}
-        click.echo(json.dumps(answer))
-        return
-    each = "name" if generator.frozen.kind == "names" else "block"
-    click.echo(f"{generator.name}, version {generator.version}")
-    click.echo(table_of_losses(losses, each))
+        click.echo(json.dumps({**answer, **({"samples": compared} if compared else {})}))
+    elif compared:
+        click.echo("\n" + table_of_comparison(compared))
 
 
 @main.command("models")

@@ -177,10 +177,12 @@ def say_outcome(outcome: Outcome) -> None:
         click.echo(f"unchanged: {outcome.reason}; {version} is live. --force trains all the same")
         return
     test = Loss(**outcome.trained.model.evaluation["test"])
-    what = "names" if outcome.trained.model.kind == "names" else "blocks of text"
+    model = outcome.trained.model
+    texts = "blocks of text" if model.vocabulary.end is None else "sentences"
+    what = "names" if model.kind == "names" else texts
     click.echo(
-        f"{name} {version}: {test.nats_per_character:.4f} nats per character on {test.sequences:,} "
-        f"{what} that it never saw (perplexity {test.perplexity:.2f})"
+        f"{name} {version}: {test.nats_per_character:.4f} nats per {model.vocabulary.unit} on "
+        f"{test.sequences:,} {what} that it never saw (perplexity {test.perplexity:.2f})"
     )
     if outcome.report:
         click.echo(f"report: {outcome.report}")

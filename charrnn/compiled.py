@@ -49,7 +49,8 @@ class Position:
 class CompiledModel:
     """The frozen network, ready to generate. Holds no state: threads may share it."""
 
-    def __init__(self, model: CharRNN) -> None:
+    def __init__(self, model: CharRNN, never: int | None = None) -> None:
+        """`never`: a symbol that must not be drawn, the unknown one."""
         self.config = model.config
         self.cell = model.cell
         layers = [
@@ -57,7 +58,11 @@ class CompiledModel:
             for n in range(self.config.num_layers)
         ]
         self.table = layers[0]["U"] + layers[0]["b"]  # (V, G*H)
-        self.out_bias = model.params["out.c"]  # (V,)
+        self.out_bias = model.params["out.c"]  # (V,), of the logits
+        self.drawn_bias = self.out_bias  # of what is drawn from
+        if never is not None:
+            self.drawn_bias = self.out_bias.copy()
+            self.drawn_bias[never] = -np.inf
         stored = self.table.dtype.type(1 / model.cell.stored_scale)
         following = [layer["U"] * stored for layer in layers[1:]]
         following.append(model.params["out.V"] * stored)

@@ -15,7 +15,7 @@ from charrnn.blocklist import Blocklist
 from charrnn.config import GenerationConfig
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.shapes import Shape
-from charrnn.vocabulary import Vocabulary
+from charrnn.wordlist import AnyVocabulary
 
 
 class Names:
@@ -25,10 +25,20 @@ class Names:
         self.ordered, self.all = names, frozenset(names)
 
     @cached_property
-    def _cutoff(self) -> Any:
+    def _scorer(self) -> Any:
         from rapidfuzz.distance import Levenshtein  # only where it is asked for
 
         return Levenshtein.normalized_similarity
+
+    def nearest(self, text: str) -> float:
+        """The Levenshtein distance to the nearest name of the list over the longer one's length:
+        from 0, in the list, to 1, nothing in common, or an empty list.
+        """
+        from rapidfuzz import process
+
+        if not self.ordered:
+            return 1.0
+        return 1.0 - float(process.extractOne(text, self.ordered, scorer=self._scorer)[1])
 
     def are_near(self, text: str, similarity: float) -> bool:
         """Whether a name of the list is more like a text than this: 1 - Levenshtein distance / the
@@ -36,7 +46,7 @@ class Names:
         """
         from rapidfuzz import process
 
-        best = process.extractOne(text, self.ordered, scorer=self._cutoff, score_cutoff=similarity)
+        best = process.extractOne(text, self.ordered, scorer=self._scorer, score_cutoff=similarity)
         return best is not None and best[1] > similarity
 
 
@@ -50,7 +60,7 @@ class Conditions:
     max_similarity: float | None = None
     blocklist: Blocklist | None = None
     shape: Shape | None = None
-    vocabulary: Vocabulary | None = None
+    vocabulary: AnyVocabulary | None = None
     listed: Names | None = None  # whose nearest name counts
 
     def refusal(self, text: str, ends: bool) -> str | None:
@@ -77,7 +87,7 @@ class Conditions:
 
 def conditions_of(
     config: GenerationConfig,
-    vocabulary: Vocabulary,
+    vocabulary: AnyVocabulary,
     names: Names | None,
     blocklist: Blocklist,
     shape: Shape | None,

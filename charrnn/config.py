@@ -38,6 +38,16 @@ class NetworkConfig(Settings):
         le=0.95,
         description="probability of dropping a unit of a layer's output, in training",
     )
+    dropout_mask: Literal["step", "sequence"] = setting(
+        default="step",
+        description="which units are dropped is drawn anew for each step, or once for a sequence",
+    )
+    recurrent_dropout: float = setting(
+        default=0.0,
+        ge=0,
+        le=0.95,
+        description="probability of dropping a recurrent weight, in training",
+    )
     init: Literal["uniform", "normal"] = setting(
         default="uniform",
         description="initial weights: uniform ±1/sqrt(fan-in), or normal with std 0.01",
@@ -57,10 +67,36 @@ class CorpusConfig(Settings):
         default="auto",
         description="a list of names, one a line, or running text; auto looks at the file",
     )
+    unit: Literal["character", "word"] = setting(
+        default="character",
+        description="what a symbol is; with words (and marks), each sentence of the text is "
+        "learned by itself, and lengths and losses count words",
+    )
+    column: str | None = setting(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="column of a CSV or TSV file, by name or number from 1; null: found by looking",
+    )
+    vocabulary: int | None = setting(
+        default=None,
+        ge=3,
+        le=1_000_000,
+        description="most symbols of a model of words, the most frequent; null: 8,000",
+    )
+    fewest: int | None = setting(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="times that a character or word must be there; rarer ones become one unknown "
+        "symbol, which is never written; null: 2 for words, 1 for characters, but 3 in running "
+        "text of 100,000 characters",
+    )
     case: Literal["auto", "keep", "title", "sentence"] = setting(
         default="auto",
         description="keep: letters as they are; title and sentence: learned in lower case and "
-        "written with capitals; auto: lower case where every name survives the round trip",
+        "written with capitals; auto: lower case where every name survives the round trip, and for "
+        "words (sentence: each is written as it mostly is)",
     )
     validation: float = setting(
         default=0.1, gt=0, le=0.5, description="fraction held out for choices"
@@ -118,6 +154,17 @@ class TrainConfig(Settings):
         le=100_000,
         description="running text: steps between truncations, characters",
     )
+    truncate: int | None = setting(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="names and sentences: steps that a gradient reaches back; null: all of them",
+    )
+    summed: bool = setting(
+        default=False,
+        description="names and sentences: the gradient is that of a sequence's whole loss, not of "
+        "its mean over symbols, as older recipes have it: their rates fit then",
+    )
     averaging: float = setting(
         default=0.0,
         ge=0,
@@ -153,7 +200,7 @@ class GateConfig(Settings):
         default=0.01,
         ge=0,
         le=10,
-        description="nats per character by which it may be worse than the best kept version",
+        description="nats per symbol by which it may be worse than the best kept version",
     )
     samples: int = setting(
         default=200, ge=1, le=10_000, description="texts that are drawn from it and looked at"
@@ -207,6 +254,24 @@ class RetrainConfig(Settings):
     )
 
 
+class EvaluationConfig(Settings):
+    """How the texts of a model are compared with those that it learned from."""
+
+    samples: int = setting(
+        default=10_000, ge=0, le=100_000, description="texts that are drawn and compared; 0: none"
+    )
+    rediscovery: int = setting(
+        default=100_000,
+        ge=0,
+        le=100_000,
+        description="names that are drawn and searched for those of the test set",
+    )
+    temperature: float = setting(default=1.0, ge=0, le=10, description="of the draws")
+    random_seed: int = setting(
+        default=0, ge=0, le=LARGEST_RANDOM_SEED, description="of the draws: the same gives the same"
+    )
+
+
 class GenerationConfig(Settings):
     """What is asked of the network: how many texts, how daring, how long."""
 
@@ -227,13 +292,18 @@ class GenerationConfig(Settings):
         description="draw from the fewest likeliest symbols whose probabilities add up to this",
     )
     min_length: int = setting(
-        default=0, ge=0, le=LONGEST_TEXT, description="fewest symbols of a text, the seed included"
+        default=0,
+        ge=0,
+        le=LONGEST_TEXT,
+        description="fewest symbols (characters; of a model of words, words and marks) of a text, "
+        "the seed included",
     )
     max_length: int | None = setting(
         default=None,
         ge=1,
         le=LONGEST_TEXT,
-        description="most symbols of a text, the seed included; null: the model's own",
+        description="most symbols (characters; of a model of words, words and marks) of a text, "
+        "the seed included; null: the model's own",
     )
     stop: tuple[str, ...] = setting(
         default=(),

@@ -314,7 +314,7 @@ class DecodeBatch:
         scaled_noise(
             [one.rng for one in sequences],
             [one.config.temperature for one in sequences],
-            self.model.out_bias,
+            self.model.drawn_bias,
             noise,
         )
         early = self._fewest[empty, None] > self._made[empty, None] + np.arange(steps)
@@ -397,7 +397,7 @@ class DecodeBatch:
                 ids[limited] = choose(logits[limited])
             for group, members in groups:
                 copy = partial(self._copy, members)
-                ids[members] = group.draw(logits[members] + self.model.out_bias, copy)
+                ids[members] = group.draw(logits[members] + self.model.drawn_bias, copy)
             done += 1
             if end is not None:
                 ended |= ids == end
@@ -445,7 +445,7 @@ class DecodeBatch:
         constrained = [
             (n, one, one.constraint) for n, one in enumerate(sequences) if one.constraint
         ]
-        bias = self.model.out_bias
+        bias = self.model.drawn_bias
 
         def choose(logits: Array) -> Array:
             logits, scores = logits + bias, self._scores[lanes]

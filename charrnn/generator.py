@@ -39,6 +39,7 @@ from charrnn.writing import Writer
 IDLE_WRITERS = 4  # kept for the next requests
 MANY = 8  # texts, from which on the first is as well off among the others
 TEXT_LENGTH = 500  # default max_length of running text, characters
+SENTENCE_LENGTH = 100  # and of a sentence, words
 
 
 class Samples(list[Sample]):
@@ -108,16 +109,20 @@ class Generator:
     @cached_property
     def compiled(self) -> CompiledModel:
         """The network in the form that generation runs."""
-        return CompiledModel(self.model)
+        return CompiledModel(self.model, self.vocabulary.unknown)
 
     @property
     def known_characters(self) -> str:
-        """The characters that a seed may hold, as the model reads them."""
+        """The characters that a seed may hold, as the model reads them; none of a model that reads
+        words, or has an unknown symbol, is refused.
+        """
         return self.vocabulary.known_characters
 
     @cached_property
     def default_max_length(self) -> int:
-        """Twice the longest name of the list; 500 for running text."""
+        """Twice the longest name of the list; for running text 500 characters, or 100 words."""
+        if self.vocabulary.unit == "word":
+            return SENTENCE_LENGTH
         longest = max(map(len, self.frozen.names), default=0)
         return min(2 * longest, LONGEST_TEXT) if longest else TEXT_LENGTH
 
@@ -128,6 +133,7 @@ class Generator:
             "name": self.name,
             "version": self.version,
             "kind": self.frozen.kind,
+            "unit": self.vocabulary.unit,
             "cell": config.cell,
             "hidden_size": config.hidden_size,
             "num_layers": config.num_layers,
@@ -308,11 +314,11 @@ class Generator:
         if len(seed) > LONGEST_TEXT:
             rule = f"must have at most {LONGEST_TEXT} characters"
             raise ConfigError([FieldProblem("seed", rule, shown(seed))])
-        max_length = self._max_length(len(seed), config)
+        max_length = self._max_length(len(ids), config)
         random_seed = config.random_seed
         if random_seed is None:
             random_seed = secrets.randbelow(FIRST_SHARED_SEED)
-        stop = tuple(self.vocabulary.match(text) for text in config.stop)
+        stop = tuple(self.vocabulary.match_stop(text) for text in config.stop)
         prompt = [self.vocabulary.start, *ids.tolist()]
         plain = Request(seed, prompt, config, max_length, random_seed, stop)
         return self._asking.with_conditions(plain, self.blocklist)
@@ -328,12 +334,18 @@ class Generator:
             raise ConfigError([FieldProblem("max_length", rule, str(max_length))])
         return max_length
 
+    def length(self, text: str) -> int:
+        """How many symbols a text has: characters, or words and marks."""
+        return self.vocabulary.length(text)
+
     def writer(self) -> Writer:
         """What writes the texts of many requests together, for who steps it himself: within
         `blas_threads(1)`, without which the same seed may give other texts.
         """
         try:
-            return self._idle.pop()
+            writer = self._idle.pop()
+            writer.renew()
+            return writer
         except IndexError:
             names = self._asking.names
             return Writer(self.compiled, Language(self.vocabulary, names.all if names else None))

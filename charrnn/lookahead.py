@@ -20,7 +20,7 @@ import numpy as np
 
 from charrnn.parameters import Array
 from charrnn.shapes import Shape
-from charrnn.vocabulary import Vocabulary
+from charrnn.wordlist import AnyVocabulary
 
 STRENGTH = 4.0  # of the shorter runs, in letters seen
 MOST_NUMBERS, MOST_PRODUCTS = 1 << 22, 1 << 28  # that are kept, and that are worked out
@@ -32,7 +32,7 @@ class LetterRuns:
     at.
     """
 
-    def __init__(self, names: Sequence[str], vocabulary: Vocabulary) -> None:
+    def __init__(self, names: Sequence[str], vocabulary: AnyVocabulary) -> None:
         self.vocab, end = len(vocabulary), vocabulary.end
         assert end is not None
         self.end = end

@@ -130,7 +130,7 @@ def write_report(outcome: Outcome, path: Path, run_folder: Path) -> Path | None:
 
 def _samples(model: FrozenModel) -> dict[float, list[str]]:
     generator = Generator("report", "", model)
-    length = None if model.kind == "names" else SAMPLE_LENGTH
+    length = None if model.vocabulary.end is not None else SAMPLE_LENGTH
     return {
         t: [
             sample.text

@@ -11,7 +11,7 @@ import numpy as np
 from charrnn.compiled import CompiledModel, Lanes
 from charrnn.ops import chosen_log_softmax
 from charrnn.parameters import Array
-from charrnn.vocabulary import Vocabulary
+from charrnn.wordlist import AnyVocabulary
 
 ROWS = 64  # texts that are read side by side
 COMPARED = 2000  # names of the list that a text is compared with, evenly from all over it
@@ -78,7 +78,7 @@ class Scoring:
     """Scores of one model. Threads may share it."""
 
     def __init__(
-        self, model: CompiledModel, vocabulary: Vocabulary, names: Sequence[str] | None
+        self, model: CompiledModel, vocabulary: AnyVocabulary, names: Sequence[str] | None
     ) -> None:
         """names: the model's list; None for running text."""
         self._model, self._vocabulary, self._names = model, vocabulary, names

@@ -18,7 +18,7 @@ import numpy as np
 from charrnn.config import LONGEST_SHAPED, GenerationConfig
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.parameters import Array
-from charrnn.vocabulary import Vocabulary
+from charrnn.wordlist import AnyVocabulary
 
 MOST_STATES = 4000  # of a product; a pattern of many classes behind a star can have millions
 DEAD = -1  # no name of the shape begins so
@@ -78,7 +78,7 @@ def asks_for_shape(config: GenerationConfig) -> bool:
 
 
 def compile_shape(
-    config: GenerationConfig, seed: str, vocabulary: Vocabulary, longest: int
+    config: GenerationConfig, seed: str, vocabulary: AnyVocabulary, longest: int
 ) -> Shape:
     """The shape that is asked for.
 
@@ -126,7 +126,7 @@ def compile_shape(
 
 
 def _conflict(
-    limits: dict[str, Any], vocabulary: Vocabulary, config: GenerationConfig, seed: str
+    limits: dict[str, Any], vocabulary: AnyVocabulary, config: GenerationConfig, seed: str
 ) -> ConfigError:
     """Which of the limits can't be met together: each in turn is left out for good where the others
     can't be met without it either.
@@ -147,14 +147,14 @@ def _conflict(
     return ConfigError([FieldProblem(first, rule, shown(values[first]))])
 
 
-def _shape(limits: dict[str, Any], vocabulary: Vocabulary) -> Shape | None:
+def _shape(limits: dict[str, Any], vocabulary: AnyVocabulary) -> Shape | None:
     """The product of all limits; None where no name meets them."""
     automata = [limit for limit in limits.values() if isinstance(limit, Automaton)]
     letters = set(limits.get("exclude_letters", ""))
     symbols = {
         id_: symbol
         for id_, symbol in enumerate(vocabulary.symbols)
-        if id_ != vocabulary.end and symbol not in letters
+        if id_ not in (vocabulary.end, vocabulary.unknown) and symbol not in letters
     }
     rows, accepts = _product(automata, symbols, len(vocabulary))
     shortest = limits.get("min_length", 1)
@@ -211,7 +211,7 @@ def _can(rows: Array, accepts: Array, shortest: int, longest: int) -> Array:
     return can
 
 
-def _condition(field: str, value: str, vocabulary: Vocabulary) -> Automaton:
+def _condition(field: str, value: str, vocabulary: AnyVocabulary) -> Automaton:
     """The automaton of a condition. Raises ConfigError for characters that the model lacks."""
     text = vocabulary.match(value)
     if field == "pattern":
@@ -223,7 +223,9 @@ def _condition(field: str, value: str, vocabulary: Vocabulary) -> Automaton:
     return ending(text) if field == "ends_with" else containing(text)
 
 
-def _check_known(field: str, value: str, characters: Sequence[str], vocabulary: Vocabulary) -> None:
+def _check_known(
+    field: str, value: str, characters: Sequence[str], vocabulary: AnyVocabulary
+) -> None:
     known = vocabulary.known_characters
     unknown = next((each for each in characters if each not in known), None)
     if unknown is not None:

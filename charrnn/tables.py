@@ -7,6 +7,8 @@ from charrnn.corpus import SPLITS
 from charrnn.evaluation import Loss
 from charrnn.scoring import Score
 
+_TEXTS = {"character": "blocks of text", "word": "sentences"}
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows under a head, each column as wide as its widest cell."""
@@ -20,13 +22,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def table_of_models(cards: Sequence[Mapping[str, Any]]) -> str:
     """What is live, a line a model; `cards` are those of `Generator.card`."""
-    head = ("model", "version", "learned from", "network", "parameters", "test nats/char")
+    head = ("model", "version", "learned from", "network", "parameters", "test nats/symbol")
     rows = [
         (
             card["name"],
             card["version"],
             f"{sum(card['trained_on'].get(s, 0) for s in SPLITS):,} "
-            + ("names" if card["kind"] == "names" else "blocks of text"),
+            + {"names": "names"}.get(card["kind"], _TEXTS[card.get("unit", "character")]),
             f"{card['cell']} {card['hidden_size']} x {card['num_layers']}",
             f"{card['parameters']:,}",
             f"{card['evaluation'].get('test', {}).get('nats_per_character', float('nan')):.4f}",
@@ -36,9 +38,12 @@ def table_of_models(cards: Sequence[Mapping[str, Any]]) -> str:
     return table(head, rows)
 
 
-def table_of_losses(losses: Mapping[str, Loss], each: str) -> str:
-    """A line a split; `each` is what its sequences are: a name, or a block."""
-    head = ("split", f"{each}s", "nats/char", "bits/char", "perplexity", f"nats/{each}")
+def table_of_losses(losses: Mapping[str, Loss], each: str, unit: str = "character") -> str:
+    """A line a split; `each` is what its sequences are: a name, a block, a sentence; `unit` what
+    their symbols are: a character, or a word.
+    """
+    short = {"character": "char"}.get(unit, unit)
+    head = ("split", f"{each}s", f"nats/{short}", f"bits/{short}", "perplexity", f"nats/{each}")
     rows = [
         (
             name,
@@ -72,6 +77,40 @@ def table_of_score(score: Score) -> str:
 
 def _visible(symbol: str) -> str:
     return {"\n": "end", " ": "space"}.get(symbol, symbol)
+
+
+PERCENT, SMALL = "{:.2%}", "{:.4f}"
+COMPARED = (  # a figure of `Comparison` or `TextComparison`, what it is called, and how it reads
+    ("novel", "in no split of the list", PERCENT),
+    ("distinct", "different from one another", PERCENT),
+    ("valid_lengths", "of a length that the list has", PERCENT),
+    ("empty", "with nothing in them", PERCENT),
+    ("repeating", "that repeat themselves", PERCENT),
+    ("letter_pairs", "letter pairs, total variation (0-1)", SMALL),
+    ("lengths", "lengths, total variation (0-1)", SMALL),
+    ("nearest", "edit distance to the nearest learned (0-1)", SMALL),
+    ("nats_per_character", "nats/char by the network itself", SMALL),
+)
+
+
+def table_of_comparison(values: Mapping[str, Any]) -> str:
+    """What was drawn beside what is real; `values` are those of `Comparison.to_json`, or of
+    `TextComparison.to_json`.
+    """
+    drawn = f"{values['samples']:,} drawn at temperature {values['temperature']:g}"
+    rows = []
+    for field, what, form in COMPARED:
+        value = values.get(field)
+        if isinstance(value, Mapping):
+            rows.append((what, form.format(value["generated"]), form.format(value["real"])))
+        elif value is not None:
+            rows.append((what, form.format(value), ""))
+    for field, total in (("rediscovered", "test_names"), ("repeated", "training_names")):
+        if values.get("rediscovery_samples"):
+            what = f"{total.replace('_', ' ')} among {values['rediscovery_samples']:,} drawn"
+            found, of = values[field], values[total]
+            rows.append((what, f"{found:,} of {of:,} ({found / of:.1%})", ""))
+    return table((drawn, "", "real"), rows)
 
 
 def table_of_history(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -13,8 +13,8 @@ from charrnn.conditions import Conditions
 from charrnn.config import FIRST_SHARED_SEED, GenerationConfig
 from charrnn.decoding import FinishReason, Stretch
 from charrnn.lookahead import Lookahead
-from charrnn.vocabulary import Vocabulary
 from charrnn.wording import Mark, Wording
+from charrnn.wordlist import AnyVocabulary
 
 MOST_PARTS = 256  # of a text that is streamed, before they are joined
 
@@ -53,9 +53,14 @@ class Request:
     blocklist: Blocklist | None = None
 
     @property
+    def seed_length(self) -> int:
+        """Symbols of the seed; the prompt has the start symbol before them."""
+        return len(self.prompt) - 1
+
+    @property
     def is_whole(self) -> bool:
         """Whether the seed leaves no room for more."""
-        return len(self.seed) == self.max_length
+        return self.seed_length == self.max_length
 
     @property
     def is_shared(self) -> bool:
@@ -93,7 +98,7 @@ class Written(NamedTuple):
 class Language:
     """What texts consist of, and the list that they may be new to; None for running text."""
 
-    vocabulary: Vocabulary
+    vocabulary: AnyVocabulary
     names: frozenset[str] | None
 
     def sample(self, text: str, logprob: float, reason: FinishReason) -> Sample:
@@ -114,10 +119,13 @@ class Text:
         self.attempt = attempt  # which of the sample's tries this is
         self._parts = [request.seed]
         self._tail = ""  # drawn, and not shown yet: it may be the beginning of a stop string
-        self._length = len(request.seed)
+        self._length = request.seed_length
+        self._spell = language.vocabulary.speller(request.prompt)
         self._logprob = 0.0
         blocklist = request.blocklist
         self._wording = Wording(blocklist, request.seed) if blocklist else None
+        # Symbols that stand after going back, of words only, whose spelling depends on them.
+        self._stands: list[int] | None = None if language.vocabulary.unit == "character" else []
         self.anchor: Position | None = None  # where it last went back to
         self.times = 0  # that it went back to there
         self.goes_back = False  # a blocked word was drawn: it is to be drawn again
@@ -134,8 +142,7 @@ class Text:
             return self._add_clean(stretch, self._wording)
         ids = stretch.ids[:-1] if stretch.finish_reason == "end" else stretch.ids
         self._logprob = reduce(operator.add, stretch.logprobs, self._logprob)
-        symbols = self.language.vocabulary.symbols
-        return self.news("".join([symbols[id_] for id_ in ids]), stretch.finish_reason)
+        return self.news(self._spell(ids), stretch.finish_reason)
 
     def cut(self, reason: FinishReason) -> Written:
         """The end, here."""
@@ -167,17 +174,23 @@ class Text:
 
     def go_back(self) -> tuple[list[int], int]:
         """Forget the blocked word. Returns the symbols that stand, since the last time that it was
-        so, and how many characters the text has.
+        so, and how many symbols the text has.
         """
         assert self._wording
-        ids, mark = self._wording.go_back(), self._wording.mark
-        self._length -= len(self._tail) - mark.unshown
+        drawn, ids = len(self._wording.ids), self._wording.go_back()
+        mark = self._wording.mark
+        self._length -= drawn - len(ids)
+        if self._stands is not None:
+            self._stands += ids
+            self._spell = self.language.vocabulary.speller([*self.request.prompt, *self._stands])
         self._tail, self._logprob = self._tail[: mark.unshown], mark.logprob
         self.goes_back = False
         return ids, self._length
 
     def _add_clean(self, stretch: Stretch, wording: Wording) -> Written | None:
         """`add`, on the look-out for blocked words."""
+        if self._stands is not None:
+            return self._add_watching(stretch)
         symbols, ids, reason = self.language.vocabulary.symbols, stretch.ids, stretch.finish_reason
         characters = "".join([symbols[id_] for id_ in ids])
         begins = None if reason == "end" else wording.add_clean(ids, characters)
@@ -194,22 +207,23 @@ class Text:
 
     def _add_watching(self, stretch: Stretch) -> Written | None:
         """`add`, symbol by symbol, on the look-out for stop strings and blocked words."""
-        wording = self._wording
-        symbols, reason = self.language.vocabulary.symbols, stretch.finish_reason
+        wording, spell, reason = self._wording, self._spell, stretch.finish_reason
         last = len(stretch.ids) - 1
         for n, (id_, logprob) in enumerate(zip(stretch.ids, stretch.logprobs, strict=True)):
             before, self._logprob = self._logprob, self._logprob + logprob
             if n == last and reason == "end":
                 break
-            if wording and wording.add(id_, symbols[id_], len(self._tail), before):
+            characters = spell((id_,))  # of a word several
+            if wording and wording.add(id_, characters, len(self._tail), before):
                 self.goes_back = True
                 return None
-            self._tail += symbols[id_]
-            self._length += len(symbols[id_])
-            stop = self._stop()
-            if stop:
-                self._tail = self._tail.removesuffix(stop)
-                return self.cut("stop")
+            self._length += 1
+            for character in characters:
+                self._tail += character
+                stop = self._stop()
+                if stop:
+                    self._tail = self._tail.removesuffix(stop)
+                    return self.cut("stop")
         if reason and wording and wording.is_blocked():
             self.goes_back = True
             return None
@@ -232,7 +246,8 @@ class Text:
             stop
             for stop in self.request.stop
             if self._tail.endswith(stop)
-            and self._length - len(stop) >= self.request.config.min_length
+            and self._length - self.language.vocabulary.length(stop)
+            >= self.request.config.min_length
         ]
         return max(found, key=len, default=None)
 

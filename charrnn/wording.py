@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from charrnn.blocklist import Blocklist, folded
 
+LONGEST_WORD = 100  # letters that are judged, of what has no spaces at all
+
 
 class Mark(NamedTuple):
     """A place in a text to go back to: how many symbols had been drawn since the last time, how
@@ -28,7 +30,7 @@ class Wording:
         """before: what the text begins with."""
         self._blocklist = blocklist
         self.ids: list[int] = []
-        self._word = self._given = _last_word(before)
+        self._word = self._given = _last_word(before)[:LONGEST_WORD]
         self.mark = Mark()  # before the word at the end
 
     def add(self, id_: int, symbol: str, unshown: int, logprob: float) -> bool:
@@ -39,7 +41,8 @@ class Wording:
             if character.isalnum():
                 if not self._word:
                     self.mark = Mark(len(self.ids), unshown, logprob)
-                self._word += character
+                if len(self._word) < LONGEST_WORD:
+                    self._word += character
             elif self.is_blocked():
                 return True
             else:
@@ -58,9 +61,9 @@ class Wording:
         word = _last_word(characters)
         begins = len(characters) - len(word)
         if begins or not self._word:
-            self._word, self._given = word, ""
+            self._word, self._given = word[:LONGEST_WORD], ""
         else:
-            self._word, begins = text, len(ids)
+            self._word, begins = text[:LONGEST_WORD], len(ids)
         self.ids.extend(ids)
         return begins
 

@@ -94,14 +94,18 @@ class Writer:
         """All texts of all requests, in turns of up to `steps` symbols; news bear a request's
         place. A writer that is left before the end is of no more use.
         """
-        assert not self._open
-        self._next, self._over = 0, []
-        self._shortfalls.clear()
+        self.renew()
         for request in requests:
             self.join(request)
         while self._open:
             yield from self.turn(steps)
         self._over = []  # whoever steps this writer next knows nothing of them
+
+    def renew(self) -> None:
+        """Forget what was written: numbers begin at 0 again. Nothing may be under way."""
+        assert not self._open
+        self._next, self._over = 0, []
+        self._shortfalls.clear()
 
     def join(self, request: Request) -> int:
         """Let a request's texts be written. Returns the number that its news bear."""
@@ -362,7 +366,7 @@ class Writer:
     def _begin(self, queue: "_Queue", number: int, tries: "Tries", news: list[Written]) -> None:
         """Let samples of a request join a batch; adds what can be said of them at once."""
         joined = self._open[number]
-        request, room = joined.request, joined.request.max_length - len(joined.request.seed)
+        request, room = joined.request, joined.request.max_length - joined.request.seed_length
         selected, fewest = joined.selection is not None, request.config.min_length
         if request.lookahead:  # only the end symbol makes such a name whole, behind the last letter
             room, fewest = room + 1, 0
@@ -389,7 +393,7 @@ class Writer:
             request.config,
             [text.rng for text in texts],
             limit=room,
-            fewest=max(fewest, 1) - len(request.seed),  # no name is empty
+            fewest=max(fewest, 1) - request.seed_length,  # no name is empty
         )
         queue.texts.update(zip(slots, texts, strict=True))
         joined.waiting -= len(texts)

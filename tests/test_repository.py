@@ -39,9 +39,11 @@ FLOORS = (
         "ops",
         "parameters",
         "threads",
+        "tokens",
     },
-    {"cells", "sharing", "vocabulary", "wording"},
-    {"corpus", "model", "products", "shapes"},
+    {"cells", "columns", "dropping", "sharing", "vocabulary", "wording"},
+    {"model", "products", "wordlist"},
+    {"corpus", "shapes"},
     {
         "batches",
         "compiled",
@@ -71,7 +73,7 @@ FLOORS = (
     {"writing"},
     {"generator", "report", "tables"},
     {"chat", "checking", "export", "gate", "training"},
-    {"budget", "cli_options", "outcomes", "progress"},
+    {"budget", "cli_options", "outcomes", "comparison", "progress"},
     {"retraining"},
     {"cli_names", "cli_versions"},
     {"cli"},
@@ -85,11 +87,21 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 # What a program that only generates must not wait for at its start.
 NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "pydantic.main"}
 NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
-TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
+TRAINERS = {
+    "batches",
+    "checkpoint",
+    "cli",
+    "columns",
+    "corpus",
+    "evaluation",
+    "export",
+    "graph",
+    "optimizers",
+}
 TRAINERS |= {"checking", "gradients", "operations", "reference"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
 TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
-TRAINERS |= {"budget", "cli_names", "cli_options", "versions", "warm"}
+TRAINERS |= {"budget", "cli_names", "cli_options", "comparison", "versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}

@@ -266,17 +266,18 @@ def test_a_model_that_is_no_longer_served_is_let_go(weights):
     assert not engine._batches
 
 
-def test_the_batch_of_an_older_version_is_let_go_once_it_is_empty(names, weights):
-    engine, newer = Engine(), charrnn.load("dinosaurs", weights=weights.store)
-    slow = ticket_of(names, streamed=True, max_length=3000, min_length=3000, random_seed=1)
+def test_the_batch_of_an_older_version_is_let_go_once_it_is_empty(prose, weights):
+    engine, newer = Engine(), charrnn.load("prose", weights=weights.store)
+    slow = ticket_of(prose, streamed=True, max_length=9000, random_seed=1)
     engine.join(slow)
     assert engine.wait(slow, SOON)
-    served(engine, ticket_of(newer, random_seed=1))
-    assert set(engine._batches) == {names, newer}  # somebody is in the older one
+    served(engine, ticket_of(newer, max_length=9, random_seed=1))
+    assert set(engine._batches) == {prose, newer}  # somebody is in the older one
     engine.leave(slow)
-    served(engine, ticket_of(newer, random_seed=1))
+    served(engine, ticket_of(newer, max_length=9, random_seed=1))
     assert set(engine._batches) == {newer}
-    assert served(engine, ticket_of(names, random_seed=2)) == names.generate(random_seed=2)
+    again = {"max_length": 9, "random_seed": 2}
+    assert served(engine, ticket_of(prose, **again)) == prose.generate(**again)
 
 
 def test_a_request_among_many_shares_products_if_its_random_seed_is_ours(names):
