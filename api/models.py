@@ -93,12 +93,14 @@ class Models:
 
     def card(self, generator: charrnn.Generator) -> dict[str, Any]:
         """A generator's card, and when it went live: null where the folder has another by now."""
+        promoted_at = None
         try:
             current = self._store.current(generator.name)
-            is_it = current.version.startswith(generator.version)
+            if current.version.startswith(generator.version):
+                promoted_at = current.promoted_at
         except (WeightsError, OSError):
-            is_it = False
-        return {**generator.card(), "promoted_at": current.promoted_at if is_it else None}
+            pass  # what is loaded goes on
+        return {**generator.card(), "promoted_at": promoted_at}
 
     def history(self, name: str) -> list[dict[str, Any]]:
         """The last events of a model that is served, oldest first; the file is read where it has

@@ -75,6 +75,7 @@ def blueprint(index: Callable[[], dict[str, Any]]) -> Blueprint:
         response = Response(file.content, content_type=f"{file.type}; charset=utf-8")
         response.set_etag(file.etag)
         response.headers["Cache-Control"] = REVALIDATED
-        return response.make_conditional(request)
+        response.make_conditional(request)
+        return response
 
     return routes

@@ -199,7 +199,9 @@ def schemas() -> dict[str, Schema]:
             at=_text("when, as ISO 8601 in UTC"),
             version=_text("which version"),
             reason=_text("why"),
-            validation=_or_null(_number("its nats per character on the names held out for choices")),
+            validation=_or_null(
+                _number("its nats per character on the names held out for choices")
+            ),
             test=_or_null(_number("and on those for the last figure")),
         ),
         "Models": shape(

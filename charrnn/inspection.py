@@ -21,7 +21,7 @@ from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.model import CharRNN
 from charrnn.parameters import Array
 from charrnn.scoring import Expected
-from charrnn.vocabulary import Vocabulary
+from charrnn.wordlist import AnyVocabulary
 
 VOWELS = "aeiouyáàâäãåæéèêëíìîïóòôöõøœúùûüýаеёиоуыэюяαεηιουω"
 STUDIED = 300  # names that are read to find units: every other one to search, the rest to judge
@@ -97,10 +97,12 @@ class Inspection:
 class Inspector:
     """Looks into one network. Threads may share it; what it finds out once, it keeps."""
 
-    def __init__(self, model: CharRNN, vocabulary: Vocabulary, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, model: CharRNN, vocabulary: AnyVocabulary, names: Sequence[str] = ()
+    ) -> None:
         """names: of the list that the model learned from, as it reads them."""
         self._model, self._vocabulary = model, vocabulary
-        self._names = _some(names)
+        self._names = _some(names) if vocabulary.unit == "character" else []
         self._lock = Lock()
 
     def inspect(
@@ -129,7 +131,7 @@ class Inspector:
         picked = list(chosen)
         return Inspection(
             self._vocabulary.write(read),
-            tuple(self._vocabulary.decode([id_]) for id_ in ids.tolist()),
+            tuple(self._vocabulary.symbols[id_] for id_ in ids.tolist()),
             tuple(self._likeliest(logits[0], expected)),
             layer,
             held[:, 0],
@@ -146,7 +148,7 @@ class Inspector:
         weights /= weights.sum(axis=1, keepdims=True)
         best = np.argsort(-weights, axis=1, kind="stable")[:, :count].tolist()
         for row, ids in zip(weights, best, strict=True):
-            yield tuple(Expected(self._vocabulary.decode([k]), float(row[k])) for k in ids)
+            yield tuple(Expected(self._vocabulary.symbols[k], float(row[k])) for k in ids)
 
     @property
     def interesting(self) -> tuple[Interesting, ...]:

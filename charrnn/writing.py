@@ -99,7 +99,6 @@ class Writer:
             self.join(request)
         while self._open:
             yield from self.turn(steps)
-        self._over = []  # whoever steps this writer next knows nothing of them
 
     def renew(self) -> None:
         """Forget what was written: numbers begin at 0 again. Nothing may be under way."""
