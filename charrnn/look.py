@@ -1,4 +1,4 @@
-"""The colours and type of every page: the service's and the reports. Custom properties of CSS, once.
+"""The colours and type of every page, the service's and the reports: custom properties of CSS.
 
 One accent. Ink on page, quiet on page and accent on page have a contrast of 4.5 and more in both
 schemes (WCAG 2.2, 1.4.3); a test works them out.

@@ -60,6 +60,7 @@ async function read(isTyped = false) {
   }
 }
 
+const isOfWords = () => card.unit === "word";
 const place = () => (at < 0 ? found.steps.length - 1 : Math.min(at, found.steps.length - 1));
 const shade = (value) => ({ class: value < 0 ? "cold" : "warm", "--a": Math.abs(value).toFixed(3) });
 
@@ -71,6 +72,7 @@ function show() {
 
 function showStrip() {
   const chosen = place();
+  one("#strip").classList.toggle("words", isOfWords());
   const held = document.activeElement?.closest?.(".place") !== null;
   one("#strip").replaceChildren(...found.steps.map((step, k) => {
     const next = found.steps[k + 1]?.symbol;
@@ -104,7 +106,7 @@ function showUnits() {
     element("button", { type: "button", "aria-pressed": String(each.unit === unit), onclick: () => choose(each.unit) }, each.feature)));
   const letters = found.steps.slice(1).map((step) =>
     element("span", { ...shade(step.activations[unit]), title: step.activations[unit].toFixed(2) }, symbolName(step.symbol)));
-  one("#coloured").replaceChildren(...letters);
+  one("#coloured").replaceChildren(...(isOfWords() ? letters.flatMap((word) => [word, " "]) : letters));
   one("#unit-words").textContent = about.length
     ? about.map((each) => `goes with ${each.feature} (r = ${each.correlation.toFixed(2).replace("-", "−")} on names that the search had not seen)`).join("; ") + "."
     : "no feature that was looked for goes with it best.";
