@@ -5,6 +5,7 @@ into one file, and generate more.
     charrnn.load("dinosaurs").generate("Tyr", count=5)
 """
 
+from charrnn.chat import Chat
 from charrnn.config import GenerationConfig
 from charrnn.errors import CharRNNError
 from charrnn.exactness import rows_are_exact
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CharRNNError",
+    "Chat",
     "GenerationConfig",
     "Generator",
     "Piece",

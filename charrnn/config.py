@@ -8,6 +8,10 @@ from charrnn.settings import Settings, setting
 
 LARGEST_RANDOM_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
 LONGEST_TEXT = 1_000_000
+PERSON = "> "  # begins a line that a person says, in conversations
+LONGEST_TURN = 300  # characters of a person's line in a chat, after which it is cut
+LONGEST_REPLY = 300  # characters of a reply, where nobody says
+CHAT_TEMPERATURE = 0.3  # docs/chat.md says why
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
 MODEL_NAME_RULE = (
     "must be 1 to 64 lower-case letters, digits, dots, hyphens and underscores, beginning with a "
@@ -42,9 +46,10 @@ class ModelConfig(NetworkConfig):
 class CorpusConfig(Settings):
     """How a file is read and split."""
 
-    kind: Literal["auto", "names", "text"] = setting(
+    kind: Literal["auto", "names", "text", "chat"] = setting(
         default="auto",
-        description="a list of names, one a line, or running text; auto looks at the file",
+        description="a list of names, one a line, running text, or conversations (a person's lines "
+        'begin with "> ", a blank line ends each); auto looks at the file',
     )
     case: Literal["auto", "keep", "title", "sentence"] = setting(
         default="auto",
@@ -106,6 +111,13 @@ class TrainConfig(Settings):
         ge=1,
         le=100_000,
         description="running text: steps between truncations, characters",
+    )
+    chain: int | None = setting(
+        default=None,
+        ge=1,
+        le=1_000,
+        description="conversations: up to so many are learned as one long talk, drawn anew each "
+        "epoch; null: 1",
     )
     averaging: float = setting(
         default=0.0,

@@ -1,7 +1,7 @@
-"""Training data: files -> names or running text -> splits.
+"""Training data: files -> names, running text or conversations -> splits.
 
-A name, or a block of text, falls on its side by a salted hash of itself, so it stays there as the
-list grows. `batches` makes of a corpus what the network is fed.
+A name, a block of text, or a conversation falls on its side by a salted hash of itself, so it stays
+there as the list grows. `batches` makes of a corpus what the network is fed.
 """
 
 import hashlib
@@ -10,18 +10,20 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from charrnn.config import CorpusConfig
+from charrnn.config import PERSON, CorpusConfig
 from charrnn.errors import CorpusError
 from charrnn.vocabulary import Case, Vocabulary, case_of, matched
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["names", "text"]
+Kind = Literal["names", "text", "chat"]
 FEWEST_NAMES = 3  # one to learn from, one to choose by, one to report on
 SHORTEST_TEXT = 1_000
+FEWEST_CHATS = 3
 LONGEST_NAME = 200  # characters; a longer line of a list is no name, and would rule its training
 SPLITS = ("train", "validation", "test")
 
@@ -107,8 +109,12 @@ def _decoded(data: bytes, path: Path) -> str:
 
 
 def kind_of(text: str) -> Kind:
-    """Names or running text, by looking: names are short lines of few words without punctuation."""
+    """Names, running text or conversations, by looking: names are short lines of few words
+    without punctuation; in conversations many lines begin with "> ".
+    """
     lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if lines[0].startswith(PERSON) and _turns(text) >= max(len(lines) / 4, FEWEST_CHATS):
+        return "chat"
     words = sum(len(line.split()) for line in lines) / len(lines)
     letters = sum(map(len, lines)) / len(lines)
     sentences = sum(line[-1] in ".,;:!?…，、；：。！？」』”{}" for line in lines) / len(lines)
@@ -118,8 +124,9 @@ def kind_of(text: str) -> Kind:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Training data, split. `sequences[split]` are names, or blocks of text, as the model reads
-    them; `names` is the whole list (empty for running text).
+    """Training data, split. `sequences[split]` are names, blocks of text, or conversations (with
+    the newline before them, and the blank line that ends them), as the model reads them; `names`
+    is the whole list (empty for the others).
     """
 
     kind: Kind
@@ -142,7 +149,7 @@ class Corpus:
 
     def summary(self) -> list[str]:
         """What a person is told of the data before training."""
-        of = {"names": "names", "text": "blocks of text"}[self.kind]
+        of = {"names": "names", "text": "blocks of text", "chat": "conversations"}[self.kind]
         counts = ", ".join(f"{len(self.sequences[split]):,} {split}" for split in SPLITS)
         case = {"keep": "letters kept as they are"}.get(
             self.vocabulary.case, f"learned in lower case, written in {self.vocabulary.case} case"
@@ -159,7 +166,8 @@ def load_corpus(paths: Sequence[Path], config: CorpusConfig) -> Corpus:
     """Read, normalise and split files. Raises CorpusError."""
     source = read_files(paths)
     kind: Kind = kind_of(source.text) if config.kind == "auto" else config.kind
-    corpus = (_names if kind == "names" else _running_text)(source, config, paths)
+    read = {"names": _names, "text": _running_text, "chat": _conversations}[kind]
+    corpus = read(source, config, paths)
     for line in corpus.summary():
         log.info(line)
     return corpus
@@ -205,6 +213,37 @@ def _running_text(source: Source, config: CorpusConfig, paths: Sequence[Path]) -
         blocks[-2:] = ["".join(blocks[-2:])]
     vocabulary = Vocabulary.of([text], ends=False, case=case)
     return Corpus("text", vocabulary, split(blocks, config), (), source, dict(source.mended))
+
+
+def _conversations(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpus:
+    """Turns between blank lines: a person's begin with "> ", all other lines are the bot's."""
+    case: Case = "keep" if config.case == "auto" else config.case
+    text = matched(source.text, case)
+    lines = ["\n".join(" ".join(line.split()) for line in text.split("\n"))]
+    blocks = [block.strip("\n") for block in re.split("\n{2,}", lines[0]) if block.strip("\n")]
+    whole = [block for block in blocks if _turns(block)]
+    read = list(dict.fromkeys(f"\n{block}\n\n" for block in whole))
+    if len(read) < FEWEST_CHATS:
+        raise CorpusError(
+            f"{', '.join(map(str, paths))}: needs at least {FEWEST_CHATS} different conversations "
+            f'(a person\'s lines begin with "{PERSON}", a blank line ends each), got {len(read)}'
+        )
+    mended = {
+        **source.mended,
+        "conversations left out, in which nobody is answered": len(blocks) - len(whole),
+        "duplicates": len(whole) - len(read),
+    }
+    vocabulary = Vocabulary.of(read, ends=False, case=case)
+    return Corpus("chat", vocabulary, split(read, config), (), source, mended)
+
+
+def _turns(text: str) -> int:
+    """How often a person is answered."""
+    lines = text.split("\n")
+    return sum(
+        line.startswith(PERSON) and bool(answer) and not answer.startswith(PERSON)
+        for line, answer in pairwise(lines)
+    )
 
 
 def block_size(characters: int) -> int:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from charrnn.chat import Chat, as_reply, chat_config, transcript
 from charrnn.compiled import CompiledModel
 from charrnn.config import LONGEST_TEXT, GenerationConfig
 from charrnn.decoding import MOST_STEPS
@@ -29,6 +30,7 @@ from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
 from charrnn.writing import Writer
 
 IDLE_WRITERS = 4  # kept for the next requests
+CHAT_END = "\n\n"  # of a whole conversation
 TEXT_LENGTH = 500  # default max_length of running text, characters
 MOST_NATS = 700.0  # a symbol: its perplexity is still a finite number
 
@@ -190,6 +192,41 @@ class Generator:
         """
         return self._stream(self.request(seed, config, **settings))
 
+    def chat(self, **settings: Any) -> Chat:
+        """A conversation with a model that learned from conversations.
+
+        Args:
+            **settings: those of GenerationConfig but for count; max_length is that of a reply.
+
+        Raises ConfigError, for another kind of model too.
+        """
+        self._check_chats()
+        return Chat(
+            self.name,
+            self.version,
+            self.compiled,
+            self.vocabulary,
+            lambda config: self.request("", config),
+            self._written,
+            chat_config(settings),
+        )
+
+    def reply_request(
+        self, turns: Sequence[tuple[str, str]], text: str, config: GenerationConfig
+    ) -> Request:
+        """A request for the reply to `text` after whole turns, each a person's line and a reply,
+        which are all read again. Raises ConfigError.
+        """
+        self._check_chats()
+        read = transcript(turns, text, self.vocabulary)
+        prompt = [self.vocabulary.start, *self.vocabulary.ids_of(read).tolist()]
+        return as_reply(self.request("", config), prompt)
+
+    def _check_chats(self) -> None:
+        if self.frozen.kind != "chat":
+            rule = "must be one that learned from conversations, as rex is"
+            raise ConfigError([FieldProblem("model", rule, f"{self.name}, of {self.frozen.kind}")])
+
     def score(self, text: str) -> Score:
         """How likely the model finds a text. Raises UnknownCharacterError, and ConfigError for a
         text too long or with nothing to score.
@@ -230,6 +267,8 @@ class Generator:
         drawn_or_given = config.random_seed
         random_seed = secrets.randbits(32) if drawn_or_given is None else drawn_or_given
         stop = tuple(self.vocabulary.match(text) for text in config.stop)
+        if self.frozen.kind == "chat":
+            stop += (CHAT_END,)
         prompt = [self.vocabulary.start, *ids.tolist()]
         return Request(seed, prompt, config, max_length, random_seed, stop)
 
@@ -276,6 +315,11 @@ class Generator:
         return [self.samples(*pair) for pair in zip(requests, samples, strict=True)]
 
     def _stream(self, request: Request) -> Iterator[Piece]:
+        for news in self._written(request):
+            yield self.piece(news)
+
+    def _written(self, request: Request) -> Iterator[Written]:
+        """The news of a request's texts, as they are drawn."""
         with self._writer() as writer:
             written = writer.write([request], 1)
             while True:
@@ -283,7 +327,7 @@ class Generator:
                     news = next(written, None)
                 if news is None:
                     break
-                yield self.piece(news)
+                yield news
 
     @contextmanager
     def _writer(self) -> Iterator[Writer]:

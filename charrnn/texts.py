@@ -1,12 +1,13 @@
 """One text as it is written: what has been drawn of it, what may be shown, and how it ends."""
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 
+from charrnn.compiled import Position
 from charrnn.config import GenerationConfig
 from charrnn.decoding import FinishReason, Stretch
 from charrnn.vocabulary import Vocabulary
@@ -30,7 +31,8 @@ class Sample:
 @dataclass(frozen=True)
 class Request:
     """A checked call: seed and stop strings as the model reads them, the prompt's ids, and how many
-    symbols a text may have.
+    symbols a text may have. `position`: where the prompt begins, which then is one symbol, not read
+    yet; None for the zero state.
     """
 
     seed: str
@@ -39,6 +41,7 @@ class Request:
     max_length: int
     random_seed: int
     stop: tuple[str, ...]
+    position: Position | None = field(default=None, compare=False)
 
 
 class Written(NamedTuple):

@@ -28,7 +28,7 @@ from charrnn.vocabulary import Vocabulary
 FORMAT = 1
 NAMES = "corpus.names"
 METADATA_KEY = "charrnn"
-KINDS = ("names", "text")
+KINDS = ("names", "text", "chat")
 
 
 @dataclass(frozen=True)

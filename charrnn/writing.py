@@ -72,7 +72,7 @@ class Writer:
         """Let a request's texts be written. Returns the number that its news bear."""
         number, count = self._next, request.config.count
         self._next += 1
-        joined = self._open[number] = _Joined(request, count, count)
+        joined = self._open[number] = _Joined(request, count, count, request.position)
         if len(request.prompt) > KEPT_LENGTH:
             joined.unread = request.prompt
             self._unread.append(joined)
