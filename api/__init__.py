@@ -7,6 +7,7 @@ from flask.json.provider import DefaultJSONProvider
 
 import charrnn
 from api import errors, generate, observing, openapi, operations, pages, security
+from api.desk import Desk
 from api.metrics import Metrics
 from api.models import Models
 from api.settings import ServiceSettings
@@ -46,7 +47,8 @@ def create_app(
     observing.register(app, metrics, access_log=settings.access_log == "on")
     app.before_request(watcher.start)
     errors.register(app)
-    app.register_blueprint(generate.blueprint(models, settings, metrics))
+    desk = Desk(models, settings, metrics)
+    app.register_blueprint(generate.blueprint(desk))
     app.register_blueprint(operations.blueprint(models, metrics, health))
     app.register_blueprint(openapi.blueprint())
     app.register_blueprint(pages.blueprint())
