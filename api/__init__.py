@@ -6,7 +6,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 import charrnn
-from api import errors, generate, observing, openapi, operations, pages, security
+from api import errors, generate, observing, openai_texts, openapi, operations, pages, security
 from api.desk import Desk
 from api.metrics import Metrics
 from api.models import Models
@@ -49,6 +49,7 @@ def create_app(
     errors.register(app)
     desk = Desk(models, settings, metrics)
     app.register_blueprint(generate.blueprint(desk))
+    app.register_blueprint(openai_texts.blueprint(desk))
     app.register_blueprint(operations.blueprint(models, metrics, health))
     app.register_blueprint(openapi.blueprint())
     app.register_blueprint(pages.blueprint())

@@ -10,6 +10,7 @@ from charrnn.config import GenerationConfig
 from charrnn.errors import CharRNNError
 from charrnn.exactness import rows_are_exact
 from charrnn.generator import Generator, Piece, Samples, Score, load
+from charrnn.spelling import Speller
 from charrnn.store import Store
 from charrnn.texts import Request, Sample, Written
 from charrnn.threads import blas_kernel, blas_threads
@@ -27,6 +28,7 @@ __all__ = [
     "Sample",
     "Samples",
     "Score",
+    "Speller",
     "Store",
     "Writer",
     "Written",

@@ -19,6 +19,7 @@ import numpy as np
 from charrnn.compiled import CompiledModel, Position
 from charrnn.config import (
     CHAT_TEMPERATURE,
+    LONGEST_HISTORY,
     LONGEST_REPLY,
     LONGEST_TURN,
     PERSON,
@@ -71,9 +72,17 @@ def _taken(character: str, known: frozenset[str]) -> str:
 
 
 def transcript(turns: Sequence[Turn], text: str, vocabulary: Vocabulary) -> str:
-    """Whole turns as the model reads them, each of them two lines, and a person's next one."""
-    whole = [_lines(person, vocabulary, reply) for person, reply in turns]
-    return "".join([*whole, _lines(text, vocabulary)])
+    """Whole turns as the model reads them, each of them two lines, and a person's next one. Of
+    the turns as many of the last as have `LONGEST_HISTORY` characters at most.
+    """
+    kept, room = [_lines(text, vocabulary)], LONGEST_HISTORY
+    for person, reply in reversed(turns):
+        lines = _lines(person, vocabulary, reply)
+        room -= len(lines)
+        if room < 0:
+            break
+        kept.append(lines)
+    return "".join(reversed(kept))
 
 
 def _lines(person: str, vocabulary: Vocabulary, reply: str | None = None) -> str:

@@ -10,6 +10,7 @@ LARGEST_RANDOM_SEED = 2**53 - 1  # the largest integer that every JSON reader ke
 LONGEST_TEXT = 1_000_000
 PERSON = "> "  # begins a line that a person says, in conversations
 LONGEST_TURN = 300  # characters of a person's line in a chat, after which it is cut
+LONGEST_HISTORY = 2_000  # characters of earlier turns that are read again where no state is kept
 LONGEST_REPLY = 300  # characters of a reply, where nobody says
 CHAT_TEMPERATURE = 0.3  # docs/chat.md says why
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"

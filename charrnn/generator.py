@@ -23,6 +23,7 @@ from charrnn.decoding import MOST_STEPS
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.model import CharRNN, count_parameters
 from charrnn.ops import chosen_log_softmax
+from charrnn.spelling import Speller
 from charrnn.store import SHORT_VERSION, SUFFIX, Store
 from charrnn.texts import Language, Request, Sample, Written
 from charrnn.threads import blas_threads
@@ -282,6 +283,14 @@ class Generator:
             rule = f"must be at least the seed's length ({seed_length})"
             raise ConfigError([FieldProblem("max_length", rule, str(max_length))])
         return max_length
+
+    def speller(self, request: Request, *, from_start: bool = False) -> Speller:
+        """What tells how likely each character of a request's texts was: after the prompt, or all
+        of them.
+        """
+        assert request.position is None
+        opening = request.prompt[:1] if from_start else request.prompt
+        return Speller(self.compiled, self.vocabulary, opening)
 
     def writer(self) -> Writer:
         """What writes the texts of many requests together, for who steps it himself."""

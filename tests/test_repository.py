@@ -52,7 +52,7 @@ FLOORS = (
         "weights",
         "worker",
     },
-    {"checkpoint", "decoding", "evaluation", "exactness", "parallel", "store"},
+    {"checkpoint", "decoding", "evaluation", "exactness", "parallel", "spelling", "store"},
     {"texts", "versions", "warm"},
     {"chat", "writing"},
     {"generator", "report", "tables"},
