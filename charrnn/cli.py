@@ -14,6 +14,7 @@ import click
 
 from charrnn import __version__
 from charrnn.checking import check_command
+from charrnn.cli_chat import converse
 from charrnn.cli_versions import STOPPED, VERSION_COMMANDS, exit_status, say_outcome, weights_option
 from charrnn.config import (
     CorpusConfig,
@@ -110,6 +111,7 @@ main.add_command(check_command)
 for command in VERSION_COMMANDS:
     main.add_command(command)
 
+CHAT_OPTIONS = ("temperature", "top_k", "top_p", "max_length", "random_seed")
 CORPUS_OPTIONS = ("kind", "case", "split_by")
 NETWORK_OPTIONS = ("cell", "hidden_size", "num_layers", "dropout")
 TRAIN_OPTIONS = (
@@ -186,7 +188,7 @@ def sample_command(
     """
     generator = load(model, version=version, weights=weights)
     config = GenerationConfig.checked(said(options, *options))
-    if generator.frozen.kind == "text" and config.count == 1 and not as_json:
+    if generator.frozen.kind != "names" and config.count == 1 and not as_json:
         for piece in generator.stream(seed, config=config):
             click.echo(piece.text, nl=False)
             sys.stdout.flush()
@@ -212,6 +214,25 @@ def sample_command(
         click.echo(f"the same again: --random-seed {samples.random_seed}", err=True)
 
 
+@main.command("chat")
+@click.argument("model", default="rex")
+@settings_options(GenerationConfig, *CHAT_OPTIONS)
+@click.option("--version", "version", help="A kept version, by its first hex digits.")
+@weights_option
+def chat_command(model: str, version: str | None, weights: Path | None, **options: Any) -> None:
+    """Talk with a model that learned from conversations.
+
+    Ctrl-C stops a reply, Ctrl-D leaves, /help lists the rest. Lines that are piped in are answered
+    one by one.
+
+    \b
+    python -m charrnn chat rex
+    echo "what did stegosaurus eat?" | python -m charrnn chat rex --temperature 0
+    """
+    generator = load(model, version=version, weights=weights)
+    converse(generator.chat(**said(options, *CHAT_OPTIONS)))
+
+
 @main.command("evaluate")
 @click.argument("model")
 @click.option("--version", "version", help="A kept version, by its first hex digits.")
@@ -220,8 +241,8 @@ def sample_command(
 def evaluate_command(model: str, version: str | None, weights: Path | None, as_json: bool) -> None:
     """How well a model predicts what it has learned from, and what it has never seen.
 
-    The test names took part in nothing but this figure. For running text, which the weights file
-    doesn't hold, the figures are those written at the end of its training.
+    The test names took part in nothing but this figure. For running text and conversations, which
+    the weights file doesn't hold, the figures are those written at the end of its training.
 
     \b
     python -m charrnn evaluate dinosaurs
@@ -242,7 +263,7 @@ def evaluate_command(model: str, version: str | None, weights: Path | None, as_j
         answer = {"model": generator.name, "version": generator.version, "splits": values}
         click.echo(json.dumps(answer))
         return
-    each = "name" if generator.frozen.kind == "names" else "block"
+    each = {"names": "name", "text": "block", "chat": "conversation"}[generator.frozen.kind]
     click.echo(f"{generator.name}, version {generator.version}")
     click.echo(table_of_losses(losses, each))
 
@@ -292,7 +313,7 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
 
 def _losses(generator: Generator) -> dict[str, Loss]:
     frozen = generator.frozen
-    if frozen.kind == "text":
+    if not frozen.names:
         return {name: Loss(**values) for name, values in frozen.evaluation.items()}
     config = CorpusConfig.checked(frozen.provenance["recipe"]["corpus"])
     sides = split(frozen.names, config)

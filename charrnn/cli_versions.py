@@ -21,7 +21,7 @@ from charrnn.outcomes import Outcome
 from charrnn.progress import reporting, stoppable
 from charrnn.retraining import retrain
 from charrnn.store import SHORT_VERSION, Current, Store
-from charrnn.tables import table_of_history
+from charrnn.tables import SEQUENCES, table_of_history
 from charrnn.versions import promote, prune, rollback
 
 FAILED, WRONG, STOPPED = 1, 2, 130
@@ -181,7 +181,7 @@ def say_outcome(outcome: Outcome) -> None:
         click.echo(f"unchanged: {outcome.reason}; {version} is live. --force trains all the same")
         return
     test = Loss(**outcome.trained.model.evaluation["test"])
-    what = "names" if outcome.trained.model.kind == "names" else "blocks of text"
+    what = SEQUENCES[outcome.trained.model.kind]
     click.echo(
         f"{name} {version}: {test.nats_per_character:.4f} nats per character on {test.sequences:,} "
         f"{what} that it never saw (perplexity {test.perplexity:.2f})"

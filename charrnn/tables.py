@@ -6,6 +6,8 @@ from typing import Any
 from charrnn.corpus import SPLITS
 from charrnn.evaluation import Loss
 
+SEQUENCES = {"names": "names", "text": "blocks of text", "chat": "conversations"}
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows under a head, each column as wide as its widest cell."""
@@ -24,8 +26,7 @@ def table_of_models(cards: Sequence[Mapping[str, Any]]) -> str:
         (
             card["name"],
             card["version"],
-            f"{sum(card['trained_on'].get(s, 0) for s in SPLITS):,} "
-            + ("names" if card["kind"] == "names" else "blocks of text"),
+            f"{sum(card['trained_on'].get(s, 0) for s in SPLITS):,} " + SEQUENCES[card["kind"]],
             f"{card['cell']} {card['hidden_size']} x {card['num_layers']}",
             f"{card['parameters']:,}",
             f"{card['evaluation'].get('test', {}).get('nats_per_character', float('nan')):.4f}",

@@ -59,7 +59,7 @@ FLOORS = (
     {"checking", "export", "gate", "training"},
     {"budget", "outcomes", "progress"},
     {"retraining"},
-    {"cli_versions"},
+    {"cli_chat", "cli_versions"},
     {"cli"},
     {"__main__"},
 )
