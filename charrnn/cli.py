@@ -32,7 +32,7 @@ from charrnn.recipe import SIZED, Recipe, read_recipe, recipe_for
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
 from charrnn.retraining import train
 from charrnn.settings import Settings, kind_of_value
-from charrnn.store import Store
+from charrnn.store import Store, spare_root
 from charrnn.tables import table_of_losses, table_of_models
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -279,9 +279,11 @@ def models_command(weights: Path | None, as_json: bool) -> None:
     python -m charrnn models --weights /srv/charrnn/weights
     """
     store, cards, broken = Store(weights), [], []
-    for name in store.models():
+    spare = spare_root() if weights is None else None
+    names = {*store.models(), *(Store(spare).models() if spare else ())}
+    for name in sorted(names):
         try:
-            cards.append(load(name, weights=store).card())
+            cards.append(load(name, weights=weights).card())
         except WeightsError as error:
             broken.append(error)
     if as_json:

@@ -84,7 +84,8 @@ def load(
     Args:
         model: a name under the weights folder ("dinosaurs"), or a path to a .safetensors file.
         version: at least 6 hex digits of a kept version; None for the live one.
-        weights: the weights folder; None for CHARRNN_WEIGHTS, then the repository's own.
+        weights: the weights folder; None for CHARRNN_WEIGHTS, then the repository's own, then
+            `weights` in the current folder, then what was installed with the library.
 
     Raises WeightsMissingError, WeightsCorruptError, WeightsFormatError, ConfigError.
     """
@@ -97,6 +98,8 @@ def load(
         data = read_file(path)
         return Generator(path.stem, sha256_of(data), from_bytes(data, str(path)))
     store = weights if isinstance(weights, Store) else Store(weights)
+    if weights is None:
+        store = store.or_packaged(model)
     frozen, full = store.load(model, version)
     return Generator(model, full, frozen)
 
