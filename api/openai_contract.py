@@ -18,6 +18,7 @@ from api.promises import EVENTS, JSON, Body, Route
 from api.schemas import json_schema
 from api.settings import ServiceSettings
 from api.shapes import Schema, ref, shape
+from charrnn.config import MODEL_NAME_PATTERN
 
 COMPLETION, CHAT = "CompletionRequest", "ChatCompletionRequest"
 FINGERPRINT = "fp_3f9ac2d41e7b"
@@ -264,7 +265,7 @@ _NAME: Schema = {
     "in": "path",
     "required": True,
     "description": "the id of a model",
-    "schema": {"type": "string"},
+    "schema": {"type": "string", "pattern": f"^{MODEL_NAME_PATTERN}$"},
     "example": "rex",
 }
 

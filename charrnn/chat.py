@@ -268,7 +268,7 @@ class Chat:
             state = np.frombuffer(data, "<f4").astype(blank.dtype)
             if state.size != blank.size or not all(map(math.isfinite, state.tolist())):
                 raise ValueError(f"its state must be {blank.size} finite numbers")
-            id_ = int(self._vocabulary.ids_of(last)[0])
+            (id_,) = self._vocabulary.ids_of(last).tolist()
             return config, seed, turns, self._model.start(id_, state.reshape(blank.shape))
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             why = f"it has no {error}" if isinstance(error, KeyError) else error
