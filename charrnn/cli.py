@@ -227,7 +227,7 @@ def chat_command(model: str, version: str | None, weights: Path | None, **option
 
     \b
     python -m charrnn chat rex
-    echo "what did stegosaurus eat?" | python -m charrnn chat rex --temperature 0
+    python -m charrnn chat rex --temperature 0 --random-seed 7
     """
     generator = load(model, version=version, weights=weights)
     converse(generator.chat(**said(options, *CHAT_OPTIONS)))

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import charrnn
-from charrnn.chat import LONGEST_HISTORY, LONGEST_TURN, NOTHING, heard, transcript
-from charrnn.config import CHAT_TEMPERATURE, LONGEST_REPLY
+from charrnn.chat import NOTHING, heard, transcript
+from charrnn.config import CHAT_TEMPERATURE, LONGEST_HISTORY, LONGEST_REPLY, LONGEST_TURN
 from charrnn.errors import ConfigError
 from charrnn.vocabulary import Vocabulary
 from tests.models import frozen, generator, running, titled
