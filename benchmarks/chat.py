@@ -48,6 +48,10 @@ ASKS_ANIMAL = re.compile(
     r"\b(which|what|who|any|name)\b.*\b(dinosaurs?|eater|hunter|predator|mean|means|animal|one)\b"
 )
 ASKS_ELSE = re.compile(r"\b(you|your|i|my|me a|joke|fact|quiz|look|mummies|dream)\b")
+REWORDED = {
+    "period": "can you tell me in which period {} was around",
+    "food": "what would {} have had for dinner",
+}
 
 Turn = tuple[str, str]
 
@@ -121,6 +125,19 @@ def _fact(
     before = set(animals(" ".join([question, *map(" ".join, turns)]), genera))
     new = [animal for animal in animals(reply, genera) if animal not in before]
     return Fact("animal", new[0], frozenset(new), turns, question) if new else None
+
+
+def reworded(train: Sequence[Fact], data: str) -> list[Fact]:
+    """What training tells, asked for in words that no file has: one question for each attribute of
+    each animal.
+    """
+    asked = {}
+    for fact in train:
+        if fact.kind in REWORDED:
+            question = REWORDED[fact.kind].format(fact.subject.replace("tyrannosaurus", "t rex"))
+            assert question not in data, f"{question!r} is in the data"
+            asked[fact.kind, fact.subject] = Fact(fact.kind, fact.subject, fact.right, (), question)
+    return list(asked.values())
 
 
 def score(fact: Fact, reply: str, genera: frozenset[str]) -> bool:
@@ -219,12 +236,14 @@ def report_facts(
     genera = frozenset((ROOT / "data" / "dinosaurs.txt").read_text("utf-8").lower().split())
     train = list(facts(corpus.sequences["train"], genera))
     held_out = list(facts(corpus.sequences[split], genera))
+    data = "".join(text for texts in corpus.sequences.values() for text in texts)
     known = {(fact.kind, fact.subject) for fact in train}
     groups = {
         "all": held_out,
         **{kind: [f for f in held_out if f.kind == kind] for kind in ("animal", "period", "food")},
         "pair in training": [f for f in held_out if (f.kind, f.subject) in known],
         "pair absent": [f for f in held_out if (f.kind, f.subject) not in known],
+        "known, reworded": reworded(train, data),
     }
     print(f"\n{'questions':18}{'number':>8}{'majority':>10}", end="")
     print("".join(f"{f'T = {t:g}':>9}" for t in temperatures))

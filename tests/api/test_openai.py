@@ -6,7 +6,8 @@ import math
 import pytest
 
 import charrnn
-from api import create_app
+from api import create_app, openai_texts
+from api.engine import Ticket
 from api.openai_schemas import IGNORED, NEUTRAL
 from api.settings import ServiceSettings
 from charrnn.config import GenerationConfig
@@ -232,6 +233,22 @@ def test_what_goes_wrong_in_the_middle_is_an_error_that_shows_nothing(client, mo
     assert (name, data["error"]["type"]) == ("error", "server_error")
     assert "secret" not in answer.text
     assert refused(client, COMPLETIONS, 500, model="dinosaurs")["type"] == "server_error"
+
+
+@pytest.mark.parametrize("path", [COMPLETIONS, CHATS])
+def test_texts_that_had_not_begun_when_the_time_was_over_are_empty(client, monkeypatch, path):
+    monkeypatch.setattr(
+        openai_texts, "Ticket", lambda *given, **more: Ticket(*given, **more | {"deadline": 0.0})
+    )
+    body = {"model": "dinosaurs", "prompt": "Tyr", "n": 2}
+    if path == CHATS:
+        body = {"model": "rex", "messages": HELLO, "n": 2}
+    whole = client.post(path, json=body).json
+    assert [choice["finish_reason"] for choice in whole["choices"]] == ["length"] * 2
+    assert whole["usage"]["completion_tokens"] == 0
+    parts = chunks(client, path, **body)
+    ends = [c["choices"][0] for c in parts if c["choices"][0]["finish_reason"]]
+    assert [(end["index"], end["finish_reason"]) for end in ends] == [(0, "length"), (1, "length")]
 
 
 # --- Chats ----------------------------------------------------------------------------------------
