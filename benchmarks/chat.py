@@ -117,7 +117,8 @@ def _fact(
 ) -> Fact | None:
     for kind, asks in (("period", ASKS_PERIOD), ("food", ASKS_FOOD)):
         answer = named(kind, reply, genera)
-        if subject and answer and asks.search(question):
+        of_another = set(animals(f"{question} {reply}", genera)) - {subject}
+        if subject and answer and not of_another and asks.search(question):
             right = frozenset(answer) if kind == "period" else frozenset(answer[:1])
             return Fact(kind, subject, right, turns, question) if len(right) == 1 else None
     if ASKS_ELSE.search(question) or not ASKS_ANIMAL.search(question):
@@ -129,11 +130,13 @@ def _fact(
 
 def reworded(train: Sequence[Fact], data: str) -> list[Fact]:
     """What training tells, asked for in words that no file has: one question for each attribute of
-    each animal.
+    each animal, where its answers in training agree.
     """
     asked = {}
+    answers = {(fact.kind, fact.subject, fact.right) for fact in train}
+    told = Counter((kind, subject) for kind, subject, _ in answers)
     for fact in train:
-        if fact.kind in REWORDED:
+        if fact.kind in REWORDED and told[fact.kind, fact.subject] == 1:
             question = REWORDED[fact.kind].format(fact.subject.replace("tyrannosaurus", "t rex"))
             assert question not in data, f"{question!r} is in the data"
             asked[fact.kind, fact.subject] = Fact(fact.kind, fact.subject, fact.right, (), question)
