@@ -26,6 +26,7 @@ from charrnn.config import (
     GenerationConfig,
 )
 from charrnn.errors import ConfigError, FieldProblem, shown
+from charrnn.parameters import Array
 from charrnn.texts import Request, Written
 from charrnn.threads import blas_threads
 from charrnn.vocabulary import Vocabulary
@@ -102,7 +103,26 @@ def chat_config(settings: Mapping[str, Any]) -> GenerationConfig:
     return config
 
 
-def as_reply(request: Request, prompt: list[int], position: Position | None = None) -> Request:
+class SomethingFirst:
+    """No reply is empty: what is drawn first is neither a line's end nor a space."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        blank = [symbol.isspace() for symbol in vocabulary.symbols]
+        self._first = ~np.array(blank)  # (V,)
+
+    def start(self) -> bool:
+        return True
+
+    def allowed(self, q: bool) -> Array | None:
+        return self._first if q else None
+
+    def advance(self, q: bool, id_: int) -> bool:
+        return False
+
+
+def as_reply(
+    request: Request, vocabulary: Vocabulary, prompt: list[int], position: Position | None = None
+) -> Request:
     """A request for what follows a person's line. `position`: where it begins, with the first of
     `prompt` as its symbol; None for the zero state.
     """
@@ -111,6 +131,7 @@ def as_reply(request: Request, prompt: list[int], position: Position | None = No
         request,
         prompt=prompt,
         position=position,
+        constraint=SomethingFirst(vocabulary),
         max_length=longest,
         stop=tuple(dict.fromkeys((*request.stop, TURN_END))),
     )
@@ -218,7 +239,8 @@ class Chat:
         seed = (self.random_seed + self.turns * MORE_RANDOM_SEEDS) % 2**53
         with blas_threads(1):
             position = self._read(self._position, asked)
-        request = replace(as_reply(request, [position.id], position), random_seed=seed)
+        request = as_reply(request, self._vocabulary, [position.id], position)
+        request = replace(request, random_seed=seed)
         self._position = position
         self._open = _Reply(self._write(request))
         return self._open

@@ -224,7 +224,7 @@ class Generator:
         self._check_chats()
         read = transcript(turns, text, self.vocabulary)
         prompt = [self.vocabulary.start, *self.vocabulary.ids_of(read).tolist()]
-        return as_reply(self.request("", config), prompt)
+        return as_reply(self.request("", config), self.vocabulary, prompt)
 
     def _check_chats(self) -> None:
         if self.frozen.kind != "chat":

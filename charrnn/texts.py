@@ -9,6 +9,7 @@ import numpy as np
 
 from charrnn.compiled import Position
 from charrnn.config import GenerationConfig
+from charrnn.constraints import Constraint
 from charrnn.decoding import FinishReason, Stretch
 from charrnn.vocabulary import Vocabulary
 
@@ -32,7 +33,7 @@ class Sample:
 class Request:
     """A checked call: seed and stop strings as the model reads them, the prompt's ids, and how many
     symbols a text may have. `position`: where the prompt begins, which then is one symbol, not read
-    yet; None for the zero state.
+    yet; None for the zero state. `constraint`: which symbols may come, besides the settings.
     """
 
     seed: str
@@ -42,6 +43,7 @@ class Request:
     random_seed: int
     stop: tuple[str, ...]
     position: Position | None = field(default=None, compare=False)
+    constraint: Constraint | None = field(default=None, compare=False)
 
 
 class Written(NamedTuple):

@@ -215,6 +215,7 @@ class Writer:
             [text.rng for text in texts],
             limit=room,
             fewest=max(request.config.min_length, 1) - len(request.seed),  # no name is empty
+            constraint=request.constraint,
         )
         queue.texts.update(zip(slots, texts, strict=True))
         joined.waiting -= len(texts)

@@ -100,11 +100,12 @@ def test_the_state_between_turns_is_that_of_reading_the_whole_talk(bot):
     assert VOCABULARY.symbols[chat._position.id] == "\n"
 
 
-def test_a_reply_is_one_line_and_no_longer_than_asked(bot):
+def test_a_reply_is_one_line_never_empty_and_no_longer_than_asked(bot):
     for seed in range(20):
         chat = bot.chat(random_seed=seed, temperature=1.5, max_length=40)
         for reply in talk(chat, "hello", "why", "???"):
             assert "\n" not in reply
+            assert reply[:1].strip()
             assert len(reply) <= 40
     assert max(len(r) for r in talk(bot.chat(random_seed=2, temperature=0), "a")) <= LONGEST_REPLY
 
