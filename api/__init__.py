@@ -6,7 +6,18 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 import charrnn
-from api import errors, generate, observing, openapi, operations, pages, probable, security
+from api import (
+    errors,
+    generate,
+    observing,
+    openai_texts,
+    openapi,
+    operations,
+    pages,
+    probable,
+    security,
+)
+from api.desk import Desk
 from api.metrics import Metrics
 from api.models import Models
 from api.settings import ServiceSettings
@@ -48,7 +59,9 @@ def create_app(
     observing.register(app, metrics, access_log=settings.access_log == "on")
     app.before_request(watcher.start)
     errors.register(app)
-    app.register_blueprint(generate.blueprint(models, settings, metrics))
+    desk = Desk(models, settings, metrics)
+    app.register_blueprint(generate.blueprint(desk))
+    app.register_blueprint(openai_texts.blueprint(desk))
     app.register_blueprint(probable.blueprint(models, settings, metrics))
     app.register_blueprint(operations.blueprint(models, metrics, health))
     app.register_blueprint(openapi.blueprint())

@@ -5,44 +5,18 @@ left out of the document.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import charrnn
+from api import openai_contract
 from api.models import PREFERRED
+from api.promises import EVENTS, HTML, JSON, PLAIN, Body, Route
 from api.settings import ServiceSettings
-from api.shapes import Schema, ref
+from api.shapes import ref
 from charrnn.config import MODEL_NAME_PATTERN
 
-JSON, HTML, PLAIN, EVENTS = "application/json", "text/html", "text/plain", "text/event-stream"
 VERSION = "3f9ac2d41e7b"
 FULL_VERSION = VERSION + "58c06a9d0f3327be81c4a5f6e0d9187246b3c5aa90fe63d127b4"
-
-
-@dataclass(frozen=True)
-class Body:
-    """A body that a route answers with, in one type of content."""
-
-    schema: Schema
-    examples: Mapping[str, Any] = field(default_factory=dict)  # by a few words that tell which
-    events: Mapping[str, Schema] = field(default_factory=dict)  # of a stream: their data, by name
-
-
-@dataclass(frozen=True)
-class Route:
-    """What one method of one path promises, besides what every route does."""
-
-    id: str
-    tag: str
-    summary: str
-    success: str  # what a 200 is
-    bodies: Mapping[str, Body]  # of a 200, by type of content
-    description: str = ""
-    parameters: tuple[Schema, ...] = ()
-    takes_texts: bool = False  # a body, as the schema of requests has it
-    takes: str = ""  # a body of another kind, by the name of its schema
-    requests: Mapping[str, Any] = field(default_factory=dict)  # of that kind, by a few words
-    refusals: Mapping[int, str] = field(default_factory=dict)  # status: when
 
 
 def _json(name: str, example: Any) -> Mapping[str, Body]:
@@ -56,7 +30,8 @@ def _sample(text: str, logprob: float) -> dict[str, Any]:
 ABOUT = """\
 Send a seed and get names: the first command of `POST /generate` is all that it takes.
 
-Errors are problems (RFC 9457), 404 for a path that isn't there and 405 among them. HEAD is \
+Errors are problems (RFC 9457), 404 for a path that isn't there and 405 among them; below /v1 they \
+have OpenAI's shape. HEAD is \
 answered where GET is, OPTIONS at every path. A query string is ignored.
 
 What the server in front of the routes can't parse as HTTP, or won't take (a line or a header that \
@@ -67,6 +42,7 @@ every path that isn't open is answered 401, those that don't exist too."""
 TAGS = {
     "texts": "What it is for.",
     "models": "What writes them.",
+    "openai": "The same for programs that talk to OpenAI's interface.",
     "operations": "For whoever runs the service.",
     "reference": "What there is, and how to use it.",
 }
@@ -268,7 +244,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         success="The names. Where `shortfall` says so, fewer: those that are proven.",
         bodies=_json("BeamAnswer", BEAM),
         takes="BeamRequest",
-        requests={
+        asks={
             "the most probable names": {"count": 3},
             "of a shape": {"count": 3, "ends_with": "us", "max_length": 12},
         },
@@ -289,7 +265,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         success="The scores, in the order of the texts.",
         bodies=_json("Scores", SCORES),
         takes="ScoreRequest",
-        requests={"two names": {"texts": ["rex", "tyrannosaurus"], "expected": 1}},
+        asks={"two names": {"texts": ["rex", "tyrannosaurus"], "expected": 1}},
         refusals={
             **_REFUSALS_OF_A_BODY,
             422: "A field breaks a rule: one of the schema, or one that a schema can't tell. The "
@@ -322,6 +298,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         ),
         refusals={404: "There is no model of this name."},
     ),
+    **openai_contract.ROUTES,
     ("GET", "/livez"): Route(
         id="livez",
         tag="operations",

@@ -17,6 +17,11 @@ LONGEST_SHAPED = (
 )
 MOST_AVOIDED = 100_000  # names that a caller may list
 EXPECTED, MOST_EXPECTED = 3, 20  # symbols that a score tells with each of a text's
+PERSON = "> "  # begins a line that a person says, in conversations
+LONGEST_TURN = 300  # characters of a person's line in a chat, after which it is cut
+LONGEST_HISTORY = 2_000  # characters of earlier turns that are read again where no state is kept
+LONGEST_REPLY = 300  # characters of a reply, where nobody says
+CHAT_TEMPERATURE = 0.3  # docs/chat.md says why
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
 MODEL_NAME_RULE = (
     "must be 1 to 64 lower-case letters, digits, dots, hyphens and underscores, beginning with a "
@@ -61,9 +66,10 @@ class ModelConfig(NetworkConfig):
 class CorpusConfig(Settings):
     """How a file is read and split."""
 
-    kind: Literal["auto", "names", "text"] = setting(
+    kind: Literal["auto", "names", "text", "chat"] = setting(
         default="auto",
-        description="a list of names, one a line, or running text; auto looks at the file",
+        description="a list of names, one a line, running text, or conversations (a person's lines "
+        'begin with "> ", a blank line ends each); auto looks at the file',
     )
     unit: Literal["character", "word"] = setting(
         default="character",
@@ -162,6 +168,13 @@ class TrainConfig(Settings):
         default=False,
         description="names and sentences: the gradient is that of a sequence's whole loss, not of "
         "its mean over symbols, as older recipes have it: their rates fit then",
+    )
+    chain: int | None = setting(
+        default=None,
+        ge=1,
+        le=1_000,
+        description="conversations: up to so many are learned as one long talk, drawn anew each "
+        "epoch; null: 1",
     )
     averaging: float = setting(
         default=0.0,

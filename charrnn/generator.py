@@ -16,6 +16,7 @@ from typing import Any
 from charrnn.asking import Asking
 from charrnn.beam import search, shortfall
 from charrnn.blocklist import Blocklist
+from charrnn.chat import Chat, as_reply, chat_config, transcript
 from charrnn.compiled import CompiledModel
 from charrnn.config import (
     EXPECTED,
@@ -29,6 +30,7 @@ from charrnn.decoding import MOST_STEPS
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.model import CharRNN, count_parameters
 from charrnn.scoring import Score, Scoring
+from charrnn.spelling import Speller
 from charrnn.store import SHORT_VERSION, SUFFIX, Store
 from charrnn.texts import Language, Request, Sample, Written
 from charrnn.threads import blas_threads
@@ -37,6 +39,7 @@ from charrnn.writing import Writer
 
 IDLE_WRITERS = 4  # kept for the next requests
 MANY = 8  # texts, from which on the first is as well off among the others
+CHAT_END = "\n\n"  # of a whole conversation
 TEXT_LENGTH = 500  # default max_length of running text, characters
 SENTENCE_LENGTH = 100  # and of a sentence, words
 
@@ -71,7 +74,8 @@ def load(
     Args:
         model: a name under the weights folder ("dinosaurs"), or a path to a .safetensors file.
         version: at least 6 hex digits of a kept version; None for the live one.
-        weights: the weights folder; None for CHARRNN_WEIGHTS, then the repository's own.
+        weights: the weights folder; None for CHARRNN_WEIGHTS, then the repository's own, then
+            `weights` in the current folder, then what was installed with the library.
 
     Raises WeightsMissingError, WeightsCorruptError, WeightsFormatError, ConfigError.
     """
@@ -84,6 +88,8 @@ def load(
         data = read_file(path)
         return Generator(path.stem, sha256_of(data), from_bytes(data, str(path)))
     store = weights if isinstance(weights, Store) else Store(weights)
+    if weights is None:
+        store = store.or_packaged(model)
     frozen, full = store.load(model, version)
     return Generator(model, full, frozen)
 
@@ -191,6 +197,41 @@ class Generator:
         """
         return self._stream(self.request(seed, config, **settings))
 
+    def chat(self, **settings: Any) -> Chat:
+        """A conversation with a model that learned from conversations.
+
+        Args:
+            **settings: those of GenerationConfig but for count; max_length is that of a reply.
+
+        Raises ConfigError, for another kind of model too.
+        """
+        self._check_chats()
+        return Chat(
+            self.name,
+            self.version,
+            self.compiled,
+            self.vocabulary,
+            lambda config: self.request("", config),
+            self._written,
+            chat_config(settings),
+        )
+
+    def reply_request(
+        self, turns: Sequence[tuple[str, str]], text: str, config: GenerationConfig
+    ) -> Request:
+        """A request for the reply to `text` after whole turns, each a person's line and a reply,
+        which are all read again. Raises ConfigError.
+        """
+        self._check_chats()
+        read = transcript(turns, text, self.vocabulary)
+        prompt = [self.vocabulary.start, *self.vocabulary.ids_of(read).tolist()]
+        return as_reply(self.request("", config), self.vocabulary, prompt)
+
+    def _check_chats(self) -> None:
+        if self.frozen.kind != "chat":
+            rule = "must be one that learned from conversations, as rex is"
+            raise ConfigError([FieldProblem("model", rule, f"{self.name}, of {self.frozen.kind}")])
+
     def beam(
         self,
         seed: str = "",
@@ -288,8 +329,10 @@ class Generator:
         if random_seed is None:
             random_seed = secrets.randbelow(FIRST_SHARED_SEED)
         stop = tuple(self.vocabulary.match_stop(text) for text in config.stop)
+        if self.frozen.kind == "chat":
+            stop += (CHAT_END,)
         prompt = [self.vocabulary.start, *ids.tolist()]
-        plain = Request(seed, prompt, config, max_length, random_seed, stop)
+        plain = Request(seed, prompt, config, max_length, random_seed, stop, len(ids))
         return self._asking.with_conditions(plain, self.blocklist)
 
     def _max_length(self, seed_length: int, config: GenerationConfig) -> int:
@@ -306,6 +349,14 @@ class Generator:
     def length(self, text: str) -> int:
         """How many symbols a text has: characters, or words and marks."""
         return self.vocabulary.length(text)
+
+    def speller(self, request: Request, *, from_start: bool = False) -> Speller:
+        """What tells how likely each character of a request's texts was: after the prompt, or all
+        of them.
+        """
+        assert request.position is None
+        opening = request.prompt[:1] if from_start else request.prompt
+        return Speller(self.compiled, self.vocabulary, opening)
 
     def writer(self) -> Writer:
         """What writes the texts of many requests together, for who steps it himself: within
@@ -353,6 +404,11 @@ class Generator:
         return [self.samples(*each) for each in zip(requests, whole, why, strict=True)]
 
     def _stream(self, request: Request) -> Iterator[Piece]:
+        for news in self._written(request):
+            yield self.piece(news)
+
+    def _written(self, request: Request) -> Iterator[Written]:
+        """The news of a request's texts, as they are drawn."""
         with self._writer() as writer:
             written = writer.write([request], 1)
             while True:
@@ -360,7 +416,7 @@ class Generator:
                     news = next(written, None)
                 if news is None:
                     break
-                yield self.piece(news)
+                yield news
 
     @contextmanager
     def _writer(self) -> Iterator[Writer]:

@@ -7,7 +7,18 @@ from charrnn.corpus import SPLITS
 from charrnn.evaluation import Loss
 from charrnn.scoring import Score
 
-_TEXTS = {"character": "blocks of text", "word": "sentences"}
+EACH = {"names": "name", "text": "block", "chat": "conversation"}
+SEQUENCES = {"names": "names", "text": "blocks of text", "chat": "conversations"}
+
+
+def each_of(kind: str, unit: str) -> str:
+    """What one of a model's sequences is."""
+    return "sentence" if unit == "word" else EACH[kind]
+
+
+def sequences_of(kind: str, unit: str) -> str:
+    """What several of them are."""
+    return "sentences" if unit == "word" else SEQUENCES[kind]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -28,7 +39,7 @@ def table_of_models(cards: Sequence[Mapping[str, Any]]) -> str:
             card["name"],
             card["version"],
             f"{sum(card['trained_on'].get(s, 0) for s in SPLITS):,} "
-            + {"names": "names"}.get(card["kind"], _TEXTS[card.get("unit", "character")]),
+            + sequences_of(card["kind"], card.get("unit", "character")),
             f"{card['cell']} {card['hidden_size']} x {card['num_layers']}",
             f"{card['parameters']:,}",
             f"{card['evaluation'].get('test', {}).get('nats_per_character', float('nan')):.4f}",
