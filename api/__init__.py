@@ -6,7 +6,17 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 import charrnn
-from api import errors, generate, observing, openai_texts, openapi, operations, pages, security
+from api import (
+    errors,
+    generate,
+    observing,
+    openai_texts,
+    openapi,
+    operations,
+    pages,
+    probable,
+    security,
+)
 from api.desk import Desk
 from api.metrics import Metrics
 from api.models import Models
@@ -32,7 +42,9 @@ def create_app(
     if store is None:
         store = charrnn.Store(settings.weights)
         _fill_if_fresh(store)
-    models = Models(store, settings.model, on_reload=metrics.reloaded)
+    path = settings.blocklist
+    blocklist = charrnn.Blocklist.read(path) if path else charrnn.Blocklist.shipped()
+    models = Models(store, settings.model, on_reload=metrics.reloaded, blocklist=blocklist)
     watcher, health = Watcher(models), operations.Health()
 
     app = Flask(__name__, static_folder=None)
@@ -50,6 +62,7 @@ def create_app(
     desk = Desk(models, settings, metrics)
     app.register_blueprint(generate.blueprint(desk))
     app.register_blueprint(openai_texts.blueprint(desk))
+    app.register_blueprint(probable.blueprint(models, settings, metrics))
     app.register_blueprint(operations.blueprint(models, metrics, health))
     app.register_blueprint(openapi.blueprint())
     app.register_blueprint(pages.blueprint())

@@ -92,6 +92,8 @@ def request_examples(
         },
         "one text of a model by its name": {"model": model},
     }
+    if model == PREFERRED:
+        examples["names of a shape"] = {"count": count, "pattern": "t*raptor", "random_seed": 7}
     if "stream" in fields:
         examples["a stream"] = {**seed, "stream": True}
     return examples
@@ -122,10 +124,47 @@ data: {"model":"dinosaurs","version":"3f9ac2d41e7b","seed":"Tyr","random_seed":7
 "requested":1,"characters":5,"shortfall":null}
 
 """
+BEAM = {
+    "model": "dinosaurs",
+    "version": VERSION,
+    "seed": "Tyr",
+    "samples": [{"text": "Tyrosaurus", "logprob": -2.75, "novel": True}],
+    "requested": 1,
+    "shortfall": None,
+}
+SCORES = {
+    "model": "dinosaurs",
+    "version": VERSION,
+    "scores": [
+        {
+            "text": "Ox",
+            "logprob": -9.5,
+            "perplexity": 23.75,
+            "likelier_than": 0.0025,
+            "symbols": [
+                {
+                    "symbol": letter,
+                    "probability": 0.0625,
+                    "logprob": -2.75,
+                    "expected": [{"symbol": "a", "probability": 0.25}],
+                }
+                for letter in ("o", "x", "\n")
+            ],
+        }
+    ],
+}
+_REFUSALS_OF_A_BODY: Mapping[int, str] = {
+    400: "The body isn't strict JSON in UTF-8, or can't be read to its end.",
+    404: "There is no such model, or no such version of it.",
+    410: "The version is there, but its file is damaged.",
+    413: "The body is larger than the service takes.",
+    503: "The service has as many requests as it can take. Try again after Retry-After.",
+}
 MODEL = {
     "name": "dinosaurs",
     "version": VERSION,
     "kind": "names",
+    "unit": "character",
     "cell": "gru",
     "hidden_size": 256,
     "num_layers": 1,
@@ -187,10 +226,51 @@ ROUTES: Mapping[tuple[str, str], Route] = {
             410: "The version is there, but its file is damaged.",
             413: "The body is larger than the service takes.",
             422: "A field breaks a rule: one of the schema, or one that a schema can't tell. "
-            "The seed has only characters that the model knows, and is no longer than max_length; "
+            "The seed has only characters that the model knows (one of words takes all), and is no "
+            "longer than max_length; "
+            "the conditions on names can be met together, and are asked of no running text; "
             "min_length is at most max_length; random_seed is left out where seed is a number; "
             "all texts together are no longer than the service allows. `errors` has them all.",
             503: "The service has as many requests as it can take. Try again after Retry-After.",
+        },
+    ),
+    ("POST", "/beam"): Route(
+        id="beam",
+        tag="texts",
+        summary="The most probable names",
+        description="The `count` most probable names that begin with `seed` and meet all "
+        "conditions, in falling order, and none left out that is likelier. Nothing is drawn: the "
+        "same body gives the same names. Names only, not running text.",
+        success="The names. Where `shortfall` says so, fewer: those that are proven.",
+        bodies=_json("BeamAnswer", BEAM),
+        takes="BeamRequest",
+        requests={
+            "the most probable names": {"count": 3},
+            "of a shape": {"count": 3, "ends_with": "us", "max_length": 12},
+        },
+        refusals={
+            **_REFUSALS_OF_A_BODY,
+            422: "A field breaks a rule: one of the schema, or one that a schema can't tell. What "
+            "names begin, end and are filled with has only characters that the model knows; the "
+            "conditions can be met together; the model is of names.",
+        },
+    ),
+    ("POST", "/score"): Route(
+        id="score",
+        tag="texts",
+        summary="How probable texts are",
+        description="For each character its probability, and what the network expected instead; "
+        "of the whole the log-probability, the perplexity, and how many names of the training "
+        "list are less likely by their perplexity.",
+        success="The scores, in the order of the texts.",
+        bodies=_json("Scores", SCORES),
+        takes="ScoreRequest",
+        requests={"two names": {"texts": ["rex", "tyrannosaurus"], "expected": 1}},
+        refusals={
+            **_REFUSALS_OF_A_BODY,
+            422: "A field breaks a rule: one of the schema, or one that a schema can't tell. The "
+            "texts have only characters that the model knows, and no more of them in all than "
+            "the service takes.",
         },
     ),
     ("GET", "/models"): Route(

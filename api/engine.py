@@ -20,6 +20,7 @@ TURN_SECONDS = 0.004  # of one batch, after which others are heard
 MOST_STEPS, MOST_STREAMED = 256, 32  # symbols of a turn; where one of the texts is being streamed
 MOST_UNREAD = 64  # pieces of each text of a stream, before it stands still
 LEAVE_SECONDS = 5.0  # for the leader's turn to end
+MANY = 5  # requests at work, from which on a new one shares their products if its seed is ours
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Ticket:
         self.error: Exception | None = None
         self.wake = threading.Event()
         self.characters = 0  # drawn so far
+        self.shortfall: str | None = None  # why there are fewer texts than were asked for
         self._begun: set[int] = set()
         self._news: deque[charrnn.Written] = deque()  # of a stream, until it is taken
 
@@ -93,11 +95,13 @@ class Engine:
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self._metrics, self._told = metrics, (0, 0)
-        self._lock = threading.Lock()  # over the next three; nobody computes under it
+        self._lock = threading.Lock()  # over the next four; nobody computes under it
         self._arrivals: list[Ticket] = []
         self._waiting: dict[Ticket, None] = {}  # whose threads sleep, oldest first
         self._is_led = False
+        self._at_work = 0  # requests that have joined and not left
         self._batches: WeakKeyDictionary[charrnn.Generator, _Batch] = WeakKeyDictionary()
+        self._outdated: list[charrnn.Generator] = []
 
     @property
     def live(self) -> int:
@@ -107,6 +111,9 @@ class Engine:
     def join(self, ticket: Ticket) -> None:
         """Let a request's texts be written, while somebody waits for theirs."""
         with self._lock:
+            self._at_work += 1
+            if self._at_work >= MANY:
+                ticket.request = ticket.request.among_others()
             self._arrivals.append(ticket)
 
     def wait(self, ticket: Ticket, seconds: float) -> bool:
@@ -133,6 +140,8 @@ class Engine:
 
     def leave(self, ticket: Ticket) -> None:
         """Write no more of a request; the slots of its texts are free when this returns."""
+        with self._lock:
+            self._at_work -= not ticket.left
         ticket.left = True  # whoever leads sees to it, and may be about to lead no more
         if not ticket.over:
             self.wait(ticket, LEAVE_SECONDS)
@@ -152,6 +161,8 @@ class Engine:
         try:
             with charrnn.blas_threads(1):
                 yield
+            if self._outdated:
+                self._let_go()
             self._tell()
         finally:
             with self._lock:
@@ -184,11 +195,27 @@ class Engine:
             batch = self._batches.get(ticket.generator)
             try:
                 if batch is None:
-                    batch = self._batches[ticket.generator] = _Batch(ticket.generator.writer())
+                    batch = self._new_batch(ticket.generator)
                 batch.join(ticket)
             except Exception as error:  # nobody else would tell it
                 log.error("a request could not join its batch", exc_info=error)
                 ticket.break_off(error)
+
+    def _new_batch(self, generator: charrnn.Generator) -> "_Batch":
+        """A batch for a version, in place of the model's others as soon as these are empty: memory
+        is for what is asked for now, not for all versions that were.
+        """
+        self._outdated += [each for each in self._batches if each.name == generator.name]
+        batch = self._batches[generator] = _Batch(generator.writer())
+        return batch
+
+    def _let_go(self) -> None:
+        """Let outdated batches go that are empty."""
+        for generator in self._outdated:
+            batch = self._batches.get(generator)
+            if batch is not None and batch.is_empty:
+                del self._batches[generator]
+        self._outdated = [each for each in self._outdated if each in self._batches]
 
     def _turn(self) -> None:
         """A turn of each batch."""
@@ -205,6 +232,11 @@ class _Batch:
         self._writer = writer
         self._tickets: dict[int, Ticket] = {}  # by the number that its news bear
         self._step_seconds = TURN_SECONDS  # what a step took last time
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is in it."""
+        return not self._tickets
 
     @property
     def live(self) -> int:
@@ -257,9 +289,8 @@ class _Batch:
             self._break_off(error, next(iter(self._tickets.values())).generator)
             return
         now = time.monotonic()
-        if news:  # none while prompts are read, or all stand still
-            made = max(len(each.characters) for each in news)
-            self._step_seconds = (now - began) / max(1, min(made, steps))
+        if self._writer.made:  # nothing while prompts are read, or all stand still
+            self._step_seconds = (now - began) / min(self._writer.made, steps)
         self._hand_out(news, now)
 
     def _hand_out(self, news: list[charrnn.Written], now: float) -> None:
@@ -268,10 +299,12 @@ class _Batch:
         for each in news:
             ticket = self._tickets[each.request]
             ticket.add(each, now)
-            if len(ticket.samples) == ticket.request.config.count:
-                self._close(each.request)
-            elif ticket.streamed:
+            if ticket.streamed:
                 streamed[each.request] = ticket
+        for number in self._writer.take_over():
+            self._tickets[number].shortfall = self._writer.take_shortfall(number)
+            self._close(number)
+            streamed.pop(number, None)
         for ticket in streamed.values():
             ticket.wake.set()
 

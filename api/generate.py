@@ -94,10 +94,10 @@ def _answer_in_pieces(job: Job, settings: ServiceSettings) -> Response:
 def _summary(ticket: Ticket, settings: ServiceSettings) -> dict[str, Any]:
     """What an answer says of its texts, all but the texts."""
     made = [sample for _, sample in sorted(ticket.samples.items())]
-    samples = ticket.generator.samples(ticket.request, made)
-    missing, shortfall = samples.requested - len(made), None
-    if missing:
-        shortfall = f"{missing} texts had not begun after {settings.time_limit} s, the time limit"
+    samples = ticket.generator.samples(ticket.request, made, ticket.shortfall)
+    missing, shortfall = samples.requested - len(made), samples.shortfall
+    if missing and not shortfall:
+        shortfall = f"{missing} texts were missing after {settings.time_limit} s, the time limit"
     return {
         "model": ticket.generator.name,
         "version": ticket.generator.version,
@@ -124,7 +124,10 @@ def within_limits(
     if longest is None:
         most = min(settings.max_length, settings.max_characters)
         own = min(generator.default_max_length, most)
-        longest, note = max(own, config.min_length, len(seed)), " (no max_length was given)"
+        longest, note = (
+            max(own, config.min_length, generator.length(seed)),
+            " (no max_length was given)",
+        )
         if own < generator.default_max_length or len(seed) == settings.max_length:
             config = config.changed(max_length=most)
     if config.count * longest > settings.max_characters:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import charrnn
 from api.errors import RequestError, StartError
@@ -18,6 +18,7 @@ from charrnn.errors import WeightsError, WeightsMissingError, shown
 
 RETRY_SECONDS = 5.0  # until a version that could not be loaded is tried again
 OLD_VERSIONS_KEPT = 4
+ANYTHING: dict[str, Any] = {"novel": False, "unique": False, "clean": False}
 SHOWN_DIGITS = 12
 PREFERRED = "dinosaurs"  # the default where it is there and the operator named no other
 WHAT_TO_DO = (
@@ -46,9 +47,12 @@ class Models:
         store: charrnn.Store,
         default: str | None = None,
         on_reload: Callable[[str, bool], None] = lambda model, ok: None,
+        blocklist: charrnn.Blocklist | None = None,
     ) -> None:
+        """blocklist: what no text may have; None for the library's own."""
         self._store = store
         self._wanted = default
+        self._blocklist = blocklist or charrnn.Blocklist.shipped()
         self._on_reload = on_reload
         self._refreshing = threading.Lock()  # held by who looks for new versions; nobody waits
         self._loading_old = threading.RLock()
@@ -136,7 +140,7 @@ class Models:
         try:
             full = self._store.current(name).version
             if before is None or not full.startswith(before.version):
-                new = _load(name, self._store, full)
+                new = _load(name, self._store, full, blocklist=self._blocklist)
                 self._serve(new)
                 self._on_reload(name, True)
                 self._warn_unless_exact(new)
@@ -176,7 +180,7 @@ class Models:
             with self._loading_old:
                 kept = self._old.get((name, full[:SHOWN_DIGITS]))
                 if kept is None:
-                    kept = _load(name, self._store, full)
+                    kept = _load(name, self._store, full, blocklist=self._blocklist)
                     self._warn_unless_exact(kept)
                 self._keep(kept)
             return kept
@@ -230,7 +234,7 @@ class Models:
             ) from None
         for name, stamp in stamps.items():
             try:
-                loaded[name] = _load(name, store)
+                loaded[name] = _load(name, store, blocklist=self._blocklist)
                 self._warn_unless_exact(loaded[name])
                 self._stamps[name] = stamp
             except WeightsError as error:
@@ -245,12 +249,19 @@ class Models:
         return loaded
 
 
-def _load(name: str, store: charrnn.Store, version: str | None = None) -> charrnn.Generator:
+def _load(
+    name: str,
+    store: charrnn.Store,
+    version: str | None = None,
+    *,
+    blocklist: charrnn.Blocklist,
+) -> charrnn.Generator:
     """A generator that is ready: what is worked out at the first use is worked out here, by
     whoever loads, not by a request. Raises WeightsError.
     """
     generator = charrnn.load(name, version=version, weights=store)
-    generator.generate(count=2, max_length=1, random_seed=0)
+    generator.generate(count=2, max_length=1, random_seed=0, **ANYTHING)
+    generator.blocklist = blocklist
     return generator
 
 

@@ -16,7 +16,7 @@ from api import openai_contract
 from api.contract import ABOUT, EVERYWHERE, FULL_PROBLEMS, ROUTES, TAGS, WITH_KEYS, request_examples
 from api.openai_errors import is_openai, of_problem
 from api.promises import EVENTS, JSON, Body, Route
-from api.schemas import request_model, request_schema
+from api.schemas import other_request_schema, request_model, request_models, request_schema
 from api.settings import ServiceSettings
 from api.shapes import PROBLEM, Schema, headers, ref, schemas
 
@@ -58,6 +58,8 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
     A route that `contract` doesn't know is a bug of ours.
     """
     request = _request(settings)
+    others = {name: other_request_schema(each) for name, each in request_models(settings).items()}
+    others |= openai_contract.request_schemas(settings)
     paths: dict[str, Schema] = {}
     for method, path in routes_of(app):
         assert (method, path) in ROUTES, f"give {method} {path} its place in api.contract.ROUTES"
@@ -67,17 +69,19 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
             route, closed=closed, streams="stream" in request["properties"], path=path
         )
         if route.takes_texts:
-            examples = request_examples(settings, model, request["properties"])
-            operation["requestBody"] = _request_body(settings, examples)
-        if route.takes:
+            examples: Mapping[str, Any] = request_examples(settings, model, request["properties"])
+            operation["requestBody"] = _request_body(settings, examples, REQUEST, False)
+        elif route.takes:
+            required = "required" in others[route.takes]
             operation["requestBody"] = _request_body(
-                settings, route.asks, route.takes, required=True
+                settings, route.requests, route.takes, required
             )
         if settings.asks_for_keys and not closed:
             operation["security"] = []
         paths.setdefault(path, {})[method.lower()] = operation
-    asked = {REQUEST: request, **openai_contract.request_schemas(settings)}
-    parts = _components(paths, {**schemas(), **openai_contract.schemas(), **asked})
+    parts = _components(
+        paths, {**schemas(), **openai_contract.schemas(), **others, REQUEST: request}
+    )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -120,16 +124,12 @@ def _request(settings: ServiceSettings) -> Schema:
 
 
 def _request_body(
-    settings: ServiceSettings,
-    examples: Mapping[str, Any],
-    schema: str = REQUEST,
-    *,
-    required: bool = False,
+    settings: ServiceSettings, examples: Mapping[str, Any], name: str, required: bool
 ) -> Schema:
     return {
         "description": f"A JSON object of at most {settings.max_body} bytes.",
         "required": required,
-        "content": {JSON: {"schema": ref(schema), "examples": _examples(examples)}},
+        "content": {JSON: {"schema": ref(name), "examples": _examples(examples)}},
     }
 
 

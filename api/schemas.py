@@ -16,7 +16,14 @@ from pydantic.fields import FieldInfo
 
 from api.errors import RequestError, invalid_fields
 from api.settings import ServiceSettings
-from charrnn.config import LARGEST_RANDOM_SEED, GenerationConfig
+from charrnn.config import (
+    EXPECTED,
+    LARGEST_RANDOM_SEED,
+    LONGEST_TEXT,
+    MOST_EXPECTED,
+    BeamConfig,
+    GenerationConfig,
+)
 from charrnn.errors import FieldProblem, shown
 from charrnn.settings import Setting, Settings, kind_of_value, setting, whole
 
@@ -67,9 +74,7 @@ class GenerateRequest(GenerationConfig):
     @classmethod
     def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
         """Null means absent."""
-        known = cls.fields()
-        given = {key: v for key, v in values.items() if v is not None or key not in known}
-        return super().checked(given, where)
+        return super().checked(_without_nulls(cls, values), where)
 
     def _fit(self, context: Any) -> None:
         super()._fit(context)
@@ -90,6 +95,77 @@ class GenerateRequest(GenerationConfig):
         return GenerationConfig.checked(values)
 
 
+class BeamRequest(BeamConfig):
+    """The body of POST /beam. Every field may be left out, and null is as if it were."""
+
+    model: str | None = GenerateRequest.fields()["model"]  # type: ignore[assignment]
+    version: str | None = GenerateRequest.fields()["version"]  # type: ignore[assignment]
+    seed: str = setting(default="", description="what every name begins with")
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Null means absent."""
+        return super().checked(_without_nulls(cls, values), where)
+
+    def search(self) -> BeamConfig:
+        """The library's part of the request."""
+        ours = BeamConfig.fields()
+        return BeamConfig.checked({n: value for n, value in self.said().items() if n in ours})
+
+
+class ScoreRequest(Settings):
+    """The body of POST /score. `texts` must be there; null is as if a field were left out."""
+
+    model: str | None = GenerateRequest.fields()["model"]  # type: ignore[assignment]
+    version: str | None = GenerateRequest.fields()["version"]  # type: ignore[assignment]
+    texts: tuple[str, ...] = setting(
+        min_length=1, items={"min_length": 1, "max_length": LONGEST_TEXT}, description="the texts"
+    )
+    expected: int = setting(
+        default=EXPECTED,
+        ge=0,
+        le=MOST_EXPECTED,
+        description="how many of the likeliest symbols are told for each place",
+    )
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Null means absent."""
+        return super().checked(_without_nulls(cls, values), where)
+
+
+def _without_nulls(model: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    known = model.fields()
+    return {key: v for key, v in values.items() if v is not None or key not in known}
+
+
+def request_models(settings: ServiceSettings) -> dict[str, type[Settings]]:
+    """The requests besides GenerateRequest, by name, with the bounds that the operator set."""
+    count, length = settings.max_count, settings.max_length
+    beam, score = BeamRequest.fields(), ScoreRequest.fields()
+    shorter = {
+        name: replace(beam[name], rules={**beam[name].rules, "le": length})
+        for name in ("min_length", "max_length")
+    }
+    shorter["count"] = replace(beam["count"], rules={"ge": 1, "le": count}, default=min(10, count))
+    shorter["seed"] = replace(beam["seed"], rules={"max_length": length})
+    shorter["avoid"] = _fewer(beam["avoid"])
+    texts = replace(
+        score["texts"],
+        rules={"min_length": 1, "max_length": min(count, MOST_ITEMS)},
+        items={"min_length": 1, "max_length": length},
+    )
+    return {
+        "BeamRequest": type("BeamRequest", (BeamRequest,), shorter),
+        "ScoreRequest": type("ScoreRequest", (ScoreRequest,), {"texts": texts}),
+    }
+
+
+def _fewer(field: Setting) -> Setting:
+    """A list with no more items than a body may have."""
+    return replace(field, rules={**field.rules, "max_length": MOST_ITEMS})
+
+
 def request_model(settings: ServiceSettings) -> type[GenerateRequest]:
     """GenerateRequest with the bounds that the operator set in place of the library's."""
     limits = {
@@ -102,6 +178,7 @@ def request_model(settings: ServiceSettings) -> type[GenerateRequest]:
         name: replace(fields[name], rules={**fields[name].rules, "le": limit})
         for name, limit in limits.items()
     }
+    capped["avoid"] = _fewer(fields["avoid"])
     capped["seed"] = replace(fields["seed"], rules={"max_length": settings.max_length})
     return type("GenerateRequest", (GenerateRequest,), capped)
 
@@ -136,6 +213,19 @@ def request_schema(model: type[GenerateRequest]) -> dict[str, Any]:
         if "anyOf" not in field:
             kept = {key: field.pop(key) for key in ("title", "description", "default")}
             fields[name] = {"anyOf": [field, {"type": "null"}], **kept}
+    return schema
+
+
+def other_request_schema(model: type[Settings]) -> dict[str, Any]:
+    """The JSON schema of another request: null is as if a field were left out."""
+    schema = json_schema(model)
+    fields = schema["properties"]
+    fields["version"]["pattern"] = "^[0-9a-fA-F]{6,64}$"
+    for name, field in fields.items():
+        if "anyOf" not in field and name not in schema.get("required", ()):
+            kept = {key: field.pop(key) for key in ("title", "description", "default")}
+            fields[name] = {"anyOf": [field, {"type": "null"}], **kept}
+        fields[name].pop("title", None)
     return schema
 
 

@@ -92,6 +92,11 @@ class ServiceSettings(Settings):
         le=3600,
         description="longest wait for the next bytes of a request, seconds",
     )
+    blocklist: str | None = setting(
+        default=None,
+        description="a file of words that no text may have, one a line, besides those of the "
+        "library; unset: those only",
+    )
     time_limit: int = setting(
         default=30,
         ge=1,

@@ -108,6 +108,55 @@ def schemas() -> dict[str, Schema]:
             samples=_list_of("StreamedSample", "what is known of each text"),
         ),
         "StreamedSample": shape("A text that was streamed.", index=index, **_verdict()),
+        "BeamAnswer": shape(
+            "The most probable names.",
+            model=_text("the model whose names they are"),
+            version={**VERSION, "description": "its version"},
+            seed=_text("what every name begins with, as the model reads it"),
+            samples=_list_of("Probable", "the names, the likeliest first"),
+            requested=_count("how many names were asked for", minimum=1),
+            shortfall=_or_null(
+                _text("why there are fewer names than that; null where there are not")
+            ),
+        ),
+        "Probable": shape(
+            "A name.",
+            text=_text("the seed and what follows it"),
+            logprob=_verdict()["logprob"],
+            novel=_verdict()["novel"],
+        ),
+        "Scores": shape(
+            "How probable texts are.",
+            model=_text("the model that was asked"),
+            version={**VERSION, "description": "its version"},
+            scores=_list_of("Score", "of each text, in order"),
+        ),
+        "Score": shape(
+            "How probable a text is.",
+            text=_text("the text, as the model writes it"),
+            logprob=_number("natural log-probability, the end symbol included"),
+            perplexity=_number("exp of the mean over its symbols: as unsure as among so many"),
+            likelier_than={
+                "type": ["number", "null"],
+                "minimum": 0,
+                "maximum": 1,
+                "description": "the share of the model's list whose perplexity is higher, by 2,000 "
+                "names of a longer list; null for running text",
+            },
+            symbols=_list_of("SymbolScore", "its symbols; a name's last one is its end"),
+        ),
+        "SymbolScore": shape(
+            "A symbol of a text.",
+            symbol=_text("the symbol; a newline is the end of a name"),
+            probability=_number("its probability after what stands before it"),
+            logprob=_number("the natural logarithm of that"),
+            expected=_list_of("ExpectedSymbol", "what was likeliest there"),
+        ),
+        "ExpectedSymbol": shape(
+            "A symbol that was expected.",
+            symbol=_text("the symbol"),
+            probability=_number("how probable it was"),
+        ),
         "Models": shape(
             "What is served.",
             models=_list_of("Model", "the models, by name"),
@@ -120,8 +169,8 @@ def schemas() -> dict[str, Schema]:
                 name: {**_count(meaning), "optional": True}
                 for name, meaning in {
                     "bytes": "size of the file",
-                    "characters": "characters of what it learned from",
-                    "train": "names, or blocks of text, that it learned from",
+                    "characters": "characters of what it learned from; of words, words and marks",
+                    "train": "names, blocks of text, or sentences, that it learned from",
                     "validation": "those held out for choices",
                     "test": "those held out for the last figure",
                 }.items()
@@ -135,9 +184,11 @@ def schemas() -> dict[str, Schema]:
         ),
         "HeldOutLoss": shape(
             "A loss.",
-            nats_per_character=_number("mean negative log-probability of a character"),
-            characters=_count("over so many"),
-            sequences=_count("in so many names or blocks"),
+            nats_per_character=_number(
+                "mean negative log-probability of a symbol: a character, or a word or mark"
+            ),
+            characters=_count("over so many symbols"),
+            sequences=_count("in so many names, blocks or sentences"),
         ),
         "Health": shape(
             "Whether the service is well.",
@@ -166,12 +217,13 @@ def _model() -> Schema:
         kind=_text(
             "a list of names, running text, or conversations", enum=["names", "text", "chat"]
         ),
+        unit=_text("what a symbol is", enum=["character", "word"]),
         cell=_text("kind of recurrent cell: rnn, lstm or gru"),
         hidden_size=_count("units in each layer"),
         num_layers=_count("stacked recurrent layers"),
         parameters=_count("trained numbers"),
         vocabulary=_count("symbols that it reads and writes"),
-        known_characters=_text("the characters that a seed may have"),
+        known_characters=_text("the characters that a seed may have; a model of words takes all"),
         max_length=_count("most symbols of a text where a request has no max_length"),
         trained_on=ref("LearnedFrom"),
         evaluation=ref("Evaluation"),

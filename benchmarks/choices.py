@@ -18,8 +18,9 @@ import numpy as np
 from benchmarks.common import Report, Table, machine, options, run, take_turns
 from benchmarks.models import network
 from charrnn import blas_threads
-from charrnn.compiled import MOST_ROWS, Bound, CompiledModel, Lanes
+from charrnn.compiled import Bound, CompiledModel, Lanes
 from charrnn.parameters import Array
+from charrnn.products import MOST_ROWS
 from charrnn.writing import STRIDE
 
 LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary

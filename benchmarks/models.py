@@ -73,7 +73,12 @@ def names_generator(cell: str, hidden_size: int, *, steps: int = STEPS) -> Gener
         {
             "name": "bench",
             "data": [str(path)],
-            "network": {"cell": cell, "hidden_size": hidden_size, "dropout": 0.0},
+            "network": {
+                "cell": cell,
+                "hidden_size": hidden_size,
+                "dropout": 0.0,
+                "recurrent_dropout": 0.0,
+            },
             "training": training,
         }
     )

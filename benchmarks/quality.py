@@ -1,11 +1,18 @@
-"""How good a network gets within a given time: trained from the command line with `--minutes`, then
-loaded and evaluated through the library.
+"""How good a network gets: with all defaults, beside references in torch that have the same names
+and the same time; and within a given time.
 
+    python benchmarks/quality.py data/dinosaurs.txt my-list.txt --seeds 5
     python benchmarks/quality.py --text input.txt --names names.txt
     python benchmarks/quality.py --text input.txt --seconds 600 -- --hidden-size 512 --processes 2
     python benchmarks/quality.py --quick --json figures.json
 
-The files are those that others report on, and aren't in this repository: tinyshakespeare (the
+A list's rows: the network that `train` makes with no option, and what torch makes of the same names
+in as many seconds of the processor, one thread each (`peers_names.py`); or, by --longer, in so many
+times as many. Each seed has a split of its
+own, that of the salt "split 0", "split 1" and so on; ours and the references take turns. All keep
+what predicted the validation names best; the test names are read once, by what was kept.
+
+The other files are those that others report on, and aren't in this repository: tinyshakespeare (the
 input.txt of char-rnn and nanoGPT) and the names.txt of makemore. What stands behind `--` is handed
 on to `python -m charrnn train`.
 
@@ -23,19 +30,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as `python be
 
 import argparse
 import os
+import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import tomli_w
 
 import charrnn
-from benchmarks.common import ROOT, Report, Table, machine, options, run
+from benchmarks import peers
+from benchmarks.common import NOT_INSTALLED, ROOT, Report, Table, machine, options, run
+from benchmarks.recipes import taken
 from charrnn.config import CorpusConfig
-from charrnn.corpus import split
+from charrnn.corpus import load_corpus, split
 from charrnn.evaluation import evaluate
+from charrnn.model import count_parameters
 from charrnn.ops import Workspace
+from charrnn.recipe import Recipe, recipe_for
+from charrnn.training import Run
 
 HELD_OUT = 0.1  # of a text
 TEST_NAMES = 1000
@@ -97,14 +111,88 @@ def network(generator: charrnn.Generator) -> str:
 
 
 def measure(chosen: argparse.Namespace) -> Report:
-    report = Report(machine({"torch": "no part", "onnxruntime": "no part"}, "by run"))
+    versions = {} if chosen.no_peers else peers.versions()
+    report = Report(machine({**versions, "onnxruntime": "no part"}, "by run"))
     print(f"\n## {report.head()}\n", flush=True)
+    for path in chosen.lists:
+        report.add(list_table(path, chosen))
     seconds = chosen.seconds or ([0.5] if chosen.quick else [82.0])
     if chosen.text:
         report.add(text_table(chosen.text, seconds, chosen.more))
     if chosen.names:
         report.add(names_table(chosen.names, seconds, chosen.more))
     return report
+
+
+OURS = "charrnn, all defaults"
+Result = tuple[float, float, int, float, float]  # test, validation, parameters, seconds, wall
+
+
+def list_table(path: Path, chosen: argparse.Namespace) -> Table:
+    """A row for each contender, over all seeds."""
+    columns = [("", "s"), ("parameters", ",d"), ("test nats/char", "s"), ("over ours", "s")]
+    columns += [("validation", ".4f"), ("seconds of a core", ".1f"), ("by the clock", ".1f")]
+    names = chosen.take or sum(1 for line in path.read_text("utf-8").splitlines() if line.strip())
+    table = Table(
+        f"{path.stem}, {names:,} names: nats per character of names never seen, "
+        f"{chosen.seeds} splits",
+        columns,
+        note="Mean and standard deviation over splits; differences are within a split.",
+    )
+    found: dict[str, list[Result]] = {}
+    for seed in range(chosen.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            played = contest(taken(path, chosen.take, seed, Path(folder)), seed, chosen)
+        for name, result in played.items():
+            found.setdefault(name, []).append(result)
+            print(f"  split {seed}, {name}: {result[0]:.4f}, {result[3]:.0f} s", flush=True)
+    for name, results in found.items():
+        test, validation, sizes, seconds, wall = zip(*results, strict=True)
+        over = [a - b[0] for a, b in zip(test, found[OURS], strict=True)]
+        means = [statistics.mean(each) for each in (validation, seconds, wall)]
+        table.rows.append(
+            [name, sizes[0], spread(test, ".4f"), spread(over, "+.4f") if any(over) else "", *means]
+        )
+    if chosen.no_peers or not peers.TORCH:
+        table.rows.append(["torch", *[NOT_INSTALLED] * 3, *[None] * 3])
+    return table
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Mean and standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):{form}} ± {deviation:.4f}"
+
+
+def contest(path: Path, seed: int, chosen: argparse.Namespace) -> dict[str, Result]:
+    """One split of a list: ours first, then each reference for as long."""
+    recipe = Recipe.checked(
+        {
+            **recipe_for(path).said(),
+            "corpus": {"salt": f"split {seed}", "kind": "names"},
+            "training": {"random_seed": seed, **({"steps": 5} if chosen.quick else {})},
+        }
+    )
+    corpus = load_corpus([path], recipe.corpus)
+    began, clock = time.process_time(), time.monotonic()
+    model = Run(recipe, corpus).train().model
+    seconds, wall = time.process_time() - began, time.monotonic() - clock
+    losses = [model.evaluation[side]["nats_per_character"] for side in ("test", "validation")]
+    found: dict[str, Result] = {
+        OURS: (losses[0], losses[1], count_parameters(model.params), seconds, wall)
+    }
+    if chosen.no_peers or not peers.TORCH:
+        return found
+    from benchmarks import peers_names
+
+    for name, reference in peers_names.REFERENCES.items():
+        clock = time.monotonic()
+        symbols = "".join(corpus.vocabulary.symbols)
+        budget = seconds * chosen.longer
+        other = peers_names.trained(reference, corpus.sequences, symbols, budget, seed)
+        wall = time.monotonic() - clock
+        found[name] = (other.test, other.validation, other.parameters, other.seconds, wall)
+    return found
 
 
 def text_table(path: Path, budgets: list[float], more: list[str]) -> Table:
@@ -145,10 +233,18 @@ def names_table(path: Path, budgets: list[float], more: list[str]) -> Table:
 
 if __name__ == "__main__":
     parser = options(__doc__ or "")
+    parser.add_argument("lists", type=Path, nargs="*", help="lists of names, for all defaults")
+    parser.add_argument("--seeds", type=int, default=5, help="splits of each list  [5]")
+    parser.add_argument("--take", type=int, help="so many lines of each list, drawn at random")
+    parser.add_argument(
+        "--longer", type=float, default=1, help="how much longer the references train  [1]"
+    )
     parser.add_argument("--text", type=Path, help="running text, as tinyshakespeare's input.txt")
     parser.add_argument("--names", type=Path, help="one name a line, as makemore's names.txt")
     parser.add_argument(
         "--seconds", type=float, action="append", help="of each training; again for another  [82]"
     )
-    parser.add_argument("more", nargs="*", help="options of `python -m charrnn train`, after --")
+    behind = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    parser.set_defaults(more=sys.argv[behind + 1 :])  # options of `python -m charrnn train`
+    del sys.argv[behind:]
     run(measure, parser, kernels=False)

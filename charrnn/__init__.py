@@ -5,11 +5,13 @@ into one file, and generate more.
     charrnn.load("dinosaurs").generate("Tyr", count=5)
 """
 
+from charrnn.blocklist import Blocklist
 from charrnn.chat import Chat
-from charrnn.config import GenerationConfig
+from charrnn.config import BeamConfig, GenerationConfig
 from charrnn.errors import CharRNNError
 from charrnn.exactness import rows_are_exact
-from charrnn.generator import Generator, Piece, Samples, Score, load
+from charrnn.generator import Generator, Piece, Samples, load
+from charrnn.scoring import Score
 from charrnn.spelling import Speller
 from charrnn.store import Store
 from charrnn.texts import Request, Sample, Written
@@ -19,6 +21,8 @@ from charrnn.writing import Writer
 __version__ = "0.1.0"
 
 __all__ = [
+    "BeamConfig",
+    "Blocklist",
     "CharRNNError",
     "Chat",
     "GenerationConfig",

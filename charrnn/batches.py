@@ -11,19 +11,23 @@ import numpy as np
 from charrnn.corpus import Corpus
 from charrnn.model import Batch
 from charrnn.parameters import Array
-from charrnn.vocabulary import END, Vocabulary
+from charrnn.wordlist import AnyVocabulary
 
 EVALUATION_ROWS = 4_096  # rows of a packed batch in evaluation: bounds its memory
 
 
 class NameFeed:
-    """Training batches of whole names: every name once an epoch, in a new order each time."""
+    """Training batches of whole names, or sentences: each once an epoch, in a new order each time.
+    `truncate`: steps that a gradient reaches back; None for all.
+    """
 
-    def __init__(self, corpus: Corpus, batch_size: int, random_seed: int) -> None:
+    def __init__(
+        self, corpus: Corpus, batch_size: int, random_seed: int, truncate: int | None = None
+    ) -> None:
         vocabulary, names = corpus.vocabulary, corpus.sequences["train"]
         assert vocabulary.end is not None
         self._symbols, self._starts, self._lengths = _joined(names, vocabulary)
-        self._random_seed = random_seed
+        self._random_seed, self._span = random_seed, truncate + 1 if truncate else 0
         self.batch_size = min(batch_size, len(names))
         self.steps_in_epoch = -(-len(names) // self.batch_size)
         self._order: tuple[int, Array] = (-1, self._starts)
@@ -35,7 +39,7 @@ class NameFeed:
             rng = np.random.default_rng([self._random_seed, 1, epoch])
             self._order = (epoch, rng.permutation(len(self._starts)))
         chosen = self._order[1][index * self.batch_size : (index + 1) * self.batch_size]
-        return packed(self._symbols, self._starts[chosen], self._lengths[chosen])
+        return packed(self._symbols, self._starts[chosen], self._lengths[chosen], self._span)
 
     def starts_afresh(self, step: int) -> bool:
         """Whether the state is zero before a step: always, for names."""
@@ -121,27 +125,29 @@ class ChatFeed:
 Feed = NameFeed | TextFeed | ChatFeed
 
 
-def _joined(names: Sequence[str], vocabulary: Vocabulary) -> tuple[Array, Array, Array]:
-    """Names as one array of ids, an end symbol before, between and behind: (ids, starts, targets).
+def _joined(names: Sequence[str], vocabulary: AnyVocabulary) -> tuple[Array, Array, Array]:
+    """Names, or sentences, as one array of ids, an end symbol before, between and behind: (ids,
+    starts, targets).
 
     starts: where the end symbol before each name stands; targets: its symbols, its end included.
     """
-    symbols = vocabulary.ids_of(END + END.join(names) + END)
-    lengths = np.array([len(name) + 1 for name in names])
+    symbols, lengths = vocabulary.joined(names)
     return symbols, np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths
 
 
-def packed(symbols: Array, starts: Array, lengths: Array) -> Batch:
-    """A packed batch of the sequences that begin at `starts` and have `lengths` targets each."""
+def packed(symbols: Array, starts: Array, lengths: Array, span: int = 0) -> Batch:
+    """A packed batch of the sequences that begin at `starts` and have `lengths` targets each, cut
+    every `span` steps for the gradient.
+    """
     order = np.argsort(-lengths, kind="stable")
     starts, lengths = starts[order], lengths[order]
     alive = lengths > np.arange(lengths[0])[:, None]  # (T, B)
     places = (starts + np.arange(lengths[0])[:, None])[alive]  # time-major, without padding
-    return Batch(symbols[places], symbols[places + 1], alive.sum(axis=1))
+    return Batch(symbols[places], symbols[places + 1], alive.sum(axis=1), span)
 
 
 def evaluation_batches(
-    sequences: Sequence[str], vocabulary: Vocabulary
+    sequences: Sequence[str], vocabulary: AnyVocabulary
 ) -> Iterator[tuple[Batch, bool]]:
     """Packed batches that cover `sequences` once, each from a zero state.
 

@@ -19,6 +19,7 @@ import numpy as np
 from charrnn.compiled import CompiledModel, Position
 from charrnn.config import (
     CHAT_TEMPERATURE,
+    FIRST_SHARED_SEED,
     LONGEST_HISTORY,
     LONGEST_REPLY,
     LONGEST_TURN,
@@ -50,7 +51,7 @@ def heard(text: str, vocabulary: Vocabulary) -> str:
     """
     if not isinstance(text, str):
         raise ConfigError([FieldProblem("text", "must be text", shown(text))])
-    known = frozenset(vocabulary.symbols) - {TURN_END, PERSON[0]}
+    known = frozenset(vocabulary.known_characters) - {TURN_END, PERSON[0]}
     # A character of NFC or NFKD comes from so few of what was typed that this is enough to look at.
     typed = unicodedata.normalize("NFC", text[: 8 * LONGEST_TURN])
     kept = "".join([_taken(character, known) for character in typed])
@@ -126,7 +127,7 @@ def as_reply(
     """A request for what follows a person's line. `position`: where it begins, with the first of
     `prompt` as its symbol; None for the zero state.
     """
-    longest = request.config.max_length or LONGEST_REPLY
+    longest = len(prompt) - 1 + (request.config.max_length or LONGEST_REPLY)  # the prompt counts
     return replace(
         request,
         prompt=prompt,
@@ -236,7 +237,7 @@ class Chat:
         asked = self._vocabulary.ids_of(_lines(text, self._vocabulary)).tolist()
         self._end_open()
         request = self._request(self._config)
-        seed = (self.random_seed + self.turns * MORE_RANDOM_SEEDS) % 2**53
+        seed = (self.random_seed + self.turns * MORE_RANDOM_SEEDS) % FIRST_SHARED_SEED
         with blas_threads(1):
             position = self._read(self._position, asked)
         request = as_reply(request, self._vocabulary, [position.id], position)

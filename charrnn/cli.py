@@ -6,18 +6,21 @@ in `charrnn.cli_versions`. Options that are settings take their bounds and defau
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from charrnn import __version__
 from charrnn.checking import check_command
 from charrnn.cli_chat import converse
-from charrnn.cli_versions import STOPPED, VERSION_COMMANDS, exit_status, say_outcome, weights_option
+from charrnn.cli_names import NAME_COMMANDS
+from charrnn.cli_options import said, settings_options, weights_option
+from charrnn.cli_versions import STOPPED, VERSION_COMMANDS, exit_status, say_outcome
+from charrnn.comparison import TEXTS, compare
 from charrnn.config import (
     CorpusConfig,
+    EvaluationConfig,
     GenerationConfig,
     NetworkConfig,
     TrainConfig,
@@ -28,14 +31,11 @@ from charrnn.evaluation import Loss, evaluate
 from charrnn.generator import Generator, load
 from charrnn.ops import Workspace
 from charrnn.progress import reporting, stoppable
-from charrnn.recipe import SIZED, Recipe, read_recipe, recipe_for
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
+from charrnn.recipe import Recipe, read_recipe, recipe_for
 from charrnn.retraining import train
-from charrnn.settings import Settings, kind_of_value
 from charrnn.store import Store, spare_root
-from charrnn.tables import table_of_losses, table_of_models
-
-F = TypeVar("F", bound=Callable[..., Any])
+from charrnn.tables import table_of_comparison, table_of_losses, table_of_models
 
 
 class Commands(click.Group):
@@ -66,33 +66,6 @@ class Commands(click.Group):
             ctx.exit(1)
 
 
-def settings_options(model: type[Settings], *names: str) -> Callable[[F], F]:
-    """An option for each field, described by the field itself. Not given means not said."""
-
-    def decorate(function: F) -> F:
-        for name in reversed(names):
-            field = model.fields()[name]
-            kind = kind_of_value(field)
-            default = "by the size of the data" if name in SIZED else field.default
-            function = click.option(
-                f"--{name.replace('_', '-')}",
-                name,
-                type=click.Choice(kind.choices) if kind.choices else kind.type,
-                multiple=kind.several,
-                default=None,
-                help=field.description
-                + ("" if default in (None, ()) else f"  [default: {default}]"),
-            )(function)
-        return function
-
-    return decorate
-
-
-def said(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The options among `names` that were given."""
-    return {name: options[name] for name in names if options[name] not in (None, ())}
-
-
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -108,12 +81,15 @@ def main() -> None:
 
 
 main.add_command(check_command)
-for command in VERSION_COMMANDS:
+for command in (*VERSION_COMMANDS, *NAME_COMMANDS):
     main.add_command(command)
 
 CHAT_OPTIONS = ("temperature", "top_k", "top_p", "max_length", "random_seed")
-CORPUS_OPTIONS = ("kind", "case", "split_by")
-NETWORK_OPTIONS = ("cell", "hidden_size", "num_layers", "dropout")
+CORPUS_OPTIONS = ("kind", "unit", "column", "vocabulary", "fewest", "case", "split_by")
+NETWORK_OPTIONS = (
+    *("cell", "hidden_size", "num_layers"),
+    *("dropout", "dropout_mask", "recurrent_dropout"),
+)
 TRAIN_OPTIONS = (
     "minutes",
     "steps",
@@ -137,15 +113,16 @@ TRAIN_OPTIONS = (
 def train_command(
     source: Path, name: str | None, weights: Path | None, quiet: bool, **options: Any
 ) -> None:
-    """Learn from a list of names (one a line), running text, or a recipe (.toml).
+    """Learn from a list of names (one a line), running text, a column of a table (CSV, TSV), or
+    a recipe (.toml).
 
     The network's size and the time follow from the data, unless they are given. A run that was
     stopped goes on from its checkpoint when the same command is given again. Losses are in nats
-    per character.
+    per symbol: a character, or with --unit word a word.
 
     \b
     python -m charrnn train my-list.txt
-    python -m charrnn train novel.txt --minutes 10 --hidden-size 512
+    python -m charrnn train comments.csv --unit word --column body
     """
     is_recipe = source.suffix == RECIPE_SUFFIX
     written = read_recipe(source) if is_recipe else recipe_for(source)
@@ -210,6 +187,8 @@ def sample_command(
         return
     for sample in samples:
         click.echo(sample.text)
+    if samples.shortfall:
+        click.echo(samples.shortfall, err=True)
     if config.random_seed is None:
         click.echo(f"the same again: --random-seed {samples.random_seed}", err=True)
 
@@ -235,21 +214,39 @@ def chat_command(model: str, version: str | None, weights: Path | None, **option
 
 @main.command("evaluate")
 @click.argument("model")
+@settings_options(EvaluationConfig, *EvaluationConfig.fields())
 @click.option("--version", "version", help="A kept version, by its first hex digits.")
 @weights_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def evaluate_command(model: str, version: str | None, weights: Path | None, as_json: bool) -> None:
-    """How well a model predicts what it has learned from, and what it has never seen.
+def evaluate_command(
+    model: str, version: str | None, weights: Path | None, as_json: bool, **options: Any
+) -> None:
+    """How well a model predicts what it has learned from, and what it has never seen; and how the
+    texts that it writes compare with real ones.
 
-    The test names took part in nothing but this figure. For running text and conversations, which
-    the weights file doesn't hold, the figures are those written at the end of its training.
+    The test names took part in nothing but these figures. For running text and conversations, which
+    the weights file doesn't hold, the losses are those written at the end of its training.
+    docs/quality.md tells what each figure is.
 
     \b
     python -m charrnn evaluate dinosaurs
-    python -m charrnn evaluate my-list --json
+    python -m charrnn evaluate my-list --samples 0 --json
     """
     generator = load(model, version=version, weights=weights)
+    config = EvaluationConfig.checked(said(options, *options))
     losses = _losses(generator)
+    if not as_json:
+        frozen = generator.frozen
+        block = "block" if frozen.vocabulary.end is None else "sentence"
+        each = {"names": "name", "chat": "conversation"}.get(frozen.kind, block)
+        click.echo(f"{generator.name}, version {generator.version}")
+        click.echo(table_of_losses(losses, each, frozen.vocabulary.unit))
+    compared = {}
+    if config.samples:
+        names = generator.frozen.kind == "names"
+        count = max(config.samples, config.rediscovery) if names else min(config.samples, TEXTS)
+        click.echo(f"drawing {count:,} text{'s' * (count != 1)} ...", err=True)
+        compared = compare(generator, config, losses["test"].nats_per_character).to_json()
     if as_json:
         values = {
             name: {
@@ -261,11 +258,9 @@ def evaluate_command(model: str, version: str | None, weights: Path | None, as_j
             for name, loss in losses.items()
         }
         answer = {"model": generator.name, "version": generator.version, "splits": values}
-        click.echo(json.dumps(answer))
-        return
-    each = {"names": "name", "text": "block", "chat": "conversation"}[generator.frozen.kind]
-    click.echo(f"{generator.name}, version {generator.version}")
-    click.echo(table_of_losses(losses, each))
+        click.echo(json.dumps({**answer, **({"samples": compared} if compared else {})}))
+    elif compared:
+        click.echo("\n" + table_of_comparison(compared))
 
 
 @main.command("models")

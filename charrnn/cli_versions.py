@@ -15,24 +15,20 @@ from typing import Any
 
 import click
 
+from charrnn.cli_options import weights_option
 from charrnn.errors import CharRNNError, ConfigError, CorpusError, LockedError
 from charrnn.evaluation import Loss
 from charrnn.outcomes import Outcome
 from charrnn.progress import reporting, stoppable
 from charrnn.retraining import retrain
 from charrnn.store import SHORT_VERSION, Current, Store
-from charrnn.tables import SEQUENCES, table_of_history
+from charrnn.tables import sequences_of, table_of_history
 from charrnn.versions import promote, prune, rollback
 
 FAILED, WRONG, STOPPED = 1, 2, 130
 STATUSES = {"promoted": 0, "unchanged": 10, "refused": 11}
 LOCKED = 12
 
-weights_option = click.option(
-    "--weights",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The weights folder.  [default: $CHARRNN_WEIGHTS, or the repository's]",
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 
@@ -181,10 +177,11 @@ def say_outcome(outcome: Outcome) -> None:
         click.echo(f"unchanged: {outcome.reason}; {version} is live. --force trains all the same")
         return
     test = Loss(**outcome.trained.model.evaluation["test"])
-    what = SEQUENCES[outcome.trained.model.kind]
+    model = outcome.trained.model
+    what = sequences_of(model.kind, model.vocabulary.unit)
     click.echo(
-        f"{name} {version}: {test.nats_per_character:.4f} nats per character on {test.sequences:,} "
-        f"{what} that it never saw (perplexity {test.perplexity:.2f})"
+        f"{name} {version}: {test.nats_per_character:.4f} nats per {model.vocabulary.unit} on "
+        f"{test.sequences:,} {what} that it never saw (perplexity {test.perplexity:.2f})"
     )
     if outcome.report:
         click.echo(f"report: {outcome.report}")

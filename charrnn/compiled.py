@@ -7,9 +7,7 @@ can be worked out beforehand worked out.
 - Each cell folds its constants into the weights (`Cell.fold`).
 
 Sequences stand in lanes. What a lane holds is a function of its own symbols and of the way that
-rows are multiplied, bit for bit, whatever the other lanes hold. A product of another number of rows
-may differ in its last bits, and so may a row at another place of it. So rows are multiplied alone,
-or several at once in a form that `CompiledModel.block` has tried.
+rows are multiplied (`charrnn.products`), bit for bit, whatever the other lanes hold.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,17 +19,19 @@ import numpy as np
 
 from charrnn.model import CharRNN
 from charrnn.parameters import Array
-from charrnn.threads import blas_threads
+from charrnn.products import (
+    BY_ROW,
+    LARGE_BYTES,
+    WIDTHS,
+    Block,
+    best_block,
+    by_gate,
+    compiled_layer,
+    products,
+    rounded,
+)
 
-ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
-WIDTHS = (2, 4, 8)  # the least rows of a product of several, the first that is exact
-MOST_ROWS = 64  # of one product
-# Products of no more rows than this beat rows alone only where the matrices take so many bytes.
-FEWEST_ROWS, LARGE_BYTES = 8, 1 << 21
-LONGEST_SUM = 448  # terms of a product's sums; longer ones are cut into parts of
-PART = 256  # since libraries would cut them too, at other places with other numbers of rows
 KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after openings of so many symbols
-CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: stays in the cache
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,11 @@ class Position:
     waiting: tuple[Array, ...]
 
 
-class CompiledLayer(NamedTuple):
-    """One layer: its folded biases, and the matrix that its output is multiplied by.
-
-    For one row that is one product. For several rows it is one for each gate, so that what comes
-    out is a block of memory for each: `recurrent` and `following` are views of the matrix.
-    """
-
-    folded: dict[str, Array]
-    matrix: Array  # (H, G*H + what follows)
-    recurrent: Array  # (G, H, H)
-    following: Array  # likewise, of the layer above; at the top (H, V and zeros)
-
-
 class CompiledModel:
     """The frozen network, ready to generate. Holds no state: threads may share it."""
 
-    def __init__(self, model: CharRNN) -> None:
+    def __init__(self, model: CharRNN, never: int | None = None) -> None:
+        """`never`: a symbol that must not be drawn, the unknown one."""
         self.config = model.config
         self.cell = model.cell
         layers = [
@@ -70,7 +58,11 @@ class CompiledModel:
             for n in range(self.config.num_layers)
         ]
         self.table = layers[0]["U"] + layers[0]["b"]  # (V, G*H)
-        self.out_bias = model.params["out.c"]  # (V,)
+        self.out_bias = model.params["out.c"]  # (V,), of the logits
+        self.drawn_bias = self.out_bias  # of what is drawn from
+        if never is not None:
+            self.drawn_bias = self.out_bias.copy()
+            self.drawn_bias[never] = -np.inf
         stored = self.table.dtype.type(1 / model.cell.stored_scale)
         following = [layer["U"] * stored for layer in layers[1:]]
         following.append(model.params["out.V"] * stored)
@@ -78,13 +70,8 @@ class CompiledModel:
         self._positions: dict[tuple[int, ...], Position] = {}  # after short openings, read before
         self.layers = []
         for n, (layer, above) in enumerate(zip(layers, following, strict=True), 1):
-            matrix = _side_by_side(layer["W"], above)
-            left, right = matrix[:, : layer["W"].shape[1]], matrix[:, layer["W"].shape[1] :]
-            if n < len(layers):
-                right = by_gate(right[:, : above.shape[1]], self.gates)
-            self.layers.append(
-                CompiledLayer(_biases(layer), matrix, by_gate(left, self.gates), right)
-            )
+            is_top = n == len(layers)
+            self.layers.append(compiled_layer(layer, above, self.gates, is_top=is_top))
 
     def start(self, id_: int, state: Array | None = None) -> Position:
         """The position before symbol `id_`, in `state` (L, S, H), or zeros."""
@@ -152,79 +139,8 @@ class CompiledModel:
 
     @cached_property
     def block(self) -> "Block":
-        """How to multiply several rows at once on this machine so that a row's bits depend neither
-        on its place nor on the number of rows: by trying all numbers and places.
-        """
-        rng = np.random.default_rng(0)
-        rows = rng.standard_normal((MOST_ROWS, self.config.hidden_size)).astype(self.table.dtype)
-        pieces = [piece for layer in self.layers for piece in (layer.recurrent, layer.following)]
-        with blas_threads(1):
-            for width in WIDTHS:
-                counts = sorted({_rounded(count, width) for count in range(1, MOST_ROWS + 1)})
-                most = [_most_alike(rows, piece, counts) for piece in pieces]
-                is_large = self.matrix_bytes > LARGE_BYTES
-                if all(most) and (is_large or min(most[::2]) > FEWEST_ROWS):
-                    return Block(width, tuple(most))
-        return BY_ROW
-
-
-class Block(NamedTuple):
-    """A way to multiply rows: a multiple of so many together, up to a number of them for each
-    product, the recurrent and the following of each layer in turn; without one, `MOST_ROWS`.
-    """
-
-    width: int
-    most: tuple[int, ...] = ()
-
-
-BY_ROW = Block(1)
-
-
-def _most_alike(rows: Array, matrix: Array, counts: Sequence[int]) -> int:
-    """The most rows of a product up to which a row's product is the same in all of these numbers of
-    them, if any: libraries change their way with the size.
-
-    Args:
-        rows: that differ, as many as the largest number: by chance one may be the same either way.
-        matrix: (..., H, N).
-        counts: rising; the first is the fewest rows that are multiplied.
-    """
-    alone = [_product(np.repeat(row[None], counts[0], axis=0), matrix) for row in rows]
-    if not all((one == one[..., :1, :]).all() for one in alone):
-        return 0
-    expected = np.concatenate([one[..., :1, :] for one in alone], axis=-2)
-    for most in (MOST_ROWS, 32, 16, FEWEST_ROWS):
-        those = [count for count in counts if count <= most]
-        made = ((_product(rows[:count], matrix), expected[..., :count, :]) for count in those)
-        if all((product == alike).all() for product, alike in made):
-            return most
-    return 0
-
-
-def _product(rows: Array, matrix: Array) -> Array:
-    """rows @ matrix, its sums in parts."""
-    total, *others = (rows[:, part] @ matrix[..., part, :] for part in _sum_parts(matrix))
-    for other in others:
-        total += other
-    return total
-
-
-def _sum_parts(matrix: Array) -> list[slice]:
-    """The parts of a product's sums."""
-    terms = matrix.shape[-2]
-    size = terms if terms <= LONGEST_SUM else PART
-    return [slice(start, min(start + size, terms)) for start in range(0, terms, size)]
-
-
-def _biases(folded: dict[str, Array]) -> dict[str, Array]:
-    """Without U and W, which stand in the table and the matrices: no second copy is held."""
-    return {name: array for name, array in folded.items() if name not in ("U", "W")}
-
-
-def _side_by_side(left: Array, right: Array) -> Array:
-    """[left | right | zeros up to a multiple of `ALIGNED` columns]."""
-    filling = -(left.shape[1] + right.shape[1]) % ALIGNED
-    return np.concatenate([left, right, np.zeros((len(left), filling), left.dtype)], axis=1)
+        """How several rows are multiplied at once, on this machine."""
+        return best_block(self.layers)
 
 
 class Bound(NamedTuple):
@@ -257,25 +173,14 @@ class Lanes:
 
     def __init__(self, model: CompiledModel, capacity: int, block: Block = BY_ROW) -> None:
         self.model, self.block = model, block
-        self.capacity = capacity = _rounded(capacity, block.width)
+        self.capacity = capacity = rounded(capacity, block.width)
         cell, dtype, H, G = model.cell, model.table.dtype, model.config.hidden_size, model.gates
         self._parts = [np.zeros((cell.buffer_parts, capacity, H), dtype) for _ in model.layers]
-        # The products by gate, and of the layer above, (G, capacity, H); at the top the logits.
-        self._waiting, self._following, self._products = [], [], []
-        for layer in model.layers:
-            product = np.zeros((capacity, layer.matrix.shape[1]), dtype)
-            if block == BY_ROW:
-                waiting, following = product[:, : G * H], product[:, G * H :]
-                self._products.append(product)
-                self._waiting.append(by_gate(waiting, G))
-                gated = layer.following.ndim == 3
-                self._following.append(by_gate(following[:, : G * H], G) if gated else following)
-            else:
-                self._waiting.append(np.zeros((G, capacity, H), dtype))
-                shape = (*layer.following.shape[:-2], capacity, layer.following.shape[-1])
-                self._following.append(np.zeros(shape, dtype))
+        self._products = [
+            products(layer, capacity, block, n) for n, layer in enumerate(model.layers)
+        ]
+        self._waiting = [each.waiting for each in self._products]
         self._rows = np.zeros(G * capacity * H, dtype)  # of the table
-        self._spare = np.zeros(0, dtype)  # of a product whose sums come in parts
         self._biased = [np.zeros((G, capacity, H), dtype) for _ in model.layers[1:]]
         self._bound: dict[int, Bound] = {}
 
@@ -315,7 +220,7 @@ class Lanes:
 
     def bound(self, count: int) -> Bound:
         """The step over the first `count` lanes, and a few more where that spares rebinding."""
-        count = min(_rounded(count, self.block.width), self.capacity)
+        count = min(rounded(count, self.block.width), self.capacity)
         if count not in self._bound:
             self._bound[count] = self._bind(slice(count))
         return self._bound[count]
@@ -332,7 +237,7 @@ class Lanes:
         layers = []
         for n, layer in enumerate(model.layers):
             parts, waiting = self._parts[n][:, lanes], self._waiting[n][:, lanes]
-            following = self._following[n][..., lanes, :]
+            following = self._products[n].following[..., lanes, :]
             step = model.cell.bind(layer.folded, parts, waiting)
             multiply = self._multiplication(n, parts[model.cell.stored_parts[0]], lanes)
             layers.append((step, multiply, following))
@@ -365,51 +270,8 @@ class Lanes:
         return lookup
 
     def _multiplication(self, n: int, h: Array, lanes: slice | int) -> Callable[[], Any]:
-        """The products of a layer's output: a function that leaves them in their places."""
-        layer = self.model.layers[n]
-        if isinstance(lanes, int):
-            return partial(h.dot, layer.matrix, self._products[n][lanes])
-        pieces = []
-        if self.block == BY_ROW:
-            h, matrix, product = h[:, None], layer.matrix, self._products[n][lanes, None]
-            columns = matrix.shape[1]
-            if matrix.nbytes > 2 * CACHE_BYTES:
-                columns = max(ALIGNED, CACHE_BYTES // matrix[:, 0].nbytes // ALIGNED * ALIGNED)
-            for start in range(0, matrix.shape[1], columns):
-                part = slice(start, start + columns)
-                pieces.append((np.matmul, h, matrix[:, part], product[..., part]))
-        else:
-            most = self.block.most or (MOST_ROWS,) * (2 * n + 2)
-            outputs = (layer.recurrent, self._waiting[n]), (layer.following, self._following[n])
-            for (matrix, output), rows in zip(outputs, most[2 * n :], strict=False):
-                for start in range(0, len(h), rows):
-                    lane = slice(start, min(start + rows, len(h)))
-                    pieces += self._summed(h[lane], matrix, output[..., lane, :])
-
-        def multiply() -> None:
-            for work, x, y, out in pieces:
-                work(x, y, out)
-
-        return multiply
-
-    def _summed(self, h: Array, matrix: Array, out: Array) -> list[tuple[Any, ...]]:
-        """The calls that leave h @ matrix in `out`."""
-        first, *others = _sum_parts(matrix)
-        calls: list[tuple[Any, ...]] = [(np.matmul, h[:, first], matrix[..., first, :], out)]
-        if others:
-            size = max(out.size, len(self._spare))
-            self._spare = self._spare if len(self._spare) >= size else np.zeros(size, out.dtype)
-            spare = self._spare[: out.size].reshape(out.shape)
-            for part in others:
-                calls.append((np.matmul, h[:, part], matrix[..., part, :], spare))
-                calls.append((np.add, out, spare, out))
-        return calls
-
-
-def _rounded(count: int, width: int) -> int:
-    """Up to a multiple of the width, or of an eighth of the next power of two."""
-    unit = max(width, (1 << (count - 1).bit_length()) // 8)
-    return -(-count // unit) * unit
+        """A function that leaves the products of a layer's output in their places."""
+        return self._products[n].bind(h, lanes)
 
 
 def _below(lookup: Callable[[Any], Array], layers: list[tuple[Any, ...]], ids: Any) -> Array:
@@ -421,10 +283,3 @@ def _below(lookup: Callable[[Any], Array], layers: list[tuple[Any, ...]], ids: A
         add()
         up = following
     return up
-
-
-def by_gate(x: Array, gates: int) -> Array:
-    """The blocks of x's last axis, first: (B, G*H) -> (G, B, H), and (G*H,) -> (G, H). A view."""
-    if x.ndim == 1:
-        return x.reshape(gates, -1)
-    return x.reshape(len(x), gates, -1).transpose(1, 0, 2)

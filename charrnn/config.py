@@ -2,17 +2,26 @@
 from these declarations. What the fields mean for an algorithm stands with the algorithm.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from charrnn.settings import Settings, setting
 
 LARGEST_RANDOM_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+# From here on, a request's first text shares its products with others, which is faster for many;
+# below it is drawn alone, which is faster for one. Either way its bytes follow from the seed.
+FIRST_SHARED_SEED = 2**31
 LONGEST_TEXT = 1_000_000
 PERSON = "> "  # begins a line that a person says, in conversations
 LONGEST_TURN = 300  # characters of a person's line in a chat, after which it is cut
 LONGEST_HISTORY = 2_000  # characters of earlier turns that are read again where no state is kept
 LONGEST_REPLY = 300  # characters of a reply, where nobody says
 CHAT_TEMPERATURE = 0.3  # docs/chat.md says why
+LONGEST_SHAPED = (
+    500  # a name that is drawn to a shape: what may follow is worked out for each length
+)
+MOST_AVOIDED = 100_000  # names that a caller may list
+EXPECTED, MOST_EXPECTED = 3, 20  # symbols that a score tells with each of a text's
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
 MODEL_NAME_RULE = (
     "must be 1 to 64 lower-case letters, digits, dots, hyphens and underscores, beginning with a "
@@ -31,6 +40,16 @@ class NetworkConfig(Settings):
         ge=0,
         le=0.95,
         description="probability of dropping a unit of a layer's output, in training",
+    )
+    dropout_mask: Literal["step", "sequence"] = setting(
+        default="step",
+        description="which units are dropped is drawn anew for each step, or once for a sequence",
+    )
+    recurrent_dropout: float = setting(
+        default=0.0,
+        ge=0,
+        le=0.95,
+        description="probability of dropping a recurrent weight, in training",
     )
     init: Literal["uniform", "normal"] = setting(
         default="uniform",
@@ -52,10 +71,36 @@ class CorpusConfig(Settings):
         description="a list of names, one a line, running text, or conversations (a person's lines "
         'begin with "> ", a blank line ends each); auto looks at the file',
     )
+    unit: Literal["character", "word"] = setting(
+        default="character",
+        description="what a symbol is; with words (and marks), each sentence of the text is "
+        "learned by itself, and lengths and losses count words",
+    )
+    column: str | None = setting(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="column of a CSV or TSV file, by name or number from 1; null: found by looking",
+    )
+    vocabulary: int | None = setting(
+        default=None,
+        ge=3,
+        le=1_000_000,
+        description="most symbols of a model of words, the most frequent; null: 8,000",
+    )
+    fewest: int | None = setting(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="times that a character or word must be there; rarer ones become one unknown "
+        "symbol, which is never written; null: 2 for words, 1 for characters, but 3 in running "
+        "text of 100,000 characters",
+    )
     case: Literal["auto", "keep", "title", "sentence"] = setting(
         default="auto",
         description="keep: letters as they are; title and sentence: learned in lower case and "
-        "written with capitals; auto: lower case where every name survives the round trip",
+        "written with capitals; auto: lower case where every name survives the round trip, and for "
+        "words (sentence: each is written as it mostly is)",
     )
     validation: float = setting(
         default=0.1, gt=0, le=0.5, description="fraction held out for choices"
@@ -120,6 +165,17 @@ class TrainConfig(Settings):
         description="conversations: up to so many are learned as one long talk, drawn anew each "
         "epoch; null: 1",
     )
+    truncate: int | None = setting(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="names and sentences: steps that a gradient reaches back; null: all of them",
+    )
+    summed: bool = setting(
+        default=False,
+        description="names and sentences: the gradient is that of a sequence's whole loss, not of "
+        "its mean over symbols, as older recipes have it: their rates fit then",
+    )
     averaging: float = setting(
         default=0.0,
         ge=0,
@@ -155,7 +211,7 @@ class GateConfig(Settings):
         default=0.01,
         ge=0,
         le=10,
-        description="nats per character by which it may be worse than the best kept version",
+        description="nats per symbol by which it may be worse than the best kept version",
     )
     samples: int = setting(
         default=200, ge=1, le=10_000, description="texts that are drawn from it and looked at"
@@ -209,6 +265,24 @@ class RetrainConfig(Settings):
     )
 
 
+class EvaluationConfig(Settings):
+    """How the texts of a model are compared with those that it learned from."""
+
+    samples: int = setting(
+        default=10_000, ge=0, le=100_000, description="texts that are drawn and compared; 0: none"
+    )
+    rediscovery: int = setting(
+        default=100_000,
+        ge=0,
+        le=100_000,
+        description="names that are drawn and searched for those of the test set",
+    )
+    temperature: float = setting(default=1.0, ge=0, le=10, description="of the draws")
+    random_seed: int = setting(
+        default=0, ge=0, le=LARGEST_RANDOM_SEED, description="of the draws: the same gives the same"
+    )
+
+
 class GenerationConfig(Settings):
     """What is asked of the network: how many texts, how daring, how long."""
 
@@ -229,19 +303,72 @@ class GenerationConfig(Settings):
         description="draw from the fewest likeliest symbols whose probabilities add up to this",
     )
     min_length: int = setting(
-        default=0, ge=0, le=LONGEST_TEXT, description="fewest symbols of a text, the seed included"
+        default=0,
+        ge=0,
+        le=LONGEST_TEXT,
+        description="fewest symbols (characters; of a model of words, words and marks) of a text, "
+        "the seed included",
     )
     max_length: int | None = setting(
         default=None,
         ge=1,
         le=LONGEST_TEXT,
-        description="most symbols of a text, the seed included; null: the model's own",
+        description="most symbols (characters; of a model of words, words and marks) of a text, "
+        "the seed included; null: the model's own",
     )
     stop: tuple[str, ...] = setting(
         default=(),
         max_length=16,
         items={"min_length": 1, "max_length": 100},
         description="texts that end the output; left out of it",
+    )
+    ends_with: str | None = setting(
+        default=None, min_length=1, max_length=100, description="what every name ends with"
+    )
+    contains: str | None = setting(
+        default=None, min_length=1, max_length=100, description="what stands in every name"
+    )
+    pattern: str | None = setting(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="what every name looks like, the seed included, as a shell writes it: * is "
+        "anything, ? a letter, [abc] and [a-e] one of these, [!x] any other",
+    )
+    exclude_letters: str | None = setting(
+        default=None, min_length=1, max_length=100, description="letters that no name has"
+    )
+    novel: bool | None = setting(
+        default=None,
+        description="only names that are not in the list that the model learned from; null: yes "
+        "for names, no for running text",
+    )
+    unique: bool | None = setting(
+        default=None,
+        description="no two texts of an answer alike; null: yes for names, no for running text",
+    )
+    avoid: tuple[str, ...] = setting(
+        default=(),
+        max_length=MOST_AVOIDED,
+        items={"min_length": 1, "max_length": 1000},
+        description="names that are not to come, whatever their capitals",
+    )
+    max_similarity: float | None = setting(
+        default=None,
+        ge=0,
+        le=1,
+        description="how like the nearest name of the list a name may be: 1 less the edits between "
+        "the two, divided by the longer one's length",
+    )
+    clean: bool = setting(
+        default=True, description="nothing that is on the block list of words not fit to print"
+    )
+    particles: int = setting(
+        default=32,
+        ge=2,
+        le=256,
+        description="drafts of a name whose shape is rare: more come closer to the exact "
+        "distribution, and take longer",
     )
     random_seed: int | None = setting(
         default=None,
@@ -253,3 +380,34 @@ class GenerationConfig(Settings):
     def _fit(self, context: Any) -> None:
         if self.max_length is not None and self.min_length > self.max_length:
             raise ValueError(f"min_length must be at most max_length ({self.max_length})")
+
+
+def _like(field: str, **changes: Any) -> Any:
+    """A setting like one of GenerationConfig."""
+    return replace(GenerationConfig.fields()[field], **changes)
+
+
+class BeamConfig(Settings):
+    """What is asked of a search for the most probable names: those settings of generation that are
+    not about chance.
+    """
+
+    count: int = _like("count", default=10, description="how many names")
+    min_length: int = _like("min_length")
+    max_length: int | None = _like("max_length")
+    ends_with: str | None = _like("ends_with")
+    contains: str | None = _like("contains")
+    pattern: str | None = _like("pattern")
+    exclude_letters: str | None = _like("exclude_letters")
+    novel: bool | None = _like("novel")
+    avoid: tuple[str, ...] = _like("avoid")
+    max_similarity: float | None = _like("max_similarity")
+    clean: bool = _like("clean")
+
+    def _fit(self, context: Any) -> None:
+        if self.max_length is not None and self.min_length > self.max_length:
+            raise ValueError(f"min_length must be at most max_length ({self.max_length})")
+
+    def generation(self) -> GenerationConfig:
+        """As settings of generation."""
+        return GenerationConfig.checked(self.values())

@@ -10,16 +10,18 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from charrnn.compiled import BY_ROW, Block, CompiledModel, Lanes, Position
+from charrnn.compiled import CompiledModel, Lanes, Position
 from charrnn.config import GenerationConfig
 from charrnn.constraints import Constraint
 from charrnn.errors import WeightsCorruptError
 from charrnn.ops import chosen_log_softmax
 from charrnn.parameters import Array
+from charrnn.products import BY_ROW, Block
 from charrnn.sampling import Limits, scaled_noise
 
 FinishReason = Literal["end", "length", "stop", "time"]
@@ -39,6 +41,25 @@ class Stretch(NamedTuple):
     finish_reason: FinishReason | None
 
 
+class Group(Protocol):
+    """Sequences that are drawn together, by what they are worth beside one another."""
+
+    config: GenerationConfig
+
+    @property
+    def size(self) -> int:
+        """How many there are at first."""
+
+    def draw(self, logits: Array, copy: Callable[[Array, Array], Any]) -> Array:
+        """The next symbol of each that hasn't ended, (n,), the end symbol for those that end.
+
+        Args:
+            logits: (n, V), in the order of the sequences.
+            copy: called, if at all, with places (k,) among these from which those at other places
+                (k,) go on.
+        """
+
+
 @dataclass
 class _Sequence:
     slot: int
@@ -46,10 +67,14 @@ class _Sequence:
     rng: np.random.Generator
     constraint: Constraint | None
     q: Any
+    group: Group | None = None
+    place: int = 0  # among those of its group
 
     def __post_init__(self) -> None:
         config = self.config
-        self.limited = bool(self.constraint) or config.top_k is not None or config.top_p is not None
+        self.limited = self.group is None and (
+            bool(self.constraint) or config.top_k is not None or config.top_p is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -72,18 +97,21 @@ class DecodeBatch:
         *,
         end: int | None = None,
         block: Block = BY_ROW,
+        most_steps: int = MOST_STEPS,
     ) -> None:
         """`end` is the symbol that ends a sequence; None for one that never does. `block`: how rows
-        are multiplied, alone or as `model.block` says.
+        are multiplied, alone or as `model.block` says. `most_steps`: of a run.
         """
         vocab, dtype = model.config.vocab_size, model.table.dtype
         self.model, self.end = model, end
-        self.most_steps = max(1, min(MOST_STEPS, RUN_NUMBERS // vocab))
+        self.most_steps = max(1, min(most_steps, RUN_NUMBERS // vocab))
         self._lanes = Lanes(model, slots, block)
         self._solo = Lanes(model, 1) if block == BY_ROW else None  # for the last one left
         self._most_idle = IDLE_BYTES // model.matrix_bytes  # rows, all steps together
         self._live: list[_Sequence] = []  # in the order of their lanes
         self._free = list(range(slots))[::-1]
+        self._grouped = 0  # sequences in groups
+        self._idle_rng = np.random.Generator(np.random.PCG64(0))  # of those: a group draws itself
         # By lane: the symbol that is read next, how many were drawn, how many may be, how many must
         # be before the end, the next row of the noise (at the end of the rows, more is drawn), and
         # the slot.
@@ -138,6 +166,21 @@ class DecodeBatch:
         self._join(sequences, position, 0, limit, fewest if self.end is not None else 0)
         return slots
 
+    def admit_group(self, position: Position, group: Group) -> list[int]:
+        """Let a group join, all of it from one position. Nothing of what it draws is in a stretch;
+        a sequence that ends leaves, and so its slot is free.
+        """
+        slots = self._take(group.size)
+        sequences = [
+            _Sequence(slot, group.config, self._idle_rng, None, None, group, place)
+            for place, slot in enumerate(slots)
+        ]
+        lanes = slice(len(self._live), len(self._live) + len(slots))
+        self._join(sequences, position, 0, sys.maxsize, 0)
+        self._slot[lanes] = -1
+        self._grouped += len(slots)
+        return slots
+
     def step(self, n: int = 1) -> list[Stretch]:
         """Advance every sequence by `n` symbols; those that finish leave. Returns what was drawn,
         one stretch for each sequence in the order of slots; fewer symbols where the end came, or
@@ -148,7 +191,7 @@ class DecodeBatch:
             return []
         steps = min(n, self._room())
         self._slots[:steps] = -1
-        if self._solo and len(self._live) == 1:
+        if self._solo and len(self._live) == 1 and not self._grouped:
             return [self._draw_alone(self._solo, steps)]
         run, made = self._slots[:steps, : len(self._live)], 0
         left: dict[int, FinishReason] = {}
@@ -183,8 +226,15 @@ class DecodeBatch:
 
     def cancel(self, slot: int) -> None:
         """Let a sequence leave; its slot is free at once."""
-        self._remove(np.array([self._lane(slot)]))
+        lane = self._lane(slot)
+        self._grouped -= self._live[lane].group is not None
+        self._remove(np.array([lane]))
         self._free.append(slot)
+
+    def cancel_group(self, group: Group) -> None:
+        """Let a group leave, as far as it is still there."""
+        for slot in [one.slot for one in self._live if one.group is group]:
+            self.cancel(slot)
 
     def park(self, slot: int) -> Parked:
         """Let a sequence leave for `unpark`; its slot is free at once."""
@@ -264,7 +314,7 @@ class DecodeBatch:
         scaled_noise(
             [one.rng for one in sequences],
             [one.config.temperature for one in sequences],
-            self.model.out_bias,
+            self.model.drawn_bias,
             noise,
         )
         early = self._fewest[empty, None] > self._made[empty, None] + np.arange(steps)
@@ -326,6 +376,9 @@ class DecodeBatch:
         left = int((self._limits[:count] - self._made[:count]).min())
         steps = min(steps - made, self.most_steps - int(places.max()), left)
         read, choose, limited, most_idle = self._lanes.bound(count).read, None, [], self._most_idle
+        groups: list[tuple[Group, Array]] = []
+        if self._grouped:
+            groups, most_idle = self._groups(), 0
         if any(sequence.limited for sequence in self._live):
             limited = [lane for lane, sequence in enumerate(self._live) if sequence.limited]
             choose = self._chooser(limited)
@@ -342,6 +395,9 @@ class DecodeBatch:
             ids = scores.argmax(1, drawn[done])
             if choose:
                 ids[limited] = choose(logits[limited])
+            for group, members in groups:
+                copy = partial(self._copy, members)
+                ids[members] = group.draw(logits[members] + self.model.drawn_bias, copy)
             done += 1
             if end is not None:
                 ended |= ids == end
@@ -366,6 +422,20 @@ class DecodeBatch:
             self._made[:count] += done
         self._places[:count] += done
 
+    def _groups(self) -> list[tuple[Group, Array]]:
+        """Each group with the lanes of its sequences, in their order."""
+        lanes: dict[int, list[tuple[int, int]]] = {}
+        for lane, sequence in enumerate(self._live):
+            if sequence.group is not None:
+                lanes.setdefault(id(sequence.group), []).append((sequence.place, lane))
+        ordered = [np.array([lane for _, lane in sorted(each)]) for each in lanes.values()]
+        groups = [self._live[each[0]].group for each in ordered]
+        return [(group, each) for group, each in zip(groups, ordered, strict=True) if group]
+
+    def _copy(self, members: Array, sources: Array, targets: Array) -> None:
+        """Let some of a group's lanes stand where others of it do."""
+        self._lanes.move(members[sources], members[targets])
+
     def _chooser(self, lanes: list[int]) -> Callable[[Array], Array]:
         """The choice for sequences with constraints, top_k or top_p: from their logits without the
         output bias (n, V), and the scores in place, to their symbols (n,).
@@ -375,7 +445,7 @@ class DecodeBatch:
         constrained = [
             (n, one, one.constraint) for n, one in enumerate(sequences) if one.constraint
         ]
-        bias = self.model.out_bias
+        bias = self.model.drawn_bias
 
         def choose(logits: Array) -> Array:
             logits, scores = logits + bias, self._scores[lanes]
@@ -407,6 +477,8 @@ class DecodeBatch:
             self._live[lane].slot: "end" if end else "length"
             for lane, end in zip(lanes.tolist(), ended, strict=False)
         }
+        if self._grouped:
+            self._grouped -= sum(self._live[lane].group is not None for lane in lanes.tolist())
         self._remove(lanes)
         return reasons
 

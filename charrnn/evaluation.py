@@ -9,13 +9,14 @@ import numpy as np
 from charrnn.batches import evaluation_batches
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
-from charrnn.vocabulary import Vocabulary
+from charrnn.wordlist import AnyVocabulary
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The cross-entropy of a split. `characters` counts what was predicted: for names, the end
-    symbol of each too; for running text, all but each block's first.
+    """The cross-entropy of a split. `characters` counts the symbols that were predicted, which are
+    words and marks for a model of words: for names and sentences, the end symbol of each too; for
+    running text, all but each block's first. So `nats_per_character` are nats per symbol.
     """
 
     nats_per_character: float
@@ -43,7 +44,7 @@ class Loss:
 
 
 def evaluate(
-    model: CharRNN, sequences: Sequence[str], vocabulary: Vocabulary, work: Workspace
+    model: CharRNN, sequences: Sequence[str], vocabulary: AnyVocabulary, work: Workspace
 ) -> Loss:
     """The loss over `sequences`, each from a zero state, without dropout."""
     total, characters = 0.0, 0

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from charrnn.compiled import BY_ROW, Block, CompiledModel, Lanes
+from charrnn.compiled import CompiledModel, Lanes
 from charrnn.parameters import Array
+from charrnn.products import BY_ROW, Block
 from charrnn.threads import blas_threads
 
 

@@ -141,7 +141,14 @@ def judge(
 
 def sanity_of(model: FrozenModel, count: int) -> Sanity:
     """What a network writes by itself, at temperature 1, as shares of `count` texts."""
-    samples = Generator("candidate", "", model).generate(count=count, random_seed=SAMPLE_SEED)
+    candidate = Generator("candidate", "", model)
+    samples = candidate.generate(
+        count=count,
+        random_seed=SAMPLE_SEED,
+        novel=False,  # its copies are what is looked at
+        unique=False,
+        clean=False,
+    )
     texts = [sample.text for sample in samples]
     novel = None
     if model.kind == "names":
@@ -234,7 +241,11 @@ def _rival(
     ours, theirs = [], []
     for text in held_out:
         as_read = _read_by(other, corpus.vocabulary.write(text))
-        if as_read is not None and as_read not in learned:
+        if (
+            as_read is not None
+            and as_read not in learned
+            and corpus.vocabulary.reads_alike(text, other.vocabulary, as_read)
+        ):
             ours.append(text)
             theirs.append(as_read)
     if len(ours) < (1 if live else ENOUGH_TO_COMPARE * len(held_out)):
@@ -253,10 +264,9 @@ def _learned_by(model: FrozenModel) -> frozenset[str]:
 
 
 def _read_by(model: FrozenModel, written: str) -> str | None:
-    """A text as a model reads it; None where it doesn't know a character, or can't write it so."""
+    """A text as a model reads it; None where it can't write it so."""
     text = model.vocabulary.match(written)
-    known = set(text) <= set(model.vocabulary.known_characters)
-    return text if known and model.vocabulary.write(text) == written else None
+    return text if model.vocabulary.write(text) == written else None
 
 
 def _loss(model: FrozenModel, sequences: Sequence[str]) -> float:

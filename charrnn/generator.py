@@ -5,35 +5,44 @@ for sample in generator.generate("Tyr", count=5):
     print(sample.text, sample.logprob)
 """
 
-import math
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
+from charrnn.asking import Asking
+from charrnn.beam import search, shortfall
+from charrnn.blocklist import Blocklist
 from charrnn.chat import Chat, as_reply, chat_config, transcript
 from charrnn.compiled import CompiledModel
-from charrnn.config import LONGEST_TEXT, GenerationConfig
+from charrnn.config import (
+    EXPECTED,
+    FIRST_SHARED_SEED,
+    LONGEST_TEXT,
+    MOST_EXPECTED,
+    BeamConfig,
+    GenerationConfig,
+)
 from charrnn.decoding import MOST_STEPS
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.model import CharRNN, count_parameters
-from charrnn.ops import chosen_log_softmax
+from charrnn.scoring import Score, Scoring
 from charrnn.spelling import Speller
 from charrnn.store import SHORT_VERSION, SUFFIX, Store
 from charrnn.texts import Language, Request, Sample, Written
 from charrnn.threads import blas_threads
+from charrnn.vocabulary import Vocabulary
 from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
 from charrnn.writing import Writer
 
 IDLE_WRITERS = 4  # kept for the next requests
 CHAT_END = "\n\n"  # of a whole conversation
+MANY = 8  # texts, from which on the first is as well off among the others
 TEXT_LENGTH = 500  # default max_length of running text, characters
-MOST_NATS = 700.0  # a symbol: its perplexity is still a finite number
+SENTENCE_LENGTH = 100  # and of a sentence, words
 
 
 class Samples(list[Sample]):
@@ -56,24 +65,6 @@ class Piece:
     index: int
     text: str
     sample: Sample | None
-
-
-class SymbolScore(NamedTuple):
-    """One symbol of a scored text: its natural log-probability, and what was likeliest there."""
-
-    symbol: str
-    logprob: float
-    likeliest: str
-
-
-@dataclass(frozen=True)
-class Score:
-    """How likely a text is. `symbols` are its own, and the end symbol where the model has one."""
-
-    text: str
-    logprob: float
-    perplexity: float
-    symbols: tuple[SymbolScore, ...]
 
 
 def load(
@@ -118,21 +109,26 @@ class Generator:
         self.frozen = frozen
         self.vocabulary = frozen.vocabulary
         self.model = CharRNN(frozen.config, frozen.params)
+        self.blocklist = Blocklist.shipped()
         self._idle: list[Writer] = []
 
     @cached_property
     def compiled(self) -> CompiledModel:
         """The network in the form that generation runs."""
-        return CompiledModel(self.model)
+        return CompiledModel(self.model, self.vocabulary.unknown)
 
     @property
     def known_characters(self) -> str:
-        """The characters that a seed may hold, as the model reads them."""
+        """The characters that a seed may hold, as the model reads them; none of a model that reads
+        words, or has an unknown symbol, is refused.
+        """
         return self.vocabulary.known_characters
 
     @cached_property
     def default_max_length(self) -> int:
-        """Twice the longest name of the list; 500 for running text."""
+        """Twice the longest name of the list; for running text 500 characters, or 100 words."""
+        if self.vocabulary.unit == "word":
+            return SENTENCE_LENGTH
         longest = max(map(len, self.frozen.names), default=0)
         return min(2 * longest, LONGEST_TEXT) if longest else TEXT_LENGTH
 
@@ -143,6 +139,7 @@ class Generator:
             "name": self.name,
             "version": self.version,
             "kind": self.frozen.kind,
+            "unit": self.vocabulary.unit,
             "cell": config.cell,
             "hidden_size": config.hidden_size,
             "num_layers": config.num_layers,
@@ -168,7 +165,10 @@ class Generator:
         Raises ConfigError and UnknownCharacterError. The same random_seed gives the same texts;
         sample i doesn't change with count.
         """
-        return self._generate([self.request(seed, config, **settings)])[0]
+        request = self.request(seed, config, **settings)
+        if request.config.count >= MANY:
+            request = request.among_others()
+        return self._generate([request])[0]
 
     def generate_many(self, requests: Sequence[tuple[str, GenerationConfig]]) -> list[Samples]:
         """Many calls of `generate` at once, each a seed and its settings: the same texts, sooner.
@@ -184,6 +184,8 @@ class Generator:
                 problem = FieldProblem(f"requests[{number}]", rule, shown(each))
                 raise ConfigError([problem]) from None
             checked.append(self.request(seed, config))
+        if len(checked) >= MANY:
+            checked = [request.among_others() for request in checked]
         return self._generate(checked)
 
     def stream(
@@ -204,12 +206,11 @@ class Generator:
 
         Raises ConfigError, for another kind of model too.
         """
-        self._check_chats()
         return Chat(
             self.name,
             self.version,
             self.compiled,
-            self.vocabulary,
+            self._vocabulary_of_chats(),
             lambda config: self.request("", config),
             self._written,
             chat_config(settings),
@@ -221,36 +222,93 @@ class Generator:
         """A request for the reply to `text` after whole turns, each a person's line and a reply,
         which are all read again. Raises ConfigError.
         """
-        self._check_chats()
-        read = transcript(turns, text, self.vocabulary)
-        prompt = [self.vocabulary.start, *self.vocabulary.ids_of(read).tolist()]
-        return as_reply(self.request("", config), self.vocabulary, prompt)
+        vocabulary = self._vocabulary_of_chats()
+        read = transcript(turns, text, vocabulary)
+        prompt = [vocabulary.start, *vocabulary.ids_of(read).tolist()]
+        return as_reply(self.request("", config), vocabulary, prompt)
 
-    def _check_chats(self) -> None:
-        if self.frozen.kind != "chat":
+    def _vocabulary_of_chats(self) -> Vocabulary:
+        if self.frozen.kind != "chat" or not isinstance(self.vocabulary, Vocabulary):
             rule = "must be one that learned from conversations, as rex is"
             raise ConfigError([FieldProblem("model", rule, f"{self.name}, of {self.frozen.kind}")])
+        return self.vocabulary
 
-    def score(self, text: str) -> Score:
-        """How likely the model finds a text. Raises UnknownCharacterError, and ConfigError for a
-        text too long or with nothing to score.
+    def beam(
+        self,
+        seed: str = "",
+        *,
+        config: BeamConfig | None = None,
+        goes_on: Callable[[], bool] = lambda: True,
+        **settings: Any,
+    ) -> Samples:
+        """The `count` most probable names that begin with `seed`, in falling order, and none left
+        out that is likelier: at temperature 1, of those that meet all conditions.
+
+        Args:
+            seed, config: as in `generate`, of a BeamConfig.
+            goes_on: asked now and then; False ends the search with what is proven by then.
+
+        Raises as `generate` does. A search that would take too much ends early: the samples'
+        `shortfall` says so. Nothing is drawn: random_seed is 0.
         """
-        _check_text("text", text)
+        _check_text("seed", seed)
+        asked = config or BeamConfig.checked(settings)
+        read, _ = self.vocabulary.read(seed)
+        request = self.request(seed, asked.generation())
+        conditions, shape = self._asking.for_search(request, self.blocklist)
         end = self.vocabulary.end
-        matched, text_ids = self.vocabulary.read(text)
-        ids = text_ids.tolist() + ([] if end is None else [end])
-        if not 1 <= len(ids) <= LONGEST_TEXT:
-            rule = f"must have from 1 to {LONGEST_TEXT} symbols"
-            raise ConfigError([FieldProblem("text", rule, shown(text))])
-        symbols, before = [], [self.vocabulary.start, *ids[:-1]]
+        assert end is not None
+
+        def keeps(ids: tuple[int, ...]) -> bool:
+            return conditions.refusal(read + self.vocabulary.decode(ids), ends=True) is None
+
         with blas_threads(1):
-            for id_, logits in zip(ids, self.compiled.logits(before), strict=True):
-                likeliest = self.vocabulary.symbols[int(logits.argmax())]
-                logprob = float(chosen_log_softmax(logits[None], np.array([id_]))[0])
-                symbols.append(SymbolScore(self.vocabulary.symbols[id_], logprob, likeliest))
-        total = math.fsum(symbol.logprob for symbol in symbols)
-        perplexity = math.exp(min(-total / len(symbols), MOST_NATS))
-        return Score(self.vocabulary.write(matched), total, perplexity, tuple(symbols))
+            found = search(
+                self.compiled,
+                request.prompt,
+                end,
+                shape,
+                count=asked.count,
+                keeps=keeps,
+                goes_on=goes_on,
+            )
+        names = self._asking.names
+        language = Language(self.vocabulary, names.all if names else None)
+        made = [
+            language.sample(read + self.vocabulary.decode(ids), logprob, "end")
+            for ids, logprob in found.names
+        ]
+        samples = self.samples(request, made, shortfall(found, asked.count))
+        samples.random_seed = 0
+        return samples
+
+    def score(self, text: str, *, expected: int = EXPECTED) -> Score:
+        """How likely the model finds a text; each of its symbols with so many that were expected
+        there. Raises UnknownCharacterError, and ConfigError for a text too long or with nothing to
+        score.
+        """
+        return self.score_many([text], expected=expected)[0]
+
+    def score_many(self, texts: Sequence[str], *, expected: int = EXPECTED) -> list[Score]:
+        """`score` of many texts, sooner. Raises as that does."""
+        read = []
+        for text in texts:
+            _check_text("text", text)
+            matched, ids = self.vocabulary.read(text)
+            if not 1 <= len(ids) + (self.vocabulary.end is not None) <= LONGEST_TEXT:
+                rule = f"must have from 1 to {LONGEST_TEXT} symbols"
+                raise ConfigError([FieldProblem("text", rule, shown(text))])
+            read.append(matched)
+        if type(expected) is not int or not 0 <= expected <= MOST_EXPECTED:
+            rule = f"must be from 0 to {MOST_EXPECTED}"
+            raise ConfigError([FieldProblem("expected", rule, shown(expected))])
+        with blas_threads(1):
+            return self._scoring.scores(read, expected)
+
+    @cached_property
+    def _scoring(self) -> Scoring:
+        names = self.frozen.names if self.frozen.kind == "names" else None
+        return Scoring(self.compiled, self.vocabulary, names)
 
     def request(
         self, seed: str = "", config: GenerationConfig | None = None, **settings: Any
@@ -267,14 +325,16 @@ class Generator:
         if len(seed) > LONGEST_TEXT:
             rule = f"must have at most {LONGEST_TEXT} characters"
             raise ConfigError([FieldProblem("seed", rule, shown(seed))])
-        max_length = self._max_length(len(seed), config)
-        drawn_or_given = config.random_seed
-        random_seed = secrets.randbits(32) if drawn_or_given is None else drawn_or_given
-        stop = tuple(self.vocabulary.match(text) for text in config.stop)
+        max_length = self._max_length(len(ids), config)
+        random_seed = config.random_seed
+        if random_seed is None:
+            random_seed = secrets.randbelow(FIRST_SHARED_SEED)
+        stop = tuple(self.vocabulary.match_stop(text) for text in config.stop)
         if self.frozen.kind == "chat":
             stop += (CHAT_END,)
         prompt = [self.vocabulary.start, *ids.tolist()]
-        return Request(seed, prompt, config, max_length, random_seed, stop)
+        plain = Request(seed, prompt, config, max_length, random_seed, stop)
+        return self._asking.with_conditions(plain, self.blocklist)
 
     def _max_length(self, seed_length: int, config: GenerationConfig) -> int:
         """The longest text that is asked for. Raises ConfigError where the seed is longer."""
@@ -289,42 +349,61 @@ class Generator:
 
     def speller(self, request: Request, *, from_start: bool = False) -> Speller:
         """What tells how likely each character of a request's texts was: after the prompt, or all
-        of them.
+        of them. Of a model of characters only.
         """
         assert request.position is None
+        assert isinstance(self.vocabulary, Vocabulary)
         opening = request.prompt[:1] if from_start else request.prompt
         return Speller(self.compiled, self.vocabulary, opening)
 
+    def length(self, text: str) -> int:
+        """How many symbols a text has: characters, or words and marks."""
+        return self.vocabulary.length(text)
+
     def writer(self) -> Writer:
-        """What writes the texts of many requests together, for who steps it himself."""
-        names = self._names if self.frozen.kind == "names" else None
-        return Writer(self.compiled, Language(self.vocabulary, names))
+        """What writes the texts of many requests together, for who steps it himself: within
+        `blas_threads(1)`, without which the same seed may give other texts.
+        """
+        try:
+            writer = self._idle.pop()
+            writer.renew()
+            return writer
+        except IndexError:
+            names = self._asking.names
+            return Writer(self.compiled, Language(self.vocabulary, names.all if names else None))
 
     def piece(self, news: Written) -> Piece:
         """News of a text as a stream shows it."""
         characters = self.vocabulary.write_on(news.before, news.characters)
         return Piece(news.sample_index, characters, news.sample)
 
-    def samples(self, request: Request, made: list[Sample]) -> Samples:
+    def samples(
+        self, request: Request, made: list[Sample], shortfall: str | None = None
+    ) -> Samples:
         """What a request is answered with."""
-        return Samples(
+        samples = Samples(
             made,
             seed=self.vocabulary.write(request.seed),
             random_seed=request.random_seed,
             requested=request.config.count,
         )
+        samples.shortfall = shortfall
+        return samples
 
     @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self.frozen.names)
+    def _asking(self) -> Asking:
+        names = self.frozen.names if self.frozen.kind == "names" else None
+        return Asking(self.vocabulary, names, self.default_max_length)
 
     def _generate(self, requests: list[Request]) -> list[Samples]:
-        samples: list[list[Any]] = [[None] * request.config.count for request in requests]
+        made: list[list[Any]] = [[None] * request.config.count for request in requests]
         with self._writer() as writer, blas_threads(1):
             for news in writer.write(requests, MOST_STEPS):
                 if news.sample:
-                    samples[news.request][news.sample_index] = news.sample
-        return [self.samples(*pair) for pair in zip(requests, samples, strict=True)]
+                    made[news.request][news.sample_index] = news.sample
+            why = [writer.take_shortfall(number) for number in range(len(requests))]
+        whole = [[sample for sample in samples if sample] for samples in made]
+        return [self.samples(*each) for each in zip(requests, whole, why, strict=True)]
 
     def _stream(self, request: Request) -> Iterator[Piece]:
         for news in self._written(request):
@@ -344,10 +423,7 @@ class Generator:
     @contextmanager
     def _writer(self) -> Iterator[Writer]:
         """A writer of one's own: an idle one, or a new one."""
-        try:
-            writer = self._idle.pop()
-        except IndexError:
-            writer = self.writer()
+        writer = self.writer()
         yield writer  # one that is left early isn't used again
         if len(self._idle) < IDLE_WRITERS:
             self._idle.append(writer)

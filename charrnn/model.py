@@ -16,16 +16,17 @@ import numpy as np
 from charrnn.cells import cell_named
 from charrnn.cells.base import Step, packed_steps, scratch
 from charrnn.config import ModelConfig
+from charrnn.dropping import Drops
 from charrnn.ops import (
     Array,
     Workspace,
     add_product,
     cross_entropy,
-    dropout_mask,
     gather_rows_backward,
 )
 from charrnn.parameters import Parameters
 
+SMALL_VOCABULARY = 1024  # symbols up to which all of U is folded for each batch
 CHARACTERS_IN_A_PART = 1024  # passed forward, and back, at once: mostly in the cache still
 LOGITS_IN_A_BLOCK = 1 << 21  # the output layer's temporary arrays stay under 8 MB of float32
 
@@ -34,12 +35,14 @@ LOGITS_IN_A_BLOCK = 1 << 21  # the output layer's temporary arrays stay under 8 
 class Batch:
     """A packed batch: time-major, sequences sorted by falling length, no padding.
 
-    ids, targets: (N,) integers; sizes: (T,), the rows of each step, never growing.
+    ids, targets: (N,) integers; sizes: (T,), the rows of each step, never growing. span: steps
+    after each of which no gradient flows back through time, though the state flows on; 0 for never.
     """
 
     ids: Array
     targets: Array
     sizes: Array
+    span: int = 0
 
 
 class CharRNN:
@@ -171,7 +174,8 @@ class CharRNN:
         Returns:
             The sum over all targets, and each sequence's last state.
         """
-        layers, state, total = self._folded(work), _feature_major(state), 0.0
+        batch, symbols = self._own_symbols(batch)
+        layers, state, total = self._folded(work, symbols), _feature_major(state), 0.0
         for part in _parts(batch):
             x, _ = self._forward_part(part, layers, state, work, work, None)
             for columns in self._blocks(len(part.ids)):
@@ -197,39 +201,67 @@ class CharRNN:
                 into an earlier batch (truncated backpropagation through time).
             grads: overwritten with the gradients.
             work: buffers.
-            rng: draws the dropout masks; None for no dropout.
+            rng: draws the masks of what is dropped; None to drop nothing.
             dstate: (L, S, B, H), a gradient by the last states; None for zero.
 
         Returns:
             The loss, each sequence's last state, and the gradient by `state`.
         """
-        layers, state = self._folded(work), _feature_major(state)
+        batch, symbols = self._own_symbols(batch)
+        drops = None
+        if rng is not None:
+            recurrent = [layer["W"] for layer in self._layers]
+            drops = Drops(self.config, recurrent, int(batch.sizes[0]), rng, work)
+        weights = drops.weights if drops else []
+        layers, state = self._folded(work, symbols, weights), _feature_major(state)
         dstate = np.zeros_like(state) if dstate is None else _feature_major(dstate)
         parts = _parts(batch)
         passed = [
-            self._forward_part(part, layers, state, work.child(f"part {k}"), work, rng)
+            self._forward_part(part, layers, state, work.child(f"part {k}"), work, drops)
             for k, part in enumerate(parts)
         ]
         grads.flat[...] = 0
+        dU = grads["layers.0.U"]
+        dtable = dU if symbols is None else np.zeros((len(symbols), dU.shape[1]), self.dtype)
         total, scale = 0.0, self.dtype.type(1 / len(batch.ids))
         for part, (x, caches) in zip(reversed(parts), reversed(passed), strict=True):
             loss, dx = self._output_backward(part, x, scale, grads, work)
-            self._backward_part(part, layers, dx, dstate, caches, grads, work)
+            dstate[..., : part.cut] = 0
+            self._backward_part(part, layers, dx, dstate, caches, grads, dtable, work)
             total += loss
         # Each symbol read one row of U, and b.
-        np.sum(grads["layers.0.U"], axis=0, out=grads["layers.0.b"])
+        np.sum(dtable, axis=0, out=grads["layers.0.b"])
+        if symbols is not None:
+            dU[symbols] = dtable
+        for n, mask in enumerate(weights):
+            grads[f"layers.{n}.W"][...] *= mask
         return total / len(batch.ids), _batch_major(state), _batch_major(dstate)
 
-    def _folded(self, work: Workspace) -> list[dict[str, Array]]:
+    def _own_symbols(self, batch: Batch) -> tuple[Batch, Array | None]:
+        """A batch that numbers only the symbols that it reads, and these, (K,) rising: of a large
+        vocabulary nothing else of U is touched. Of a small one the batch as it is, and None.
+        """
+        if self.config.vocab_size <= SMALL_VOCABULARY:
+            return batch, None
+        symbols, ids = np.unique(batch.ids, return_inverse=True)
+        return Batch(ids, batch.targets, batch.sizes, batch.span), symbols
+
+    def _folded(
+        self, work: Workspace, symbols: Array | None, weights: Sequence[Array] = ()
+    ) -> list[dict[str, Array]]:
         """The layers with what `forward_sequence` multiplies by, made once for all steps.
 
         W_T (G*H, H) and U_T (G*H, H), transposed, and b_T (G*H, 1); for the first layer instead
-        of U_T `table` (V, G*H), U with b in each row. All times the cell's `input_scale`.
+        of U_T `table` (K, G*H), the rows of U for `symbols` (None for all) with b in each. All
+        times the cell's `input_scale`. `weights` are masks of each layer's W, where some of it is
+        dropped.
         """
         scale = self.cell.input_scale(self.config.hidden_size).astype(self.dtype)
         layers = []
         for n, layer in enumerate(self._layers):
             U, W, own = layer["U"], layer["W"], work.child(f"layer {n}")
+            if weights:
+                W = np.multiply(W, weights[n], own.take("W dropped", W.shape, self.dtype))
             W_T = own.take("W_T", W.shape[::-1], self.dtype)
             np.multiply(W.T, scale[:, None], W_T)
             folded = {"W_T": W_T, "b_T": (layer["b"] * scale)[:, None]}
@@ -237,11 +269,12 @@ class CharRNN:
                 U_T = folded["U_T"] = own.take("U_T", U.shape[::-1], self.dtype)
                 np.multiply(U.T, scale[:, None], U_T)
             else:
+                U = U if symbols is None else U[symbols]
                 # Rows a cache line longer than a power of two: columns of them don't collide.
                 table = folded["table"] = own.take("table", (len(U), len(scale) + 16), self.dtype)
                 np.add(U, layer["b"], table[:, :-16])
                 table[:, :-16] *= scale
-            layers.append({**layer, **folded})
+            layers.append({**layer, "W": W, **folded})
         return layers
 
     def _forward_part(
@@ -251,7 +284,7 @@ class CharRNN:
         state: Array,
         kept: Workspace,
         work: Workspace,
-        rng: np.random.Generator | None,
+        drops: Drops | None,
     ) -> tuple[Array, list[Any]]:
         """All layers over a part: (the output layer's input (H, N), caches).
 
@@ -272,9 +305,8 @@ class CharRNN:
             alive = state[n, :, :, : steps[0].size]
             x, cache = self.cell.forward_sequence(layer, a_x, steps, alive, own, work)
             mask = None
-            if rng is not None and self.config.dropout:
-                mask = own.take("mask", x.shape, self.dtype)
-                dropout_mask(self.config.dropout, rng, mask)
+            if drops and self.config.dropout:
+                mask = drops.outputs(n, part.sizes, own.take("mask", x.shape, self.dtype))
                 x = np.multiply(x, mask, own.columns("dropped", len(x), x.shape[1], self.dtype))
             caches.append((layer_input, mask, cache))
         assert x is not None
@@ -288,9 +320,12 @@ class CharRNN:
         dstate: Array,
         caches: list[Any],
         grads: Parameters,
+        dtable: Array,
         work: Workspace,
     ) -> None:
-        """Back through `_forward_part`: adds to `grads`; `dstate` becomes that by its state."""
+        """Back through `_forward_part`: adds to `grads`, and to `dtable` (K, G*H), the gradient by
+        the rows of U; `dstate` becomes that by its state.
+        """
         rows = int(part.sizes[0])
         for n in reversed(range(len(layers))):
             layer, dlayer = layers[n], grads.layer(f"layers.{n}.")
@@ -300,7 +335,7 @@ class CharRNN:
             alive = dstate[n, :, :, :rows]
             da_x = self.cell.backward_sequence(layer, dx, alive, cache, dlayer, work)
             if layer_input is None:
-                gather_rows_backward(part.ids, da_x, dlayer["U"], work)
+                gather_rows_backward(part.ids, da_x, dtable, work)
             else:
                 add_product(layer_input, da_x.T, dlayer["U"], work)
                 dlayer["b"] += da_x.sum(axis=1)
@@ -361,17 +396,26 @@ def _feature_major(state: Array) -> Array:
 _batch_major = _feature_major  # the same swap, back
 
 
-def _parts(batch: Batch) -> list[Batch]:
+@dataclass(frozen=True)
+class _Part(Batch):
+    """A part of a batch. cut: so many sequences go on behind it, and hand no gradient back."""
+
+    cut: int = 0
+
+
+def _parts(batch: Batch) -> list[_Part]:
     """A batch cut into shorter ones, each going on where the one before it ends.
 
     What a part needs besides its caches (above all the gradient by its pre-activations, the
     largest array) is small, and used while it still is in the processor's cache.
     """
-    parts, begin, start, end = [], 0, 0, 0
+    parts, begin, start, end, steps = [], 0, 0, 0, len(batch.sizes)
     for t, size in enumerate([*batch.sizes.tolist(), CHARACTERS_IN_A_PART]):
-        if end > start and end + size - start > CHARACTERS_IN_A_PART:
-            rows = slice(start, end)
-            parts.append(Batch(batch.ids[rows], batch.targets[rows], batch.sizes[begin:t]))
+        is_cut = bool(batch.span) and 0 < t < steps and t % batch.span == 0
+        if is_cut or (end > start and end + size - start > CHARACTERS_IN_A_PART):
+            rows, sizes = slice(start, end), batch.sizes[begin:t]
+            cut = size if is_cut else 0
+            parts.append(_Part(batch.ids[rows], batch.targets[rows], sizes, batch.span, cut))
             begin, start = t, end
         end += size
     return parts

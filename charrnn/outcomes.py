@@ -130,12 +130,17 @@ def write_report(outcome: Outcome, path: Path, run_folder: Path) -> Path | None:
 
 def _samples(model: FrozenModel) -> dict[float, list[str]]:
     generator = Generator("report", "", model)
-    length = None if model.kind == "names" else SAMPLE_LENGTH
+    length = None if model.vocabulary.end is not None else SAMPLE_LENGTH
     return {
         t: [
             sample.text
             for sample in generator.generate(
-                count=SAMPLES, temperature=t, max_length=length, random_seed=0
+                count=SAMPLES,
+                temperature=t,
+                max_length=length,
+                random_seed=0,
+                novel=False,  # as the network has them
+                unique=False,
             )
         ]
         for t in TEMPERATURES

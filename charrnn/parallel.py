@@ -151,10 +151,10 @@ class _Worker:
     def begin(self, share: Batch, state: Array, weight: float, seed: list[int] | None) -> None:
         """Have it work out a share, while this process does something else."""
         rows, characters, steps = state.shape[2], len(share.ids), len(share.sizes)
-        self._last, batch = self.desk.share(rows, characters, steps)
+        self._last, batch = self.desk.share(rows, characters, steps, share.span)
         self._last[...] = state
         batch.ids[:], batch.targets[:], batch.sizes[:] = share.ids, share.targets, share.sizes
-        sizes = {"rows": rows, "characters": characters, "steps": steps}
+        sizes = {"rows": rows, "characters": characters, "steps": steps, "span": share.span}
         try:
             self._channel.send({**sizes, "weight": weight, "seed": seed})
         except BrokenPipeError:
@@ -233,5 +233,5 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     for k in range(min(parts, int(sizes[0]))):
         rows = place % parts == k
         own = (sizes - k + parts - 1) // parts
-        shares.append(Batch(batch.ids[rows], batch.targets[rows], own[own > 0]))
+        shares.append(Batch(batch.ids[rows], batch.targets[rows], own[own > 0], batch.span))
     return shares

@@ -28,13 +28,16 @@ class Reporter(Listener):
         self._bar: tqdm[Any] | None = None
         self._validation = float("nan")
         self._looks = self._characters = 0
-        self._seconds = 0.0
+        self._seconds, self._unit = 0.0, "character"
 
     def started(self, run: Run) -> None:
         config, p = run.model_config, run.progress
+        recurrent = config.recurrent_dropout
+        self._unit = run.corpus.vocabulary.unit
         click.echo(
             f"{config.cell} {config.hidden_size} x {config.num_layers}, "
-            f"{run.params.flat.size:,} parameters; dropout {config.dropout:g}",
+            f"{run.params.flat.size:,} parameters; dropout {config.dropout:g}"
+            + (f", of recurrent weights {recurrent:g}" if recurrent else ""),
             err=True,
         )
         if p.step:
@@ -78,7 +81,7 @@ class Reporter(Listener):
         speed = self._characters / max(p.seconds - self._seconds, 1e-9)
         return (
             f"step {p.step:,}{of}, loss {p.training_loss:.3f}, validation {self._validation:.4f}, "
-            f"{speed:,.0f} characters/s"
+            f"{speed:,.0f} {self._unit}s/s"
         )
 
     def _say(self, text: str) -> None:
@@ -94,9 +97,15 @@ def samples_of(run: Run) -> list[str]:
     frozen = FrozenModel(
         corpus.kind, network.config, network.params, corpus.vocabulary, corpus.names
     )
-    length = None if corpus.kind == "names" else 60
+    length = 60 if corpus.vocabulary.end is None else None
     generator = Generator("sample", "", frozen)
-    samples = generator.generate(count=3, max_length=length, random_seed=run.progress.step)
+    samples = generator.generate(
+        count=3,
+        max_length=length,
+        random_seed=run.progress.step,
+        novel=False,  # as the network has them by now
+        unique=False,
+    )
     return [sample.text.replace("\n", "⏎") for sample in samples]
 
 

@@ -33,8 +33,16 @@ from charrnn.settings import Settings, setting
 
 SUFFIX = ".toml"
 SIZED = frozenset(  # settings whose defaults follow from the data
-    {"cell", "hidden_size", "dropout", "batch_size", "learning_rate", "steps"}
+    {"cell", "hidden_size", "batch_size", "learning_rate", "steps"}
+    | {"dropout", "dropout_mask", "recurrent_dropout"}
 )
+
+# Settings that are younger than some weights, and what they were before: said of none where they
+# are so, since these weights still are what their recipe gives.
+LATER: dict[str, dict[str, Any]] = {
+    "corpus": {"unit": "character"},
+    "training": {"summed": False},
+}
 
 OTHER_RULES: dict[str, dict[str, Any]] = {  # what differs where the update rule isn't AdamW
     "adam": {"weight_decay": 0.0},
@@ -87,7 +95,9 @@ class Recipe(Settings):
         suited = defaults_for(corpus)
         own = OTHER_RULES.get(self.training.optimizer, {})
         return self.changed(
-            corpus=self.corpus.changed(kind=corpus.kind, case=corpus.vocabulary.case),
+            corpus=self.corpus.changed(
+                kind=corpus.kind, case=corpus.vocabulary.case, unit=corpus.vocabulary.unit
+            ),
             network=self.network.over(suited.network),
             training=self.training.over({**suited.training, **own}),
         )
@@ -108,6 +118,8 @@ class Recipe(Settings):
         nothing of a machine, nor of what happens to it later.
         """
         plain = {k: v for k, v in self.plain().items() if k not in ("gate", "retraining")}
+        for table, later in LATER.items():
+            plain[table] = {k: v for k, v in plain[table].items() if later.get(k) != v}
         return {**plain, "data": [Path(file).name for file in self.data]}
 
 
@@ -123,26 +135,37 @@ class Defaults:
 def defaults_for(corpus: Corpus) -> Defaults:
     """By kind and size: the smaller the list, the more dropout and the shorter the training.
 
-    How these were found stands in docs/training.md.
+    How these were found stands in docs/quality.md.
     """
     characters = corpus.characters("train")
     if corpus.kind == "chat":
         network = {"cell": "gru", "hidden_size": 256, "dropout": 0.3}
         training = {"batch_size": 16, "learning_rate": 0.01, "averaging": 0.99, "chain": 3}
         return Defaults(network, training, 20)
+    if corpus.vocabulary.unit == "word":
+        return _defaults_for_words(characters)
     if corpus.kind == "text":
         network = {"cell": "gru", "hidden_size": 256, "dropout": 0.1}
         return Defaults(network, {"batch_size": 32, "learning_rate": 0.02}, 20)
     training = {"averaging": 0.99, "weight_decay": 0.05, "learning_rate": 0.02}
+    dropping = {"dropout": 0.5, "dropout_mask": "sequence", "recurrent_dropout": 0.3}
     if characters < 8_000:
-        network = {"cell": "gru", "hidden_size": 128, "dropout": 0.6}
+        network = {"cell": "gru", "hidden_size": 128, **dropping}
         return Defaults(network, {**training, "batch_size": 16}, 16)
     if characters < 60_000:
-        network = {"cell": "gru", "hidden_size": 256, "dropout": 0.65}
+        network = {"cell": "gru", "hidden_size": 256, **dropping}
         return Defaults(network, {**training, "batch_size": 32}, 16)
-    network = {"cell": "lstm", "hidden_size": 256, "dropout": 0.4}
+    network = {"cell": "lstm", "hidden_size": 256, **dropping}
+    network |= {"dropout": 0.3, "recurrent_dropout": 0.2}
     larger = {"averaging": 0.998, "learning_rate": 0.016, "batch_size": 64}
     return Defaults(network, {**training, **larger}, 12)
+
+
+def _defaults_for_words(words: int) -> Defaults:
+    """For a model of words, by how many there are to learn from (docs/words.md)."""
+    network = {"cell": "gru", "hidden_size": 128 if words < 100_000 else 256, "dropout": 0.5}
+    training = {"batch_size": 32, "learning_rate": 0.004, "weight_decay": 0.05, "averaging": 0.99}
+    return Defaults(network, training, 20)
 
 
 def read_recipe(path: Path) -> Recipe:

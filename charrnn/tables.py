@@ -5,8 +5,14 @@ from typing import Any
 
 from charrnn.corpus import SPLITS
 from charrnn.evaluation import Loss
+from charrnn.scoring import Score
 
-SEQUENCES = {"names": "names", "text": "blocks of text", "chat": "conversations"}
+_TEXTS = {"character": "blocks of text", "word": "sentences"}
+
+
+def sequences_of(kind: str, unit: str) -> str:
+    """What a model learned from, in the plural."""
+    return {"names": "names", "chat": "conversations"}.get(kind, _TEXTS[unit])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -21,12 +27,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def table_of_models(cards: Sequence[Mapping[str, Any]]) -> str:
     """What is live, a line a model; `cards` are those of `Generator.card`."""
-    head = ("model", "version", "learned from", "network", "parameters", "test nats/char")
+    head = ("model", "version", "learned from", "network", "parameters", "test nats/symbol")
     rows = [
         (
             card["name"],
             card["version"],
-            f"{sum(card['trained_on'].get(s, 0) for s in SPLITS):,} " + SEQUENCES[card["kind"]],
+            f"{sum(card['trained_on'].get(s, 0) for s in SPLITS):,} "
+            + sequences_of(card["kind"], card.get("unit", "character")),
             f"{card['cell']} {card['hidden_size']} x {card['num_layers']}",
             f"{card['parameters']:,}",
             f"{card['evaluation'].get('test', {}).get('nats_per_character', float('nan')):.4f}",
@@ -36,9 +43,12 @@ def table_of_models(cards: Sequence[Mapping[str, Any]]) -> str:
     return table(head, rows)
 
 
-def table_of_losses(losses: Mapping[str, Loss], each: str) -> str:
-    """A line a split; `each` is what its sequences are: a name, or a block."""
-    head = ("split", f"{each}s", "nats/char", "bits/char", "perplexity", f"nats/{each}")
+def table_of_losses(losses: Mapping[str, Loss], each: str, unit: str = "character") -> str:
+    """A line a split; `each` is what its sequences are: a name, a block, a sentence; `unit` what
+    their symbols are: a character, or a word.
+    """
+    short = {"character": "char"}.get(unit, unit)
+    head = ("split", f"{each}s", f"nats/{short}", f"bits/{short}", "perplexity", f"nats/{each}")
     rows = [
         (
             name,
@@ -51,6 +61,61 @@ def table_of_losses(losses: Mapping[str, Loss], each: str) -> str:
         for name, loss in losses.items()
     ]
     return table(head, rows)
+
+
+def table_of_score(score: Score) -> str:
+    """A text as a whole, then a line for each of its symbols."""
+    share = score.likelier_than
+    beside = "" if share is None else f", likelier than {share:.0%} of the list by its perplexity"
+    whole = f"{score.text}: {score.logprob:.4f} nats, perplexity {score.perplexity:.3f}{beside}"
+    head = ("symbol", "probability", "expected")
+    rows = [
+        (
+            _visible(each.symbol),
+            f"{each.probability:.4f}",
+            ", ".join(f"{_visible(e.symbol)} {e.probability:.4f}" for e in each.expected),
+        )
+        for each in score.symbols
+    ]
+    return f"{whole}\n{table(head, rows)}"
+
+
+def _visible(symbol: str) -> str:
+    return {"\n": "end", " ": "space"}.get(symbol, symbol)
+
+
+PERCENT, SMALL = "{:.2%}", "{:.4f}"
+COMPARED = (  # a figure of `Comparison` or `TextComparison`, what it is called, and how it reads
+    ("novel", "in no split of the list", PERCENT),
+    ("distinct", "different from one another", PERCENT),
+    ("valid_lengths", "of a length that the list has", PERCENT),
+    ("empty", "with nothing in them", PERCENT),
+    ("repeating", "that repeat themselves", PERCENT),
+    ("letter_pairs", "letter pairs, total variation (0-1)", SMALL),
+    ("lengths", "lengths, total variation (0-1)", SMALL),
+    ("nearest", "edit distance to the nearest learned (0-1)", SMALL),
+    ("nats_per_character", "nats/char by the network itself", SMALL),
+)
+
+
+def table_of_comparison(values: Mapping[str, Any]) -> str:
+    """What was drawn beside what is real; `values` are those of `Comparison.to_json`, or of
+    `TextComparison.to_json`.
+    """
+    drawn = f"{values['samples']:,} drawn at temperature {values['temperature']:g}"
+    rows = []
+    for field, what, form in COMPARED:
+        value = values.get(field)
+        if isinstance(value, Mapping):
+            rows.append((what, form.format(value["generated"]), form.format(value["real"])))
+        elif value is not None:
+            rows.append((what, form.format(value), ""))
+    for field, total in (("rediscovered", "test_names"), ("repeated", "training_names")):
+        if values.get("rediscovery_samples"):
+            what = f"{total.replace('_', ' ')} among {values['rediscovery_samples']:,} drawn"
+            found, of = values[field], values[total]
+            rows.append((what, f"{found:,} of {of:,} ({found / of:.1%})", ""))
+    return table((drawn, "", "real"), rows)
 
 
 def table_of_history(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -1,17 +1,21 @@
 """One text as it is written: what has been drawn of it, what may be shown, and how it ends."""
 
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 
+from charrnn.blocklist import Blocklist
 from charrnn.compiled import Position
-from charrnn.config import GenerationConfig
+from charrnn.conditions import Conditions
+from charrnn.config import FIRST_SHARED_SEED, GenerationConfig
 from charrnn.constraints import Constraint
 from charrnn.decoding import FinishReason, Stretch
-from charrnn.vocabulary import Vocabulary
+from charrnn.lookahead import Lookahead
+from charrnn.wording import Mark, Wording
+from charrnn.wordlist import AnyVocabulary
 
 MOST_PARTS = 256  # of a text that is streamed, before they are joined
 
@@ -32,8 +36,12 @@ class Sample:
 @dataclass(frozen=True)
 class Request:
     """A checked call: seed and stop strings as the model reads them, the prompt's ids, and how many
-    symbols a text may have. `position`: where the prompt begins, which then is one symbol, not read
-    yet; None for the zero state. `constraint`: which symbols may come, besides the settings.
+    symbols a text may have.
+
+    conditions: of whole names; None for none. lookahead: of the shape that is asked for. tries: to
+    draw a name freely, and then by `charrnn.particles`. blocklist: of running text. position: where
+    the prompt begins, which then is one symbol, not read yet; None for the zero state. constraint:
+    which symbols may come, besides what the settings say.
     """
 
     seed: str
@@ -42,8 +50,41 @@ class Request:
     max_length: int
     random_seed: int
     stop: tuple[str, ...]
+    conditions: Conditions | None = None
+    lookahead: Lookahead | None = None
+    tries: tuple[int, int] = (1, 0)
+    blocklist: Blocklist | None = None
     position: Position | None = field(default=None, compare=False)
     constraint: Constraint | None = field(default=None, compare=False)
+
+    @property
+    def seed_length(self) -> int:
+        """Symbols of the seed; the prompt has the start symbol before them."""
+        return len(self.prompt) - 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the seed leaves no room for more."""
+        return self.seed_length == self.max_length
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether its first text shares products too."""
+        return self.random_seed >= FIRST_SHARED_SEED
+
+    def among_others(self) -> "Request":
+        """The same, to be written along with many others, where the caller gave no random seed."""
+        if self.config.random_seed is not None or self.is_shared:
+            return self
+        return replace(self, random_seed=self.random_seed + FIRST_SHARED_SEED)
+
+
+class Candidate(NamedTuple):
+    """A name that was drawn, as the model reads it: it may be refused."""
+
+    text: str
+    logprob: float
+    reason: FinishReason
 
 
 class Written(NamedTuple):
@@ -62,7 +103,7 @@ class Written(NamedTuple):
 class Language:
     """What texts consist of, and the list that they may be new to; None for running text."""
 
-    vocabulary: Vocabulary
+    vocabulary: AnyVocabulary
     names: frozenset[str] | None
 
     def sample(self, text: str, logprob: float, reason: FinishReason) -> Sample:
@@ -76,12 +117,23 @@ class Text:
 
     rng: np.random.Generator
 
-    def __init__(self, language: Language, number: int, index: int, request: Request) -> None:
+    def __init__(
+        self, language: Language, number: int, index: int, request: Request, attempt: int = 0
+    ) -> None:
         self.language, self.number, self.index, self.request = language, number, index, request
+        self.attempt = attempt  # which of the sample's tries this is
         self._parts = [request.seed]
         self._tail = ""  # drawn, and not shown yet: it may be the beginning of a stop string
-        self._length = len(request.seed)
+        self._length = request.seed_length
+        self._spell = language.vocabulary.speller(request.prompt)
         self._logprob = 0.0
+        blocklist = request.blocklist
+        self._wording = Wording(blocklist, request.seed) if blocklist else None
+        # Symbols that stand after going back, of words only, whose spelling depends on them.
+        self._stands: list[int] | None = None if language.vocabulary.unit == "character" else []
+        self.anchor: Position | None = None  # where it last went back to
+        self.times = 0  # that it went back to there
+        self.goes_back = False  # a blocked word was drawn: it is to be drawn again
 
     def opening(self) -> Written:
         """The first news: the seed."""
@@ -91,13 +143,19 @@ class Text:
         """What is new after a stretch of symbols, if anything."""
         if self.request.stop:
             return self._add_watching(stretch)
+        if self._wording:
+            return self._add_clean(stretch, self._wording)
         ids = stretch.ids[:-1] if stretch.finish_reason == "end" else stretch.ids
         self._logprob = reduce(operator.add, stretch.logprobs, self._logprob)
-        symbols = self.language.vocabulary.symbols
-        return self.news("".join([symbols[id_] for id_ in ids]), stretch.finish_reason)
+        return self.news(self._spell(ids), stretch.finish_reason)
 
     def cut(self, reason: FinishReason) -> Written:
         """The end, here."""
+        wording = self._wording
+        # Cut off in time, a word that may yet be taken back is not there: the text begins as it
+        # would have been.
+        if wording and (wording.is_blocked() or (reason == "time" and wording.is_suspect())):
+            self._tail, self._logprob = self._tail[: wording.mark.unshown], wording.mark.logprob
         characters, self._tail = self._tail, ""
         return self.news(characters, reason)
 
@@ -113,23 +171,78 @@ class Text:
             self._parts.append(characters)
         return Written(self.number, self.index, before, characters, sample)
 
+    def candidate(self, last: Written) -> Candidate:
+        """The whole text, whose last news this is."""
+        assert last.sample
+        text = "".join([*self._parts, last.characters])
+        return Candidate(text, last.sample.logprob, last.sample.finish_reason)
+
+    def go_back(self) -> tuple[list[int], int]:
+        """Forget the blocked word. Returns the symbols that stand, since the last time that it was
+        so, and how many symbols the text has.
+        """
+        assert self._wording
+        drawn, ids = len(self._wording.ids), self._wording.go_back()
+        mark = self._wording.mark
+        self._length -= drawn - len(ids)
+        if self._stands is not None:
+            self._stands += ids
+            self._spell = self.language.vocabulary.speller([*self.request.prompt, *self._stands])
+        self._tail, self._logprob = self._tail[: mark.unshown], mark.logprob
+        self.goes_back = False
+        return ids, self._length
+
+    def _add_clean(self, stretch: Stretch, wording: Wording) -> Written | None:
+        """`add`, on the look-out for blocked words."""
+        if self._stands is not None:
+            return self._add_watching(stretch)
+        symbols, ids, reason = self.language.vocabulary.symbols, stretch.ids, stretch.finish_reason
+        characters = "".join([symbols[id_] for id_ in ids])
+        begins = None if reason == "end" else wording.add_clean(ids, characters)
+        if begins is None:
+            return self._add_watching(stretch)
+        self._logprob = reduce(operator.add, stretch.logprobs[:begins], self._logprob)
+        self._tail += characters
+        self._length += len(characters)
+        if begins < len(ids):
+            unshown = len(self._tail) - len(ids) + begins
+            wording.mark = Mark(len(wording.ids) - len(ids) + begins, unshown, self._logprob)
+        self._logprob = reduce(operator.add, stretch.logprobs[begins:], self._logprob)
+        return self._show(reason)
+
     def _add_watching(self, stretch: Stretch) -> Written | None:
-        """`add`, symbol by symbol, on the look-out for stop strings."""
-        symbols, reason = self.language.vocabulary.symbols, stretch.finish_reason
+        """`add`, symbol by symbol, on the look-out for stop strings and blocked words."""
+        wording, spell, reason = self._wording, self._spell, stretch.finish_reason
         last = len(stretch.ids) - 1
         for n, (id_, logprob) in enumerate(zip(stretch.ids, stretch.logprobs, strict=True)):
-            self._logprob += logprob
+            before, self._logprob = self._logprob, self._logprob + logprob
             if n == last and reason == "end":
                 break
-            self._tail += symbols[id_]
+            characters = spell((id_,))  # of a word several
+            if wording and wording.add(id_, characters, len(self._tail), before):
+                self.goes_back = True
+                return None
             self._length += 1
-            stop = self._stop()
-            if stop:
-                return self.news(self._tail.removesuffix(stop), "stop")
+            for character in characters:
+                self._tail += character
+                stop = self._stop()
+                if stop:
+                    self._tail = self._tail.removesuffix(stop)
+                    return self.cut("stop")
+        if reason and wording and wording.is_blocked():
+            self.goes_back = True
+            return None
+        return self._show(reason)
+
+    def _show(self, reason: FinishReason | None) -> Written | None:
+        """What of the tail is clear by now."""
         clear = len(self._tail) - (0 if reason else self._held_back())
         if not clear and not reason:
             return None
         characters, self._tail = self._tail[:clear], self._tail[clear:]
+        wording = self._wording
+        if wording:
+            wording.mark = wording.mark._replace(unshown=max(0, wording.mark.unshown - clear))
         return self.news(characters, reason)
 
     def _stop(self) -> str | None:
@@ -138,14 +251,20 @@ class Text:
             stop
             for stop in self.request.stop
             if self._tail.endswith(stop)
-            and self._length - len(stop) >= self.request.config.min_length
+            and self._length - self.language.vocabulary.length(stop)
+            >= self.request.config.min_length
         ]
         return max(found, key=len, default=None)
 
     def _held_back(self) -> int:
-        """How many of the last characters may be the beginning of a stop string."""
+        """How many of the last characters may be the beginning of a stop string or a blocked
+        word.
+        """
+        word = 0
+        if self._wording and self._wording.is_suspect():
+            word = len(self._tail) - self._wording.mark.unshown
         longest = max(map(len, self.request.stop), default=1) - 1
         for size in range(min(longest, len(self._tail)), 0, -1):
             if any(stop.startswith(self._tail[-size:]) for stop in self.request.stop):
-                return size
-        return 0
+                return max(size, word)
+        return word

@@ -22,6 +22,7 @@ from charrnn.batches import ChatFeed, Feed, NameFeed, TextFeed, evaluation_batch
 from charrnn.checkpoint import Progress, RunFiles
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.corpus import Corpus
+from charrnn.dropping import drops_anything
 from charrnn.errors import TrainingError, TrainingInterrupted
 from charrnn.evaluation import Loss, evaluate
 from charrnn.files import canonical_json
@@ -36,12 +37,12 @@ from charrnn.threads import blas_kernel, blas_threads
 from charrnn.warm import Start, carry_over
 from charrnn.weights import FrozenModel, from_bytes, sha256_of, to_bytes
 
-TRAINING_FORMAT = 2  # changes when the same recipe gives other weights
+TRAINING_FORMAT = 3  # changes when the same recipe gives other weights
 CHECKPOINT_SECONDS = 10.0
 FEWEST_STEPS = 300  # of such a run, however small its data: the warm-up is over, and the best kept
 LOOK_SHARE = 0.1  # of the time, for looks at the validation set
 FEWEST_LOOKS, MOST_LOOKS = 5, 50
-DEFAULT_SECONDS = 80.0  # what a run without a budget is planned to take at most
+DEFAULT_SECONDS = 160.0  # what a run without a budget is planned to take at most
 
 
 class Listener:
@@ -194,6 +195,8 @@ class Run:
         if self.corpus.carries_state:
             self.state = final
         gradient = self.grads.flat
+        if config.summed:
+            gradient *= gradient.dtype.type(len(batch.ids) / rows)
         if self._reduce:
             self._reduce(gradient)
         self._check(loss, clip_by_norm(gradient, config.clip_norm))
@@ -210,7 +213,8 @@ class Run:
 
     def _gradient(self, batch: Batch, state: Array, step: int) -> tuple[float, Array]:
         """The loss and the last states; the gradient is in `grads`."""
-        seed = [self.config.random_seed, 2, step] if self.model_config.dropout else None
+        drops = drops_anything(self.model_config)
+        seed = [self.config.random_seed, 2, step] if drops else None
         return self.team.loss_and_grads(batch, state, self.grads, seed)
 
     def _check(self, loss: float, norm: float) -> None:
@@ -219,7 +223,7 @@ class Run:
             return
         raise TrainingError(
             f"the loss in step {self.progress.step + 1} must stay finite and below {limit:.1f} "
-            f"nats per character, got {loss:.3g} (gradient norm {norm:.3g}); lower learning_rate "
+            f"nats per symbol, got {loss:.3g} (gradient norm {norm:.3g}); lower learning_rate "
             f"({self.config.learning_rate:g}) or clip the gradient. Nothing was overwritten"
         )
 
@@ -362,6 +366,8 @@ class Run:
         """What a checkpoint must share with the run that goes on from it."""
         facts = [self.recipe.described(), self.corpus.source.sha256, TRAINING_FORMAT, _versions()]
         facts += [self.start.version] if self.start else []
+        vocabulary = self.corpus.vocabulary
+        facts += [vocabulary.to_json()] if vocabulary.unknown is not None else []
         return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
 
     def _arrays(self) -> dict[str, Array]:
@@ -387,8 +393,8 @@ class Run:
 
 
 def _feed(corpus: Corpus, config: TrainConfig) -> Feed:
-    if corpus.kind == "names":
-        return NameFeed(corpus, config.batch_size, config.random_seed)
+    if corpus.vocabulary.end is not None:
+        return NameFeed(corpus, config.batch_size, config.random_seed, config.truncate)
     if corpus.kind == "chat":
         return ChatFeed(corpus, config.batch_size, config.chain or 1, config.random_seed)
     return TextFeed(corpus, config.batch_size, config.seq_length, config.random_seed)

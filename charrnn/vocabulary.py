@@ -1,15 +1,17 @@
 """The vocabulary: which characters a model knows, and how text becomes ids and comes back.
 
 A text is matched after Unicode NFC and the model's case rule. What isn't known is an error that
-shows it; nothing is mapped silently.
+shows it, unless the vocabulary has a symbol for the unknown, which is read and never written.
+Nothing is mapped silently. Words are `charrnn.wordlist`'s.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from charrnn.parameters import Array
 Case = Literal["keep", "title", "sentence"]
 CASES: tuple[Case, ...] = ("keep", "title", "sentence")
 END = "\n"  # the start and end symbol of a name
+UNKNOWN = "\ufffd"  # Unicode's replacement character stands for those that aren't known
 FEW_CHARACTERS = 200  # are looked up one by one
 
 _WORD_START = re.compile(r"(?:\A|(?<=[\s\-]))\w")
@@ -66,20 +69,37 @@ def case_of(names: Sequence[str]) -> Case:
 class Vocabulary:
     """Characters in the order of their code points; an id is a place in that order.
 
-    `start` is the id that a text begins after; `end`, where there is one, ends it.
+    `start` is the id that a text begins after; `end`, where there is one, ends it; `unknown`, where
+    there is one, stands for every character that isn't known.
     """
 
     symbols: str
     start: int
     end: int | None
     case: Case = "keep"
+    unknown: int | None = None
+    unit: ClassVar[str] = "character"
 
     @classmethod
-    def of(cls, texts: Iterable[str], *, ends: bool, case: Case = "keep") -> "Vocabulary":
-        """The characters of `texts`; with `ends`, the newline that begins and ends a name."""
+    def of(
+        cls, texts: Iterable[str], *, ends: bool, case: Case = "keep", fewest: int = 1
+    ) -> "Vocabulary":
+        """The characters of `texts`; with `ends`, the newline that begins and ends a name. Those
+        that are there fewer than `fewest` times become the unknown symbol.
+        """
         characters = set[str]()
-        for text in texts:
-            characters.update(text)
+        if fewest > 1:
+            counts = Counter[str]()
+            for text in texts:
+                counts.update(text)
+            characters = {one for one, count in counts.items() if count >= fewest} - {UNKNOWN}
+            if not characters:
+                characters = {counts.most_common(1)[0][0]}
+            if len(characters) < len(counts):
+                characters.add(UNKNOWN)
+        else:
+            for text in texts:
+                characters.update(text)
         if ends:
             characters.add(END)
         symbols = "".join(sorted(characters))
@@ -87,7 +107,8 @@ class Vocabulary:
             start = symbols.index(END)
         else:
             start = max(symbols.find(" "), 0)
-        return cls(symbols, start, start if ends else None, case)
+        unknown = symbols.index(UNKNOWN) if fewest > 1 and UNKNOWN in characters else None
+        return cls(symbols, start, start if ends else None, case, unknown)
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -102,8 +123,9 @@ class Vocabulary:
 
     @property
     def known_characters(self) -> str:
-        """The characters that a text may hold: the symbols, but for the end symbol."""
-        return self.symbols if self.end is None else self.symbols.replace(END, "")
+        """The characters that a text may hold: the symbols, but for the end and unknown ones."""
+        known = self.symbols if self.end is None else self.symbols.replace(END, "")
+        return known if self.unknown is None else known.replace(UNKNOWN, "")
 
     def encode(self, text: str) -> Array:
         """The ids of a text that is already as the model reads it, (n,) int64.
@@ -122,18 +144,51 @@ class Vocabulary:
         points = _code_points(text)
         ids = np.minimum(np.searchsorted(self._code_points, points), len(self) - 1)
         unknown = np.flatnonzero(self._code_points[ids] != points)
-        if unknown.size:
+        if unknown.size and self.unknown is not None:
+            ids[unknown] = self.unknown
+        elif unknown.size:
             position = int(unknown[0])
             raise UnknownCharacterError(text[position], position, self.known_characters)
         return ids
+
+    def joined(self, sequences: Sequence[str]) -> tuple[Array, Array]:
+        """Names as ids, an end symbol before, between and behind; and their lengths with the end
+        symbol.
+        """
+        lengths = np.array([len(sequence) + 1 for sequence in sequences])
+        return self.ids_of(END + END.join(sequences) + END), lengths
+
+    def length(self, text: str) -> int:
+        """How many symbols a text has."""
+        return len(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, as the model reads it."""
         return "".join([self.symbols[id_] for id_ in ids])
 
+    def speller(self, prompt: Sequence[int]) -> Callable[[Iterable[int]], str]:
+        """What writes one text, as the model reads it, behind its prompt: the start symbol, and its
+        seed.
+        """
+        return self.decode
+
     def match(self, text: str) -> str:
         """`matched`, by this vocabulary's rule."""
         return matched(text, self.case)
+
+    match_stop = match
+
+    def reads_alike(self, text: str, other: Any, other_text: str) -> bool:
+        """Whether another vocabulary knows the same characters of a text as this one, read as it
+        reads it.
+        """
+        if not isinstance(other, Vocabulary) or len(text) != len(other_text):
+            return False
+        try:
+            ours, theirs = self.encode(text), other.encode(other_text)
+        except UnknownCharacterError:
+            return False
+        return bool(np.array_equal(ours == self.unknown, theirs == other.unknown))
 
     def read(self, text: str) -> tuple[str, Array]:
         """A text of people as the model reads it, and its ids.
@@ -162,7 +217,8 @@ class Vocabulary:
 
     def to_json(self) -> dict[str, Any]:
         """As the weights file keeps it."""
-        return {"symbols": self.symbols, "start": self.start, "end": self.end, "case": self.case}
+        kept = {"symbols": self.symbols, "start": self.start, "end": self.end, "case": self.case}
+        return kept if self.unknown is None else {**kept, "unknown": self.unknown}
 
     @classmethod
     def from_json(cls, data: Any) -> "Vocabulary":
@@ -176,13 +232,21 @@ class Vocabulary:
                 and start in range(len(symbols))
                 and (end is None or (type(end) is int and end == symbols.index(END)))
                 and data["case"] in CASES
+                and ("unknown" not in data or _is_unknown(data["unknown"], data))
             ):
-                return cls(symbols, start, end, data["case"])
+                return cls(symbols, start, end, data["case"], data.get("unknown"))
         except (KeyError, TypeError, ValueError):
             pass
         raise WeightsFormatError(
             "its vocabulary must have symbols in rising order, and know its start, end and case"
         )
+
+
+def _is_unknown(id_: Any, data: dict[str, Any]) -> bool:
+    """Whether an id is that of the unknown symbol, and something is left to write."""
+    symbols = data["symbols"]
+    is_it = type(id_) is int and id_ in range(len(symbols)) and symbols[id_] == UNKNOWN
+    return is_it and id_ != data["start"] and len(symbols) > 1 + (data["end"] is not None)
 
 
 def _code_points(text: str) -> Array:

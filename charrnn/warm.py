@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from charrnn.model import CharRNN
-from charrnn.vocabulary import Vocabulary
 from charrnn.weights import FrozenModel
+from charrnn.wordlist import AnyVocabulary
 
 INPUT, OUTPUT, OUTPUT_BIAS = "layers.0.U", "out.V", "out.c"
 
@@ -24,7 +24,7 @@ def fits(start: FrozenModel, model: CharRNN) -> bool:
     return all(getattr(old, name) == getattr(new, name) for name in shape)
 
 
-def carry_over(start: FrozenModel, model: CharRNN, vocabulary: Vocabulary) -> None:
+def carry_over(start: FrozenModel, model: CharRNN, vocabulary: AnyVocabulary) -> None:
     """Write the older network's parameters into `model`, in place.
 
     What belongs to a symbol (a row of U, a column of V, a number of c) goes where the symbol is

@@ -23,9 +23,11 @@ from charrnn.errors import WeightsCorruptError, WeightsFormatError, WeightsMissi
 from charrnn.files import canonical_json
 from charrnn.model import parameter_shapes
 from charrnn.parameters import Array, Parameters
-from charrnn.vocabulary import Vocabulary
+from charrnn.wordlist import AnyVocabulary, WordVocabulary, vocabulary_from_json
 
 FORMAT = 1
+# With a vocabulary of words, or with an unknown symbol: who knows but the first must not read them.
+FORMAT_OF_WORDS = 2
 NAMES = "corpus.names"
 METADATA_KEY = "charrnn"
 KINDS = ("names", "text", "chat")
@@ -42,7 +44,7 @@ class FrozenModel:
     kind: str
     config: ModelConfig
     params: Parameters
-    vocabulary: Vocabulary
+    vocabulary: AnyVocabulary
     names: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
@@ -56,11 +58,12 @@ def to_bytes(model: FrozenModel) -> bytes:
     if model.names:
         text = "\n".join(model.names).encode("utf-8", "surrogatepass")
         arrays[NAMES] = np.frombuffer(text, np.uint8)
+    vocabulary = model.vocabulary
     metadata = {
-        "format": FORMAT,
+        "format": FORMAT if vocabulary.unknown is None else FORMAT_OF_WORDS,
         "kind": model.kind,
         "config": model.config.values(),
-        "vocabulary": model.vocabulary.to_json(),
+        "vocabulary": vocabulary.to_json(),
         "provenance": dict(model.provenance),
         "evaluation": dict(model.evaluation),
     }
@@ -74,20 +77,24 @@ def from_bytes(data: bytes, where: str = "weights") -> FrozenModel:
     no network that this version can load).
     """
     arrays, metadata = unpack_arrays(data, where)
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (FORMAT, FORMAT_OF_WORDS):
         raise WeightsFormatError(
-            f"{where}: weights of format {metadata.get('format')!r}; this version reads format "
-            f"{FORMAT}: install the version of charrnn that wrote it, or train again"
+            f"{where}: weights of format {metadata.get('format')!r}; this version reads formats "
+            f"{FORMAT} and {FORMAT_OF_WORDS}: install the version of charrnn that wrote it, or "
+            "train again"
         )
     try:
         config = ModelConfig.checked(metadata["config"])
         shapes = parameter_shapes(config)
-        vocabulary = Vocabulary.from_json(metadata["vocabulary"])
+        vocabulary = vocabulary_from_json(metadata["vocabulary"])
         kind, *notes = (metadata[key] for key in ("kind", "provenance", "evaluation"))
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {shown(kind)}")
-        if (kind == "names") != (vocabulary.end is not None):
+        of_words = isinstance(vocabulary, WordVocabulary)
+        if (kind == "names" or of_words) != (vocabulary.end is not None):
             raise ValueError("names must have an end symbol, and running text none")
+        if kind == "names" and of_words:
+            raise ValueError("names must be of characters")
         provenance, evaluation = map(_object, notes)
         names = _names(arrays.pop(NAMES, np.empty(0, np.uint8)))
     except KeyError as error:

@@ -45,7 +45,7 @@ class Desk:
         (gradient,) = memory.arrays(0, (params.flat.shape, params.flat.dtype))
         self.grads = params.like(gradient)
 
-    def share(self, rows: int, characters: int, steps: int) -> tuple[Array, Batch]:
+    def share(self, rows: int, characters: int, steps: int, span: int) -> tuple[Array, Batch]:
         """Room for the state (L, S, B, H), which becomes the last one, and for the batch."""
         shape = (*self._model.init_state(0).shape[:2], rows, self._model.config.hidden_size)
         state, ids, targets, sizes = self.memory.arrays(
@@ -55,7 +55,7 @@ class Desk:
             ((characters,), np.int64),
             ((steps,), np.int64),
         )
-        return state, Batch(ids, targets, sizes)
+        return state, Batch(ids, targets, sizes, span)
 
 
 class Worker:
@@ -88,12 +88,18 @@ class Worker:
 
     @np.errstate(over="ignore", invalid="ignore")  # the run looks at what comes of them
     def gradient(
-        self, rows: int, characters: int, steps: int, weight: float, seed: list[int] | None
+        self,
+        rows: int,
+        characters: int,
+        steps: int,
+        span: int,
+        weight: float,
+        seed: list[int] | None,
     ) -> float:
         """The loss of the share on the desk; its gradient, times `weight`, is there afterwards,
         and so is the last state.
         """
-        state, batch = self.desk.share(rows, characters, steps)
+        state, batch = self.desk.share(rows, characters, steps, span)
         grads, rng = self.desk.grads, None if seed is None else np.random.default_rng(seed)
         loss, last, _ = self.model.loss_and_grads(batch, state, grads, self.work, rng=rng)
         state[...] = last

@@ -4,8 +4,9 @@ The drawing itself is `charrnn.decoding`'s; what is shown of a text is `charrnn.
 Sample i of a request has the same bits whatever the request's count and whatever else is being
 written: its random numbers are a stream of its own, and its place in the request decides which
 batch it joins. The first joins the one whose products take each row alone, which is fastest for one
-text; the others the one whose products take several rows at once, which is fastest for many. Of a
-large network, where two rows take no longer than one, all join the second.
+text; the others the one whose products take several rows at once, which is fastest for many. All
+join the second where the request's random seed says so (`Request.is_shared`: one that was drawn for
+a request among many), and of a large network of which two rows take no longer than one.
 """
 
 from collections import deque
@@ -15,9 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.compiled import BY_ROW, KEPT_LENGTH, CompiledModel, Position
+from charrnn.compiled import KEPT_LENGTH, CompiledModel
 from charrnn.decoding import DecodeBatch, Parked
-from charrnn.texts import Language, Request, Text, Written
+from charrnn.drafting import Drafting
+from charrnn.products import BY_ROW
+from charrnn.selection import Selection
+from charrnn.texts import Candidate, Language, Request, Text, Written
 
 SLOTS = 64  # sequences of a batch
 ALONE = 1  # samples of a request whose rows are multiplied alone
@@ -26,6 +30,29 @@ REFILL_STEPS = 8
 FEWEST_READ = 16  # symbols of long prompts that are read in a turn
 # Between the streams of two samples: 2^128 / golden ratio, as in numpy's PCG64.jumped.
 STRIDE = 0x9E3779B97F4A7C15F39CC0605CEDC835
+MOST_TIMES = 50  # that a word of running text is drawn again, before the text ends
+NEXT_TRY = 1 << 40  # streams from a try of a sample to its next one: more than there are samples
+
+
+class FirstTries(Sequence[tuple[int, int]]):
+    """The first tries of some samples, as pairs of sample and try."""
+
+    def __init__(self, indices: range) -> None:
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return FirstTries(self._indices[place])
+        return self._indices[place], 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((index, 0) for index in self._indices)
+
+
+Tries = Sequence[tuple[int, int]]  # of samples: an index, and which try of it
 
 
 class Writer:
@@ -37,20 +64,26 @@ class Writer:
         self._language, self._model = language, model
         self._alone = _Queue(DecodeBatch(model, SLOTS, end=language.vocabulary.end))
         self._together: _Queue | None = None  # made where it is needed
+        self._drafting: Drafting | None = None  # likewise
+        self._over: list[int] = []  # requests that are finished, until they are taken
+        self._shortfalls: dict[int, str] = {}  # theirs, likewise
         self._open: dict[int, _Joined] = {}
         self._rngs: list[np.random.Generator] = []  # idle ones
         self._unread: deque[_Joined] = deque()  # whose prompts are not read to their ends
-        self._next, self._steps = 0, REFILL_STEPS
+        self._selected: set[int] = set()  # requests whose selections have changed
+        self._next, self._steps, self.made = 0, REFILL_STEPS, 0
 
     @property
     def live(self) -> int:
         """Texts that are being drawn."""
-        return sum(queue.batch.live for queue in self._queues())
+        drafts = self._drafting.live if self._drafting else 0
+        return drafts + sum(queue.batch.live for queue in self._queues())
 
     @property
     def waiting(self) -> int:
         """Texts that wait for a slot."""
-        return sum(queue.waiting for queue in self._queues())
+        drafts = self._drafting.waiting if self._drafting else 0
+        return drafts + sum(queue.waiting for queue in self._queues())
 
     @property
     def busy(self) -> bool:
@@ -61,22 +94,34 @@ class Writer:
         """All texts of all requests, in turns of up to `steps` symbols; news bear a request's
         place. A writer that is left before the end is of no more use.
         """
-        assert not self._open
-        self._next = 0
+        self.renew()
         for request in requests:
             self.join(request)
         while self._open:
             yield from self.turn(steps)
 
+    def renew(self) -> None:
+        """Forget what was written: numbers begin at 0 again. Nothing may be under way."""
+        assert not self._open
+        self._next, self._over = 0, []
+        self._shortfalls.clear()
+
     def join(self, request: Request) -> int:
         """Let a request's texts be written. Returns the number that its news bear."""
         number, count = self._next, request.config.count
         self._next += 1
-        joined = self._open[number] = _Joined(request, count, count, request.position)
+        joined = self._open[number] = _Joined(request, count, count)
+        if request.conditions:
+            freely, by_drafts = request.tries
+            tries = freely + by_drafts
+            joined.selection = Selection(request.conditions, count, tries, freely)
         if len(request.prompt) > KEPT_LENGTH:
             joined.unread = request.prompt
             self._unread.append(joined)
-        few = 0 if self._model.begins_together else min(ALONE, count)
+        if not request.tries[0]:
+            self._draft().add(number, request, [(index, 0) for index in range(count)])
+            return number
+        few = 0 if request.is_shared or self._model.begins_together else min(ALONE, count)
         if few < count and self._model.block == BY_ROW:  # no larger products are exact here
             few = count
         self._alone.add(number, range(few))
@@ -92,9 +137,22 @@ class Writer:
 
     def end(self, number: int) -> list[Written]:
         """Write no more of a request: its texts end with what they have. Those that had not begun
-        are left out.
+        are left out, and of names that must meet conditions those that are not whole.
         """
+        joined = self._open.get(number)
+        if joined and joined.selection:
+            self._drop(number)
+            return [self._accepted(number, each) for each in joined.selection.take_held()]
         return [text.cut("time") for text in self._drop(number)]
+
+    def take_over(self) -> list[int]:
+        """The requests that have been finished since the last time, by their numbers."""
+        over, self._over = self._over, []
+        return over
+
+    def take_shortfall(self, number: int) -> str | None:
+        """Why a request that is over has fewer texts than it asked for; None where it has all."""
+        return self._shortfalls.pop(number, None)
 
     def pause(self, number: int) -> None:
         """Let a request stand still until `resume`, in no other's way."""
@@ -119,6 +177,8 @@ class Writer:
         if joined and joined.unread:
             self._unread.remove(joined)
         texts = [text for _, _, text in joined.parked] if joined else []
+        if self._drafting:
+            self._rngs += self._drafting.remove(number)
         for queue in self._queues():
             queue.remove(number)
             texts += [text for _, text in queue.park(number)]
@@ -127,33 +187,131 @@ class Writer:
 
     def turn(self, steps: int) -> list[Written]:
         """Up to `steps` symbols of each text. Returns what is new: of each text at most once what
-        was drawn; fewer steps while others wait for a slot, or a stop string may come.
+        was drawn; fewer steps while others wait for a slot, or a stop string may come. `made` is
+        then how many symbols the longest stretch had.
         """
         news: list[Written] = []
+        self.made = 0
         self._read(max(steps, FEWEST_READ))
         for queue in self._queues():
             queue.let_return()
-            for number, indices in queue.next(self._is_held):
-                self._begin(queue, number, indices, news)
+            for number, tries in queue.next(self._is_held):
+                self._begin(queue, number, tries, news)
         if any(joined.request.stop for joined in self._open.values()):
             self._steps = min(2 * self._steps, steps)
         else:
             self._steps = steps
         for queue in self._queues():
             most = min(REFILL_STEPS, steps) if queue.waiting else self._steps
-            for stretch in queue.batch.step(most) if queue.batch.live else ():
-                text = queue.texts[stretch.slot]
-                new = text.add(stretch)
-                if new is None:
-                    continue
-                news.append(new)
-                if new.sample:
-                    del queue.texts[stretch.slot]
-                    self._rngs.append(text.rng)
-                    if stretch.finish_reason is None:
-                        queue.batch.cancel(stretch.slot)
-                    self._finish(text.number, 1)
+            self._step(queue, most, news)
+        if self._drafting:
+            self._turn_drafts(steps)
+        if self._selected:
+            self._hand_out(news)
         return news
+
+    def _step(self, queue: "_Queue", steps: int, news: list[Written]) -> None:
+        """Up to `steps` symbols of each text of a batch; adds what is new of them."""
+        going_back = []
+        for stretch in queue.batch.step(steps) if queue.batch.live else ():
+            text = queue.texts[stretch.slot]
+            self.made = max(self.made, len(stretch.ids))
+            new = text.add(stretch)
+            if text.goes_back:
+                del queue.texts[stretch.slot]
+                if stretch.finish_reason is None:
+                    queue.batch.cancel(stretch.slot)
+                going_back.append(text)
+            if new is None:
+                continue
+            selected = text.request.conditions
+            if not selected:
+                news.append(new)
+            if new.sample:
+                del queue.texts[stretch.slot]
+                self._rngs.append(text.rng)
+                if stretch.finish_reason is None:
+                    queue.batch.cancel(stretch.slot)
+                if selected:
+                    self._offer(text.number, text.index, text.attempt, [text.candidate(new)])
+                else:
+                    self._finish(text.number, 1)
+        for text in going_back:  # only now: a slot that is free again may have a stretch here
+            news += self._go_back(queue, text)
+
+    def _go_back(self, queue: "_Queue", text: Text) -> list[Written]:
+        """Let a text that has come to a blocked word go on from before it, on other random numbers;
+        one that would come to it again and again ends there.
+        """
+        config, joined = text.request.config, self._open[text.number]
+        ids, length = text.go_back()
+        text.attempt += 1
+        text.times = 1 if ids else text.times + 1
+        if config.temperature == 0 or config.top_k == 1 or text.times > MOST_TIMES:
+            self._rngs.append(text.rng)
+            self._finish(text.number, 1)
+            return [text.cut("stop")]
+        self._prepare(joined)
+        begin = text.anchor or joined.position
+        text.anchor = self._model.read([begin.id, *ids], begin.state) if ids else begin
+        self._rngs.append(text.rng)
+        text.rng = self._rng(joined.stream, text.index, text.attempt)
+        room = text.request.max_length - length
+        (slot,) = queue.batch.admit(text.anchor, config, [text.rng], limit=room)
+        queue.texts[slot] = text
+        return []
+
+    def _turn_drafts(self, steps: int) -> None:
+        """Up to `steps` symbols of each draft; and what has come of those that have ended."""
+        drafting = self._drafting
+        assert drafting
+        for number, index, attempt in drafting.next(self._is_held):
+            joined = self._open[number]
+            self._prepare(joined)
+            rng = self._rng(joined.stream, index, attempt)
+            drafting.begin(number, index, attempt, joined.position, rng)
+        ended_tries, made = drafting.step(steps)
+        self.made = max(self.made, made)
+        for ended in ended_tries:
+            self._rngs.append(ended.rng)
+            text = self._open[ended.number].request.seed
+            decode = self._language.vocabulary.decode
+            drawn = [Candidate(text + decode(ids), lp, "end") for ids, lp in ended.names]
+            self._offer(ended.number, ended.index, ended.attempt, drawn)
+
+    def _offer(self, number: int, index: int, attempt: int, drawn: Sequence[Candidate]) -> None:
+        """What a try of a sample came to; the tries that follow from that wait for their turn."""
+        joined = self._open[number]
+        assert joined.selection
+        freely, tries = joined.request.tries[0], joined.selection.offer(index, attempt, drawn)
+        if tries and tries[0][1] >= freely:
+            self._draft().add(number, joined.request, tries)
+        elif tries:
+            by_row = self._model.block == BY_ROW
+            (self._alone if by_row else self._many()).add_tries(number, tries)
+        self._selected.add(number)
+
+    def _hand_out(self, news: list[Written]) -> None:
+        """Add the names that have become final to the news, and close the requests that are
+        over.
+        """
+        for number in sorted(self._selected):
+            joined = self._open[number]
+            assert joined.selection
+            news += [self._accepted(number, each) for each in joined.selection.take()]
+            if joined.selection.is_over:
+                why = joined.selection.shortfall()
+                if why:
+                    self._shortfalls[number] = why
+                self._drop(number)
+                self._over.append(number)
+        self._selected.clear()
+
+    def _accepted(self, number: int, chosen: tuple[int, Candidate]) -> Written:
+        """The only news of a name that meets its request's conditions."""
+        index, name = chosen
+        sample = self._language.sample(name.text, name.logprob, name.reason)
+        return Written(number, index, "", name.text, sample)
 
     def _is_held(self, number: int) -> bool:
         joined = self._open[number]
@@ -176,6 +334,12 @@ class Writer:
     def _queues(self) -> "list[_Queue]":
         return [self._alone, self._together] if self._together else [self._alone]
 
+    def _draft(self) -> Drafting:
+        """What draws names of a rare shape."""
+        if self._drafting is None:
+            self._drafting = Drafting(self._model, self._language.vocabulary.end)
+        return self._drafting
+
     def _many(self) -> "_Queue":
         """The queue of the batch whose rows share products."""
         if self._together is None:
@@ -189,45 +353,63 @@ class Writer:
         joined.unfinished -= count
         if not joined.unfinished:
             del self._open[number]
+            self._over.append(number)
 
-    def _begin(self, queue: "_Queue", number: int, indices: range, news: list[Written]) -> None:
+    def _prepare(self, joined: "_Joined") -> None:
+        """Work out what all texts of a request begin with."""
+        if joined.position is None:
+            request = joined.request
+            joined.position = request.position or self._model.read(request.prompt)
+        if joined.stream is None:
+            joined.stream = np.random.PCG64(joined.request.random_seed).state
+
+    def _begin(self, queue: "_Queue", number: int, tries: "Tries", news: list[Written]) -> None:
         """Let samples of a request join a batch; adds what can be said of them at once."""
         joined = self._open[number]
-        request, room = joined.request, joined.request.max_length - len(joined.request.seed)
-        if not room:
+        request, room = joined.request, joined.request.max_length - joined.request.seed_length
+        selected, fewest = joined.selection is not None, request.config.min_length
+        if request.lookahead:  # only the end symbol makes such a name whole, behind the last letter
+            room, fewest = room + 1, 0
+        elif not room and selected:
+            whole_name = Candidate(request.seed, 0.0, "length")
+            for index, attempt in tries:
+                self._offer(number, index, attempt, [whole_name])
+            return
+        elif not room:
+            indices = [index for index, _ in tries]
             whole = self._language.sample(request.seed, 0.0, "length")
             news += [Written(number, index, "", request.seed, whole) for index in indices]
             self._finish(number, len(indices))
             return
-        if joined.position is None:
-            joined.position = self._model.read(request.prompt)
-        if joined.stream is None:
-            joined.stream = np.random.PCG64(request.random_seed).state
-        position, stream = joined.position, joined.stream
-        texts = [Text(self._language, number, index, request) for index in indices]
+        self._prepare(joined)
+        stream = joined.stream
+        texts = [Text(self._language, number, index, request, nth) for index, nth in tries]
         for text in texts:
-            text.rng = self._rng(stream, text.index)
-        if request.seed:
+            text.rng = self._rng(stream, text.index, text.attempt)
+        if request.seed and not selected:
             news += [text.opening() for text in texts]
         slots = queue.batch.admit(
-            position,
+            joined.position,
             request.config,
             [text.rng for text in texts],
             limit=room,
-            fewest=max(request.config.min_length, 1) - len(request.seed),  # no name is empty
+            fewest=max(fewest, 1) - request.seed_length,  # no name is empty
             constraint=request.constraint,
         )
         queue.texts.update(zip(slots, texts, strict=True))
         joined.waiting -= len(texts)
-        if not joined.waiting:
+        if not joined.waiting and not selected:
             joined.position = joined.stream = None
 
-    def _rng(self, stream: Any, index: int) -> np.random.Generator:
-        """The random numbers of a sample: `PCG64(random_seed).jumped(index)`, but reused."""
+    def _rng(self, stream: Any, index: int, attempt: int) -> np.random.Generator:
+        """The random numbers of a try of a sample, reused: of the first,
+        `PCG64(random_seed).jumped(index)`.
+        """
         rng = self._rngs.pop() if self._rngs else np.random.Generator(np.random.PCG64(0))
         rng.bit_generator.state = stream
-        if index:
-            rng.bit_generator.advance(STRIDE * index % (1 << 128))  # type: ignore[attr-defined]
+        jumps = index + NEXT_TRY * attempt
+        if jumps:
+            rng.bit_generator.advance(STRIDE * jumps % (1 << 128))  # type: ignore[attr-defined]
         return rng
 
 
@@ -241,8 +423,9 @@ class _Joined:
     request: Request
     waiting: int
     unfinished: int
-    position: Position | None = None
+    position: Any = None  # a Position, where it is known
     stream: Any = None
+    selection: Selection | None = None
     unread: list[int] = field(default_factory=list)  # of a long prompt, from the position on
     paused: bool = False
     parked: "list[tuple[_Queue, Parked, Text]]" = field(default_factory=list)
@@ -257,16 +440,22 @@ class _Queue:
         self.batch = batch
         self.texts: dict[int, Text] = {}  # those in the batch, by slot
         self.returning: deque[tuple[Parked, Text]] = deque()  # that stood still, and wait too
-        self._left: deque[tuple[int, range]] = deque()
+        self._left: deque[tuple[int, Tries]] = deque()
 
     @property
     def waiting(self) -> int:
         """Samples that wait."""
-        return len(self.returning) + sum(len(indices) for _, indices in self._left)
+        return len(self.returning) + sum(len(tries) for _, tries in self._left)
 
     def add(self, number: int, indices: range) -> None:
         """Let samples of a request wait."""
-        self._left.append((number, indices))
+        self._left.append((number, FirstTries(indices)))
+
+    def add_tries(self, number: int, tries: "Tries") -> None:
+        """Let samples of a request that are drawn once more wait, before those that haven't begun:
+        others may wait for them.
+        """
+        self._left.appendleft((number, tries))
 
     def remove(self, number: int) -> None:
         """Let samples of a request that have not begun wait no more."""
@@ -286,17 +475,17 @@ class _Queue:
             parked, text = self.returning.popleft()
             self.texts[self.batch.unpark(parked)] = text
 
-    def next(self, is_held: Callable[[int], bool]) -> Iterator[tuple[int, range]]:
-        """Samples for the free slots, as a request's number and indices."""
+    def next(self, is_held: Callable[[int], bool]) -> "Iterator[tuple[int, Tries]]":
+        """Samples for the free slots, as a request's number and tries."""
         if not self._left:
             return
         free, held = self.batch.free, [each for each in self._left if is_held(each[0])]
         waiting = deque(each for each in self._left if not is_held(each[0]))
         while free and waiting:
-            number, indices = waiting.popleft()
+            number, tries = waiting.popleft()
             share = max(1, free // (len(waiting) + 1))
-            if len(indices) > share:
-                waiting.append((number, indices[share:]))
-            free -= len(indices[:share])
-            yield number, indices[:share]
+            if len(tries) > share:
+                waiting.append((number, tries[share:]))
+            free -= len(tries[:share])
+            yield number, tries[:share]
         self._left = waiting + deque(held)

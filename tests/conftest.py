@@ -1,8 +1,11 @@
 """The long proofs run by `make prove` alone; their short forms run in every test. Examples that
-hypothesis draws are the same in every run.
+hypothesis draws are the same in every run. Products use one thread, as in `make test` and wherever
+texts are generated: the number of threads may change last bits.
 """
 
 import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy reads it when it is imported
 
 import pytest
 from hypothesis import settings

@@ -73,11 +73,45 @@ def test_a_list_becomes_a_model_that_samples_scores_and_is_listed(place):
         "sample", "my-list", "--seed", "ka", "--count", 3, "--random-seed", 5
     ).stdout == (sampled.stdout)
     assert "my-list" in charrnn("models").stdout
-    table = charrnn("evaluate", "my-list").stdout
+    table = charrnn("evaluate", "my-list", "--samples", 0).stdout
     assert [line.split()[0] for line in table.splitlines()[2:]] == ["train", "validation", "test"]
-    figures = json.loads(charrnn("evaluate", "my-list", "--json").stdout)
+    figures = json.loads(charrnn("evaluate", "my-list", "--samples", 0, "--json").stdout)
     assert figures["splits"]["test"]["nats_per_character"] > 0
+    assert "samples" not in figures
     assert json.loads(charrnn("models", "--json").stdout)[0]["name"] == "my-list"
+
+
+def test_evaluate_compares_what_is_drawn_with_what_is_real(place):
+    charrnn("train", "my-list.txt", *QUICK)
+    few = ("--samples", 200, "--rediscovery", 300, "--temperature", 0.8, "--random-seed", 4)
+    table = charrnn("evaluate", "my-list", *few)
+    assert "drawing 300 texts" in table.stderr
+    head = table.stdout.splitlines()[6]
+    assert head.split("  ")[0] == "200 drawn at temperature 0.8"
+    for said in ("in no split of the list", "letter pairs, total variation", "among 300 drawn"):
+        assert said in table.stdout
+    assert charrnn("evaluate", "my-list", *few).stdout == table.stdout
+    found = json.loads(charrnn("evaluate", "my-list", *few, "--json").stdout)["samples"]
+    assert (found["samples"], found["rediscovery_samples"]) == (200, 300)
+    assert 0 < found["novel"] <= 1
+    for name in ("letter_pairs", "lengths", "nearest"):
+        assert 0 < found[name]["real"] < 1
+        assert 0 < found[name]["generated"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--samples", -1, "samples must be from 0 to 100000, got -1"),
+        ("--temperature", "nan", "temperature must be"),
+        ("--random-seed", -1, "random_seed must be"),
+    ],
+)
+def test_what_evaluate_is_told_wrongly_is_named(option, value, message, place):
+    charrnn("train", "my-list.txt", *QUICK)
+    answer = charrnn("evaluate", "my-list", option, value)
+    assert answer.exit_code == 2
+    assert message in answer.stderr
 
 
 def test_the_random_seed_that_was_drawn_gives_the_same_again(place):
@@ -102,7 +136,10 @@ def test_running_text_is_taken_for_what_it_is(place):
     assert "blocks of text" in trained.output
     text = charrnn("sample", "story", "--max-length", 30, "--random-seed", 1).stdout
     assert len(text.rstrip("\n")) == 30
-    assert "test" in charrnn("evaluate", "story").stdout
+    table = charrnn("evaluate", "story", "--samples", 3).stdout
+    assert "test" in table
+    assert "3 drawn at temperature 1" in table
+    assert "that repeat themselves" in table
 
 
 def test_a_live_name_is_refused_pointing_to_retrain(place):
@@ -323,5 +360,7 @@ def test_three_names_and_fifty_learn_more_than_their_letters(place):
     for count in (3, 20, 50):
         (place / f"n{count}.txt").write_text(name_list(count))
         assert charrnn("train", f"n{count}.txt", "--quiet").exit_code == 0
-    figures = json.loads(charrnn("evaluate", "n50", "--json").stdout)["splits"]["train"]
+    figures = json.loads(charrnn("evaluate", "n50", "--samples", 0, "--json").stdout)["splits"][
+        "train"
+    ]
     assert figures["perplexity"] < 8  # of 17 symbols

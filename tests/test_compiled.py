@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from charrnn.cells import CELLS
-from charrnn.compiled import BY_ROW, MOST_ROWS, Block, CompiledModel, Lanes
+from charrnn.compiled import CompiledModel, Lanes
 from charrnn.exactness import rows_are_exact
 from charrnn.model import CharRNN
+from charrnn.products import AS_COLUMNS, BY_ROW, MOST_ROWS, AsColumns, Block
 from tests.models import every_cell, network
 
-BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2)]
+BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2), AS_COLUMNS]
 
 
 def plain_in_float64(model):
@@ -38,7 +39,7 @@ def test_a_step_equals_the_plain_networks(cell, layers, block, lanes):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("block", [Block(2), Block(8, (8,) * 4)])
+@pytest.mark.parametrize("block", [Block(2), Block(8, (8,) * 4), AS_COLUMNS])
 def test_sums_in_parts_equal_the_plain_networks(cell, block):
     model = plain_in_float64(network(cell, hidden=600, layers=2, vocab=9))
     compiled, rng = CompiledModel(model), np.random.default_rng(0)
@@ -130,7 +131,8 @@ def placed(at, rows_are_alike):
 def test_rows_are_multiplied_in_a_form_that_leaves_all_of_them_alike(
     which, rows_are_alike, width, most, monkeypatch
 ):
-    monkeypatch.setattr("charrnn.compiled.LARGE_BYTES", 0)
+    monkeypatch.setattr("charrnn.products.LARGE_BYTES", 0)
+    monkeypatch.setattr("charrnn.products._as_columns", columns_alike_but_for(5))
     model = CompiledModel(network(hidden=128, vocab=27, layers=2))
     for n, layer in enumerate(model.layers):
         alike = rows_are_alike if n else lambda rows, place: True
@@ -143,7 +145,43 @@ def test_rows_are_multiplied_in_a_form_that_leaves_all_of_them_alike(
     assert model.block == (BY_ROW if width == 1 else Block(width, tuple(expected)))
 
 
-def test_small_products_are_for_networks_whose_matrices_take_long_to_read():
+def columns_alike_but_for(place):
+    """A way to multiply as columns of which one place differs; None for none."""
+
+    def multiplied(rows, matrix):
+        product = np.matmul(rows[:, None], matrix)[:, 0]  # each row alone
+        if place is not None:
+            product[..., place, :] += 1
+        return product
+
+    return multiplied
+
+
+@pytest.mark.parametrize(("place", "block"), [(None, AS_COLUMNS), (0, BY_ROW), (7, BY_ROW)])
+def test_rows_that_differ_by_gate_are_multiplied_as_columns_where_these_are_alike(
+    place, block, monkeypatch
+):
+    monkeypatch.setattr("charrnn.products._as_columns", columns_alike_but_for(place))
+    model = CompiledModel(network(hidden=128, vocab=27))
+    layer = model.layers[0]
+    recurrent = placed(layer.recurrent, lambda rows, at: at < 5)
+    model.layers[0] = layer._replace(recurrent=recurrent)
+    assert model.block == block
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_columns_leave_their_products_where_the_cells_read_them(layers):
+    for layer in CompiledModel(network("gru", hidden=24, layers=layers, vocab=9)).layers:
+        made = AsColumns(layer, 16)
+        rows = np.random.default_rng(0).standard_normal((11, 24)).astype(np.float32)
+        for count in (3, 8, 11):
+            made.bind(rows[:count], slice(count))()
+            for piece, out in ((layer.recurrent, made.waiting), (layer.following, made.following)):
+                assert np.abs(out[..., :count, :] - rows[:count] @ piece).max() < 1e-5
+
+
+def test_small_products_are_for_networks_whose_matrices_take_long_to_read(monkeypatch):
+    monkeypatch.setattr("charrnn.products._as_columns", columns_alike_but_for(5))
     model = CompiledModel(network(hidden=128, vocab=27))
     layer = model.layers[0]
     layer.matrix[...] = 0

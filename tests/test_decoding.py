@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn.cells import CELLS
-from charrnn.compiled import BY_ROW, Block, CompiledModel, Lanes
+from charrnn.compiled import CompiledModel, Lanes
 from charrnn.config import GenerationConfig
 from charrnn.decoding import FIRST_STEPS, MOST_STEPS, DecodeBatch
+from charrnn.products import BY_ROW, Block
 from tests.models import (
     Never,
     busy_lives,
@@ -176,7 +177,8 @@ NEEDED = {
 CHILD = """
 import hashlib, json
 import numpy as np
-from charrnn.compiled import BY_ROW, CompiledModel
+from charrnn.compiled import CompiledModel
+from charrnn.products import BY_ROW
 from charrnn.exactness import rows_are_exact
 from charrnn.threads import blas_kernel
 from tests.models import differing_lives, network, titled

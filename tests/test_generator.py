@@ -18,11 +18,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import charrnn
 from charrnn import threads
-from charrnn.compiled import BY_ROW, CompiledModel, Lanes
-from charrnn.config import LONGEST_TEXT, GenerationConfig
+from charrnn.compiled import CompiledModel, Lanes
+from charrnn.config import FIRST_SHARED_SEED, LONGEST_TEXT, GenerationConfig
 from charrnn.decoding import DecodeBatch
 from charrnn.errors import ConfigError, UnknownCharacterError, WeightsCorruptError
-from charrnn.generator import TEXT_LENGTH
+from charrnn.generator import MANY, TEXT_LENGTH
+from charrnn.products import BY_ROW
 from charrnn.vocabulary import Vocabulary
 from charrnn.weights import to_bytes
 from charrnn.writing import SLOTS
@@ -297,7 +298,7 @@ def foretold(monkeypatch, g, text, *, after=0):
     symbols = iter([0] * after + g.vocabulary.encode(text).tolist())
 
     def multiplication(self, layer, h, lanes):
-        logits = self._following[layer][..., lanes, :]
+        logits = self._products[layer].following[..., lanes, :]
 
         def multiply():
             logits[...] = -500
@@ -779,6 +780,16 @@ def test_what_requests_begin_with_is_read_when_they_begin(monkeypatch):
 
 def written_alone(g, request):
     return [news for news in g.writer().write([request], 8) if news.sample]
+
+
+def test_many_texts_share_products_if_their_random_seed_is_ours():
+    g, plain = titled(hidden=64), ("", GenerationConfig())
+    assert g.generate(count=MANY).random_seed >= FIRST_SHARED_SEED
+    assert g.generate(count=MANY - 1).random_seed < FIRST_SHARED_SEED
+    assert g.generate(count=MANY, random_seed=7).random_seed == 7
+    for made in g.generate_many([plain] * MANY):
+        assert made.random_seed >= FIRST_SHARED_SEED
+        assert made == g.generate(random_seed=made.random_seed)
 
 
 def test_requests_that_join_and_leave_between_turns_get_what_each_gets_alone():

@@ -7,16 +7,24 @@ from charrnn.cells import CELLS
 from charrnn.config import ModelConfig
 from charrnn.gradients import numerical_gradient, relative_error
 from charrnn.model import Batch, CharRNN, parameter_shapes
-from charrnn.ops import Workspace, gather_rows_backward
+from charrnn.ops import Workspace, dropout_mask, gather_rows_backward
 from tests.reference import graph_gradients, pack
 
 B, T, H, V = 2, 3, 4, 5
 NETWORKS = [(cell, layers) for cell in CELLS for layers in (1, 2, 3)]
 
 
-def network(cell, layers, *, hidden=H, vocab=V, seed=0, dropout=0.0, dtype=np.float64):
+DROPPING = [
+    {"dropout": 0.4},
+    {"dropout": 0.4, "dropout_mask": "sequence"},
+    {"recurrent_dropout": 0.3},
+    {"dropout": 0.4, "dropout_mask": "sequence", "recurrent_dropout": 0.3},
+]
+
+
+def network(cell, layers, *, hidden=H, vocab=V, seed=0, dtype=np.float64, **dropping):
     config = ModelConfig(
-        cell=cell, hidden_size=hidden, num_layers=layers, vocab_size=vocab, dropout=dropout
+        cell=cell, hidden_size=hidden, num_layers=layers, vocab_size=vocab, **dropping
     )
     rng = np.random.default_rng(seed)
     model = CharRNN.initialized(config, rng, dtype)
@@ -122,21 +130,46 @@ def test_chunks_with_the_gradient_handed_back_equal_the_whole_sequence(cell, lay
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_dropped_units_have_the_gradient_of_the_same_masks(cell):
-    model, rng = network(cell, 2, hidden=8, dropout=0.4)
-    batch, state = unequal_batch(rng), model.init_state(5)
+@pytest.mark.parametrize("dropping", DROPPING, ids=lambda d: "-".join(map(str, d.values())))
+def test_what_is_dropped_has_the_gradient_of_the_same_masks(cell, dropping, monkeypatch):
+    monkeypatch.setattr("charrnn.model.CHARACTERS_IN_A_PART", 11)  # so that there are two parts
+    model, rng = network(cell, 2, hidden=8, **dropping)
+    batch, state = unequal_batch(rng), random_state(model, rng, 5)
     grads, work = model.params.like(), Workspace()
 
     def loss(_):
         masks = np.random.default_rng(9)
         return model.loss_and_grads(batch, state, grads, work, rng=masks)[0]
 
-    loss(None)
+    _, _, dstate = model.loss_and_grads(batch, state, grads, work, rng=np.random.default_rng(9))
     analytic = {name: array.copy() for name, array in grads.items()}
-    for name, array in model.params.items():
-        assert relative_error(analytic[name], numerical_gradient(loss, array)) < 1e-7
+    for name, array in [*model.params.items(), ("state", state)]:
+        wanted = numerical_gradient(loss, array)
+        assert np.abs(wanted).max() > 0
+        assert relative_error({**analytic, "state": dstate}[name], wanted) < 1e-7
     plain, _, _ = model.loss_and_grads(batch, state, grads, work)
     assert plain != loss(None)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_dropped_weights_have_the_graphs_gradient_of_the_network_without_them(cell):
+    model, rng = network(cell, 2, recurrent_dropout=0.3)
+    batch, state, grads = unequal_batch(rng), random_state(model, rng, 5), model.params.like()
+    loss, _, dstate = model.loss_and_grads(
+        batch, state, grads, Workspace(), rng=np.random.default_rng(9)
+    )
+    masks, draw = {}, np.random.default_rng(9)
+    for n in range(2):
+        name = f"layers.{n}.W"
+        masks[name] = dropout_mask(0.3, draw, np.empty(model.params[name].shape))
+        model.params[name][...] *= masks[name]
+    wanted_loss, wanted, wanted_dstate = graph_gradients(model, batch, state)
+    assert abs(loss - wanted_loss) < 1e-12
+    for name, gradient in grads.items():
+        expected = wanted[name] * masks.get(name, 1)
+        assert np.abs(expected).max() > 0
+        assert np.abs(gradient - expected).max() < 1e-10
+    assert np.abs(dstate - wanted_dstate).max() < 1e-10
 
 
 @pytest.mark.parametrize("cell", CELLS)

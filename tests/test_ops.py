@@ -239,10 +239,16 @@ def test_names_types_and_children_of_a_workspace_do_not_share_memory():
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("layers", [1, 2, 3])
-@pytest.mark.parametrize("vocab", [5, ONE_HOT_LIMIT + 1])
-def test_training_never_reads_what_a_workspace_held_before(cell, layers, vocab):
+@pytest.mark.parametrize(
+    ("vocab", "mask"), [(5, "step"), (ONE_HOT_LIMIT + 1, "step"), (5, "sequence")]
+)
+def test_training_never_reads_what_a_workspace_held_before(cell, layers, vocab, mask):
     """Poisoned with NaN between the calls, it gives the bits of a fresh one, at every shape."""
-    config = ModelConfig(cell=cell, hidden_size=6, num_layers=layers, vocab_size=vocab, dropout=0.3)
+    config = ModelConfig(
+        **{"cell": cell, "hidden_size": 6, "num_layers": layers, "vocab_size": vocab},
+        **{"dropout": 0.3, "dropout_mask": mask},
+        recurrent_dropout=0.2 if mask == "sequence" else 0.0,
+    )
     model = CharRNN.initialized(config, rng())
     work, draw = Workspace(), rng(1)
     for lengths in ([6, 6, 4, 3, 1], [2, 1], [9], [6, 6, 4, 3, 1], [1, 1, 1]):

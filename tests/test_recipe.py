@@ -133,6 +133,17 @@ def test_what_a_recipe_says_stays_and_the_rest_follows_from_the_data(tmp_path):
     assert recipe.corpus.kind == "names"
 
 
+@pytest.mark.parametrize(
+    ("kind", "mask", "recurrent"), [("names", "sequence", 0.3), ("text", "step", 0)]
+)
+def test_names_are_learned_with_masks_that_last_and_text_is_not(kind, mask, recurrent, tmp_path):
+    corpus = small_corpus(kind, tmp_path)
+    network = Recipe.checked({"name": "a", "data": [f"{kind}.txt"]}).completed(corpus).network
+    assert (network.dropout_mask, network.recurrent_dropout) == (mask, recurrent)
+    said = Recipe.checked({"name": "a", "data": ["x"], "network": {"recurrent_dropout": 0}})
+    assert said.completed(corpus).network.recurrent_dropout == 0
+
+
 @pytest.mark.parametrize(("rule", "rate"), [("adam", 0.02), ("sgd", 1.0), ("adagrad", 0.1)])
 def test_another_update_rule_has_a_rate_of_its_own_and_no_decay(rule, rate, tmp_path):
     corpus = small_corpus("names", tmp_path)
@@ -188,3 +199,12 @@ def test_a_shipped_recipe_is_whole_and_its_data_is_there(path):
     assert all(file.is_file() for file in recipe.paths(path.parent))
     assert recipe.training.steps or recipe.training.minutes
     assert "processes" in tomllib.loads(path.read_text())["training"]  # it decides the last bits
+
+
+def test_what_younger_settings_were_before_is_not_said():
+    recipe = Recipe.checked({"name": "a", "data": ["a.txt"]})
+    said = recipe.described()
+    assert "unit" not in said["corpus"]
+    assert "summed" not in said["training"]
+    other = recipe.changed(corpus={"unit": "word"}, training={"summed": True}).described()
+    assert (other["corpus"]["unit"], other["training"]["summed"]) == ("word", True)

@@ -29,6 +29,7 @@ FLOORS = (
     {"errors"},
     {"graph", "settings"},
     {
+        "blocklist",
         "config",
         "files",
         "gradients",
@@ -38,13 +39,17 @@ FLOORS = (
         "ops",
         "parameters",
         "threads",
+        "tokens",
     },
-    {"cells", "sharing", "vocabulary"},
-    {"corpus", "model"},
+    {"cells", "columns", "dropping", "sharing", "vocabulary", "wording"},
+    {"model", "products", "wordlist"},
+    {"corpus", "shapes"},
     {
         "batches",
         "compiled",
+        "conditions",
         "constraints",
+        "lookahead",
         "optimizers",
         "recipe",
         "reference",
@@ -52,14 +57,26 @@ FLOORS = (
         "weights",
         "worker",
     },
-    {"checkpoint", "decoding", "evaluation", "exactness", "parallel", "spelling", "store"},
+    {
+        "beam",
+        "checkpoint",
+        "decoding",
+        "evaluation",
+        "exactness",
+        "parallel",
+        "particles",
+        "scoring",
+        "spelling",
+        "store",
+    },
     {"texts", "versions", "warm"},
+    {"asking", "drafting", "selection"},
     {"chat", "writing"},
     {"generator", "report", "tables"},
     {"checking", "export", "gate", "training"},
-    {"budget", "outcomes", "progress"},
+    {"budget", "cli_options", "outcomes", "comparison", "progress"},
     {"retraining"},
-    {"cli_chat", "cli_versions"},
+    {"cli_chat", "cli_names", "cli_versions"},
     {"cli"},
     {"__main__"},
 )
@@ -71,11 +88,21 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 # What a program that only generates must not wait for at its start.
 NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "pydantic.main"}
 NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
-TRAINERS = {"batches", "checkpoint", "cli", "corpus", "evaluation", "export", "graph", "optimizers"}
+TRAINERS = {
+    "batches",
+    "checkpoint",
+    "cli",
+    "columns",
+    "corpus",
+    "evaluation",
+    "export",
+    "graph",
+    "optimizers",
+}
 TRAINERS |= {"checking", "gradients", "operations", "reference"}
 TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
 TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
-TRAINERS |= {"budget", "versions", "warm"}
+TRAINERS |= {"budget", "cli_names", "cli_options", "comparison", "versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
 
 FOLDERS = {"api", "benchmarks", "charrnn", "data", "deploy", "docs", "examples", "tests", "weights"}

@@ -38,7 +38,8 @@ def test_settings_are_equal_by_type_and_values_however_they_were_said():
 
 def test_settings_show_every_value_and_parts_as_they_are():
     assert repr(NetworkConfig(cell="gru")) == (
-        "NetworkConfig(cell='gru', hidden_size=256, num_layers=1, dropout=0.0, init='uniform')"
+        "NetworkConfig(cell='gru', hidden_size=256, num_layers=1, dropout=0.0, "
+        "dropout_mask='step', recurrent_dropout=0.0, init='uniform')"
     )
     recipe = Recipe(name="a", data=["b"], network=NetworkConfig(cell="gru"))
     assert dict(recipe)["network"] is recipe.network

@@ -1,7 +1,7 @@
 """The tables of the command line."""
 
 from charrnn.evaluation import Loss
-from charrnn.tables import table, table_of_losses, table_of_models
+from charrnn.tables import table, table_of_comparison, table_of_losses, table_of_models
 
 
 def test_columns_are_as_wide_as_their_widest_cell_and_lines_end_where_they_end():
@@ -29,3 +29,19 @@ def test_a_model_without_its_notes_is_listed_all_the_same():
     line = table_of_models([card]).splitlines()[1]
     assert line.split("  ")[-1].strip() == "nan"
     assert "0 blocks of text  gru 8 x 2  1,234" in line
+
+
+def test_a_comparison_puts_what_was_drawn_beside_what_is_real():
+    values = {
+        **{"temperature": 0.8, "samples": 1000, "novel": 0.5, "rediscovery_samples": 2000},
+        "letter_pairs": {"generated": 0.25, "real": 0.125},
+        **{"rediscovered": 1, "test_names": 8, "repeated": 3, "training_names": 60},
+    }
+    text = [" ".join(line.split()) for line in table_of_comparison(values).splitlines()]
+    assert text == [
+        "1,000 drawn at temperature 0.8 real",
+        "in no split of the list 50.00%",
+        "letter pairs, total variation (0-1) 0.2500 0.1250",
+        "test names among 2,000 drawn 1 of 8 (12.5%)",
+        "training names among 2,000 drawn 3 of 60 (5.0%)",
+    ]

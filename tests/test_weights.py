@@ -24,6 +24,7 @@ from charrnn.parameters import Parameters
 from charrnn.vocabulary import Vocabulary
 from charrnn.weights import (
     FORMAT,
+    FORMAT_OF_WORDS,
     METADATA_KEY,
     NAMES,
     FrozenModel,
@@ -298,10 +299,10 @@ def test_a_wrong_seal_is_a_corrupt_file(seal, whole):
 # --- Whole files that describe no network of ours -------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, FORMAT + 1, "1", None, [1], KeyError])
+@pytest.mark.parametrize("version", [0, FORMAT_OF_WORDS + 1, "1", None, [1], KeyError])
 def test_another_format_version_is_named(version, whole):
     message = refused(resealed(whole, format=version), WeightsFormatError, "format")
-    assert f"this version reads format {FORMAT}" in message
+    assert f"this version reads formats {FORMAT} and {FORMAT_OF_WORDS}" in message
     assert "install the version of charrnn that wrote it" in message
 
 
@@ -408,7 +409,7 @@ def test_weights_that_are_not_finite_in_float32_are_not_saved(value):
         to_bytes(model)
 
 
-SYMBOLS = builders.frozen().vocabulary.symbols
+SYMBOLS = "".join(builders.frozen().vocabulary.symbols)
 
 
 @pytest.mark.parametrize(

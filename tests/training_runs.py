@@ -48,7 +48,11 @@ def small_recipe(kind: str, *, network: dict | None = None, **values: object) ->
         {
             "name": "small",
             "data": [f"{kind}.txt"],
-            "network": {"cell": "lstm", "hidden_size": 12, "dropout": 0.2, **(network or {})},
+            "network": {
+                **{"cell": "lstm", "hidden_size": 12, "dropout": 0.2},
+                **{"dropout_mask": "step", "recurrent_dropout": 0.0},  # not those of a list's size
+                **(network or {}),
+            },
             "training": {
                 "steps": 60,
                 "batch_size": 8,

@@ -75,6 +75,7 @@ def exercise(
     names: Sequence[str], corpus: Corpus, iterations: int = ITERATIONS
 ) -> tuple[float, Loss]:
     """The smoothed training loss at the end, nats a name, and the loss on the test names."""
+    assert isinstance(corpus.vocabulary, Vocabulary)  # characters
     run = Exercise(names, corpus.vocabulary)
     for _ in range(iterations):
         run.step()
@@ -100,7 +101,9 @@ def main() -> None:
     smooth, _ = exercise(corpus.names, corpus, iterations)
     on_split, test = exercise(learned, corpus, iterations)
     vanilla = recipe.changed(
-        network=recipe.network.changed(cell="rnn", hidden_size=HIDDEN, dropout=0.0)
+        network=recipe.network.changed(
+            cell="rnn", hidden_size=HIDDEN, dropout=0.0, recurrent_dropout=0.0
+        )
     )
     found = [
         (f"the exercise, all {len(corpus.names):,} names", f"{smooth:.2f}", "", ""),

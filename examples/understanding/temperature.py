@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # as `python examp
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,11 +53,19 @@ def sides(generator: charrnn.Generator) -> dict[str, tuple[str, ...]]:
     return split(frozen.names, config)
 
 
+# Names as the network draws them, copies and all.
+AS_DRAWN: dict[str, Any] = {"novel": False, "unique": False, "clean": False}
+
+
 def sampled(generator: charrnn.Generator, temperature: float, count: int) -> Samples:
     """Draw names and look where they come from."""
     learned = set(sides(generator)["train"])
     found = generator.generate(
-        count=count, temperature=temperature, random_seed=RANDOM_SEED, max_length=60
+        count=count,
+        temperature=temperature,
+        random_seed=RANDOM_SEED,
+        max_length=60,
+        **AS_DRAWN,
     )
     names = [sample.text for sample in found]
     copies = np.mean([name.lower() in learned for name in names])
@@ -145,7 +154,9 @@ def main() -> None:
     spread = [perplexity(logits, t) for t in TEMPERATURES]
     found = [sampled(generator, t, count) for t in TEMPERATURES]
     print_figures(spread, found)
-    own = [s.text.lower() for s in generator.generate(count=count, random_seed=RANDOM_SEED)]
+    own = [
+        s.text.lower() for s in generator.generate(count=count, random_seed=RANDOM_SEED, **AS_DRAWN)
+    ]
     for what, names in (("test names", held_out), ("names of its own", own)):
         loss = evaluate(generator.model, names, generator.frozen.vocabulary, Workspace())
         print(f"loss on {what}: {loss.nats_per_character:.3f} nats a character")

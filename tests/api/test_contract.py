@@ -32,6 +32,18 @@ IN_WORDS = (
     ("min_length", "must be at most max_length"),
     ("random_seed", "must be left out where seed is a number"),
     ("count", "times max_length must be at most"),
+    *(
+        (field, rule)
+        for field in ("ends_with", "contains", "pattern", "exclude_letters", "seed")
+        for rule in ("can't be met", "must have only characters", "is too complicated")
+    ),
+    ("temperature", "must be more than 0 with"),
+    ("stop", "must be left out with"),
+    ("max_length", "must be at most 500 for names of a shape"),
+    ("min_length", "must be at most 500 for names of a shape"),
+    ("min_length", "can't be met"),
+    ("texts", "must have at most"),
+    *((f"texts.{n}", "must have only characters that the model knows") for n in range(256)),
 )
 PARAMS_IN_WORDS = {"prompt", "n", "count", "max_tokens", "max_length", "min_length", "random_seed"}
 PARAMS_IN_WORDS |= {"seed", "top_logprobs", "messages", "model"}
@@ -113,8 +125,8 @@ def send_all(app, method, path, count):
     """So many cases in each mode that the operation has, and those at the edges of its schema."""
     operation, document = operation_of(app, method, path)
     watch = Watch(document)
-    can_be_wrong = bool(ROUTES[method, path].takes_texts or ROUTES[method, path].takes)
-    can_be_wrong |= bool(ROUTES[method, path].parameters)
+    route = ROUTES[method, path]
+    can_be_wrong = route.takes_texts or route.takes or route.parameters
     for mode in BOTH if can_be_wrong else BOTH[:1]:
 
         @settings(max_examples=count, suppress_health_check=list(HealthCheck))

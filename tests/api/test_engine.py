@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import charrnn
-from api.engine import MOST_UNREAD, Engine, Ticket
+from api.engine import MANY, MOST_UNREAD, Engine, Ticket
 from charrnn import GenerationConfig
+from charrnn.config import FIRST_SHARED_SEED
 
 SOON = 60.0  # seconds; a loaded machine is slow
 
@@ -263,6 +264,39 @@ def test_a_model_that_is_no_longer_served_is_let_go(weights):
     gc.collect()
     assert seen() is None
     assert not engine._batches
+
+
+def test_the_batch_of_an_older_version_is_let_go_once_it_is_empty(prose, weights):
+    engine, newer = Engine(), charrnn.load("prose", weights=weights.store)
+    slow = ticket_of(prose, streamed=True, max_length=9000, random_seed=1)
+    engine.join(slow)
+    assert engine.wait(slow, SOON)
+    served(engine, ticket_of(newer, max_length=9, random_seed=1))
+    assert set(engine._batches) == {prose, newer}  # somebody is in the older one
+    engine.leave(slow)
+    served(engine, ticket_of(newer, max_length=9, random_seed=1))
+    assert set(engine._batches) == {newer}
+    again = {"max_length": 9, "random_seed": 2}
+    assert served(engine, ticket_of(prose, **again)) == prose.generate(**again)
+
+
+def test_a_request_among_many_shares_products_if_its_random_seed_is_ours(names):
+    engine = Engine()
+    asked = [ticket_of(names) for _ in range(2 * MANY)] + [ticket_of(names, random_seed=7)]
+    for ticket in asked:
+        engine.join(ticket)
+    seeds = [ticket.request.random_seed for ticket in asked]
+    shared = [seed >= FIRST_SHARED_SEED for seed in seeds]
+    assert shared == [False] * (MANY - 1) + [True] * (MANY + 1) + [False]
+    assert seeds[-1] == 7
+    for ticket, seed in zip(asked, seeds, strict=True):
+        assert engine.wait(ticket, SOON)
+        assert texts_of(ticket) == names.generate(random_seed=seed)
+        engine.leave(ticket)
+        engine.leave(ticket)
+    alone = ticket_of(names)
+    engine.join(alone)
+    assert alone.request.random_seed < FIRST_SHARED_SEED
 
 
 def test_short_names_do_not_wait_for_long_texts(prose):

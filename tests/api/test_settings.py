@@ -24,6 +24,7 @@ def test_every_setting_is_read_from_its_variable():
         "CHARRNN_MAX_CHARACTERS": "9",
         "CHARRNN_MAX_BODY": "1000",
         "CHARRNN_READ_TIMEOUT": "6",
+        "CHARRNN_BLOCKLIST": "/srv/words",
         "CHARRNN_TIME_LIMIT": "5",
         "CHARRNN_MAX_REQUESTS": "2",
         "CHARRNN_LOG_FORMAT": "json",

@@ -2,6 +2,7 @@
 
 import json
 import random
+import select
 import socket
 import time
 from contextlib import ExitStack, suppress
@@ -180,6 +181,40 @@ def test_a_client_that_waits_for_a_word_gets_one(server):
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"{}")
         assert read_answer(connection).status == 200
+
+
+def test_a_client_that_waits_for_a_word_gets_one_on_a_kept_connection(server):
+    with connect(server) as client:
+        for _ in range(3):
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            client.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+            assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.sendall(b"{}")
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+
+
+def test_an_answer_comes_in_one_piece(server):
+    """As far as loopback goes, on which what is sent at once arrives at once."""
+    with connect(server) as client:
+        for _ in range(5):
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1 << 16).endswith(b'{"status":"ok"}\n')
+
+
+def test_clients_that_ask_at_once_again_do_not_keep_others_from_a_thread(server):
+    """Two threads; three clients whose next request comes before a thread could turn away."""
+    answered = [0, 0, 0]
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in answered]
+        for client in clients:
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        while min(answered) < 50 and max(answered) < 5000:
+            for client in select.select(clients, [], [], PATIENCE)[0]:
+                assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+                answered[clients.index(client)] += 1
+                client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert min(answered) >= 50, answered
 
 
 def test_a_kept_connection_serves_many_requests(server):

@@ -1,0 +1,100 @@
+"""What a request's settings ask of names: its shape and conditions, compiled, and how they are met.
+
+Which way a name of a shape is drawn follows from the request and the model alone: freely, until one
+has the shape, where a free name has it often enough (then the draw is exact), else by drafts
+(`charrnn.particles`), which come at the price of about as many free names as there are drafts.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from charrnn.blocklist import Blocklist
+from charrnn.conditions import Conditions, Names, conditions_of
+from charrnn.errors import ConfigError, FieldProblem, shown
+from charrnn.lookahead import LetterRuns, Lookahead
+from charrnn.shapes import FIELDS, Shape, asks_for_shape, compile_shape
+from charrnn.texts import Request
+from charrnn.wordlist import AnyVocabulary
+
+MOST_TRIES = 1000  # of a name that is drawn freely
+MOST_SWARMS = 8  # of a name that is drawn by drafts
+PATIENCE = 4  # times as many free names as it takes on average, before drafts take over
+KEPT = 16  # lookaheads, for requests like those before
+
+
+class Asking:
+    """The part of a model that conditions are compiled with. Threads may share it."""
+
+    def __init__(
+        self, vocabulary: AnyVocabulary, names: Sequence[str] | None, longest: int
+    ) -> None:
+        """names: None for running text. longest: symbols of a text by default."""
+        self.names = Names(names) if names is not None else None
+        self._vocabulary, self._longest = vocabulary, longest
+        self._kept: dict[tuple[object, ...], Lookahead] = {}
+
+    @cached_property
+    def _runs(self) -> LetterRuns:
+        assert self.names
+        return LetterRuns(self.names.ordered, self._vocabulary)
+
+    def with_conditions(self, request: Request, blocklist: Blocklist) -> Request:
+        """The request with all that follows from its settings. Raises ConfigError."""
+        config = request.config
+        lookahead = self._lookahead(request) if asks_for_shape(config) else None
+        shape = lookahead.shape if lookahead else None
+        conditions = conditions_of(config, self._vocabulary, self.names, blocklist, shape)
+        if conditions is None:
+            own = blocklist if config.clean and self.names is None else None
+            return replace(request, blocklist=own) if own else request
+        tries = (MOST_TRIES, 0)
+        if lookahead:
+            tries = _tries(lookahead.acceptance(request.prompt[1:]), config.particles)
+        elif config.temperature == 0 or config.top_k == 1 or request.is_whole:
+            tries = (1, 0)  # they would all give the same
+        return replace(request, conditions=conditions, lookahead=lookahead, tries=tries)
+
+    def for_search(self, request: Request, blocklist: Blocklist) -> tuple[Conditions, Shape]:
+        """The conditions and the shape of a request whose names are searched for, not drawn.
+
+        Raises ConfigError.
+        """
+        if self.names is None:
+            rule = "has no most probable texts: it writes running text, not names"
+            raise ConfigError([FieldProblem("model", rule, "running text")])
+        config = request.config
+        shape = compile_shape(config, request.seed, self._vocabulary, self._longest)
+        whole = conditions_of(config, self._vocabulary, self.names, blocklist, None)
+        return whole or Conditions(), shape
+
+    def _lookahead(self, request: Request) -> Lookahead:
+        """The shape that is asked for, ready to be drawn."""
+        config = request.config
+        first = next(field for field in FIELDS if getattr(config, field) is not None)
+        if self.names is None:
+            rule = "must be left out: this model writes running text, not names"
+            raise ConfigError([FieldProblem(first, rule, shown(getattr(config, first)))])
+        if config.temperature == 0:
+            rule = f"must be more than 0 with {first}: `beam` gives the most probable names"
+            raise ConfigError([FieldProblem("temperature", rule, "0")])
+        if config.stop:
+            rule = f"must be left out with {first}, which is about whole names"
+            raise ConfigError([FieldProblem("stop", rule, shown(config.stop))])
+        asked = [getattr(config, field) for field in FIELDS]
+        lengths = config.min_length, config.max_length
+        key = (*asked, *lengths, request.seed, config.temperature)
+        if key not in self._kept:
+            shape = compile_shape(config, request.seed, self._vocabulary, self._longest)
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
+            self._kept[key] = Lookahead(shape, self._runs, config.temperature)
+        return self._kept[key]
+
+
+def _tries(acceptance: float, particles: int) -> tuple[int, int]:
+    """How often a name is drawn freely, and then by drafts, before it is given up."""
+    if acceptance * particles < 1:
+        return 0, MOST_SWARMS
+    return math.ceil(PATIENCE / acceptance), MOST_SWARMS

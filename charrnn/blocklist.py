@@ -1,0 +1,159 @@
+"""Words that are not fit to print, and where they count.
+
+The list that ships is the English one of LDNOOBW, the "List of Dirty, Naughty, Obscene, and
+Otherwise Bad Words", its single words, under CC BY 4.0. It is stored in ROT13, so that nobody reads
+it by accident; `words/LICENSE` has its source and terms. A line of a list is a word, and how it
+counts in a name:
+
+    word      where it is a whole part of a name: between its ends, spaces, hyphens and apostrophes
+    word*     also where a part begins with it
+    *word*    anywhere
+    !word     not at all, whatever another list says
+
+In running text a word counts as a whole word only. Accents and the usual digits in place of letters
+(0 1 3 4 5 7 @ $) don't hide a word.
+"""
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import cache, cached_property
+from pathlib import Path
+
+from charrnn.errors import ConfigError, FieldProblem, shown
+
+SHIPPED = Path(__file__).parent / "words" / "blocked.txt"
+LONGEST_WORD, MOST_BYTES = 50, 1 << 20
+DISGUISES = str.maketrans("013457@$", "oieastas")
+_LINE = re.compile(r"(\*?)([^\W_]+)(\*?)")
+
+
+def folded(text: str) -> str:
+    """Lower case, without accents and disguises."""
+    if not text.isascii():
+        text = "".join(
+            c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)
+        )
+    return text.lower().translate(DISGUISES)
+
+
+class Blocklist:
+    """Words, and how each counts. Immutable: threads may share it."""
+
+    def __init__(self, lines: Iterable[str], where: str = "the block list") -> None:
+        """Lines as the module says; blank ones and those that begin with # are nothing.
+
+        Raises ConfigError, which names the line.
+        """
+        self.whole: set[str] = set()
+        self.first: set[str] = set()
+        self.anywhere: set[str] = set()
+        for number, line in enumerate(lines, 1):
+            text = line.strip()
+            if not text or text.startswith("#"):
+                continue
+            taken_off = text.startswith("!")
+            match = _LINE.fullmatch(folded(text.removeprefix("!")))
+            if not match or len(match[2]) > LONGEST_WORD or (match[1] and not match[3]):
+                rule = (
+                    f"must be a word of at most {LONGEST_WORD} letters, as word, word*, *word* or "
+                    "!word"
+                )
+                raise ConfigError([FieldProblem("line", rule, shown(text), line=number)], where)
+            for words in (self.whole, self.first, self.anywhere):
+                words.discard(match[2])
+            if not taken_off:
+                kind = self.anywhere if match[1] else self.first if match[3] else self.whole
+                kind.add(match[2])
+                self.whole.add(match[2])
+        self.whole |= {f"{word}s" for word in self.whole}
+
+    @classmethod
+    def shipped(cls) -> "Blocklist":
+        """The list that comes with the library."""
+        return _shipped()
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Blocklist":
+        """The shipped list and a file of one's own, UTF-8, whose lines come after.
+
+        Raises ConfigError for a file that can't be read or has a wrong line.
+        """
+        try:
+            data = Path(path).read_bytes()
+            if len(data) > MOST_BYTES:
+                raise ValueError(f"must have at most {MOST_BYTES} bytes, has {len(data)}")
+            lines = data.decode("utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            rule = "must be a file of words, one a line, in UTF-8"
+            raise ConfigError([FieldProblem("blocklist", rule, f"{path}: {why}")]) from None
+        own = cls(lines, str(path))  # its own errors, with its own numbers of lines
+        del own
+        return cls([*_shipped_lines(), *lines], str(path))
+
+    @cached_property
+    def _parts(self) -> re.Pattern[str]:
+        """What a name is searched for: all in one go."""
+        whole = self.whole - self.first - self.anywhere
+        kinds = [
+            _trie(self.anywhere),
+            rf"(?<![^\W_]){_trie(self.first)}" if self.first else "",
+            rf"(?<![^\W_]){_trie(whole)}(?![^\W_])" if whole else "",
+        ]
+        return re.compile("|".join(kind for kind in kinds if kind) or r"(?!)")
+
+    @cached_property
+    def beginnings(self) -> frozenset[str]:
+        """Every beginning of a word, the words themselves among them."""
+        return frozenset(word[:size] for word in self.whole for size in range(1, len(word) + 1))
+
+    def refuses(self, name: str) -> bool:
+        """Whether a name is not fit to print."""
+        return self._parts.search(folded(name)) is not None
+
+    @cached_property
+    def _words(self) -> re.Pattern[str]:
+        return re.compile(rf"(?<![^\W_]){_trie(self.whole)}(?![^\W_])")
+
+    def finds_word(self, text: str) -> bool:
+        """Whether a text has a word that `blocks` would refuse."""
+        return self._words.search(folded(text)) is not None
+
+    def blocks(self, word: str) -> bool:
+        """Whether a word of running text, letters and digits, is not fit to print."""
+        return folded(word) in self.whole
+
+
+@cache
+def _shipped() -> Blocklist:
+    return Blocklist(_shipped_lines())
+
+
+def _shipped_lines() -> list[str]:
+    return codecs.decode(SHIPPED.read_text(encoding="ascii"), "rot13").splitlines()
+
+
+def _trie(words: Iterable[str]) -> str:
+    """A pattern for any of the words that branches letter by letter: several times as fast as a
+    list of alternatives.
+    """
+    tree: dict[str, dict] = {}  # type: ignore[type-arg]  # of itself
+    for word in words:
+        node = tree
+        for letter in word:
+            node = node.setdefault(letter, {})
+        node[""] = {}
+    return _branches(tree) if tree else "(?!)"
+
+
+def _branches(node: dict[str, dict]) -> str:  # type: ignore[type-arg]
+    """The pattern of what may follow, the longest first."""
+    ways = [
+        re.escape(letter) + _branches(below) for letter, below in sorted(node.items()) if letter
+    ]
+    if not ways:
+        return ""
+    body = ways[0] if len(ways) == 1 else f"(?:{'|'.join(ways)})"
+    return f"(?:{body})?" if "" in node else body

@@ -1,0 +1,168 @@
+"""How likely it is that a name in progress comes to have its shape, by a guess that costs nothing:
+what short runs of letters of the training list say.
+
+Masking what can't lead to the shape is not enough: a name that must end with "raptor" would be
+written as if it need not, until no room is left. The guess psi steers (the "twist" of twisted
+particle filters: Whiteley & Lee 2014, "Twisted particle filters"; Zhao, Brekelmans, Makhzani &
+Grosse 2024, "Probabilistic inference in language models via twisted sequential Monte Carlo"). It
+alters no distribution: `charrnn.particles` weighs exactly for whatever the guess is, as long as it
+is above zero wherever the shape can still be met.
+
+    psi[t, q, c] = sum over v of P(v | c) psi[t+1, q after v, c after v]  +  P(end | c) [q accepts]
+
+with P from counts of two or three letters in a row, each smoothed by the shorter ones as in MacKay
+& Peto (1995), "A hierarchical Dirichlet language model", at the request's temperature.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from charrnn.parameters import Array
+from charrnn.shapes import Shape
+from charrnn.wordlist import AnyVocabulary
+
+STRENGTH = 4.0  # of the shorter runs, in letters seen
+MOST_NUMBERS, MOST_PRODUCTS = 1 << 22, 1 << 28  # that are kept, and that are worked out
+TINY = 1e-290  # the least guess where the shape can be met
+
+
+class LetterRuns:
+    """P(v | the letters before), from a list of names. Orders 0, 1 and 2: letters looked back
+    at.
+    """
+
+    def __init__(self, names: Sequence[str], vocabulary: AnyVocabulary) -> None:
+        self.vocab, end = len(vocabulary), vocabulary.end
+        assert end is not None
+        self.end = end
+        self._ids = vocabulary.ids_of("".join(f"{name}{vocabulary.symbols[end]}" for name in names))
+        self._kept: dict[tuple[int, float], Array] = {}
+
+    def probabilities(self, order: int, temperature: float) -> Array:
+        """(C, V) with C = V^order contexts, the letter right before counting least: c = a V + b for
+        a letter a before a letter b. What stands before a name is the end symbol.
+        """
+        key = order, temperature
+        if key not in self._kept:
+            if len(self._kept) >= 8:
+                self._kept.clear()
+            log = np.log(self._smoothed(order)) / temperature
+            log -= log.max(axis=1, keepdims=True)
+            tempered = np.exp(np.maximum(log, -60.0))
+            self._kept[key] = tempered / tempered.sum(axis=1, keepdims=True)
+        return self._kept[key]
+
+    def _smoothed(self, order: int) -> Array:
+        V, ids = self.vocab, self._ids
+        uniform = np.full((1, V), 1 / V)
+        first = np.bincount(ids, minlength=V)[None].astype(np.float64)
+        below = _mixed(first, uniform)
+        before = np.concatenate([[self.end], ids[:-1]]).astype(int)
+        if order >= 1:
+            pairs = np.bincount(before * V + ids, minlength=V * V).reshape(V, V)
+            below = _mixed(pairs, np.repeat(below, V, axis=0))
+        if order == 2:
+            earlier = np.concatenate([[self.end], before[:-1]])
+            earlier[before == self.end] = self.end  # a name knows nothing of the one before it
+            runs = np.bincount((earlier * V + before) * V + ids, minlength=V**3)
+            below = _mixed(runs.reshape(V * V, V), np.tile(below, (V, 1)))
+        return below
+
+
+def _mixed(counts: Array, shorter: Array) -> Array:
+    """(C, V) from counts, each row with `STRENGTH` more of what the shorter context says."""
+    total = counts.sum(axis=1, keepdims=True)
+    return (counts + STRENGTH * shorter) / (total + STRENGTH)
+
+
+class Lookahead:
+    """The guess for a shape: psi of each length, state and context. Holds no state of a name."""
+
+    def __init__(self, shape: Shape, runs: LetterRuns, temperature: float) -> None:
+        """temperature: more than 0."""
+        self.shape, self.end, self._vocab = shape, runs.end, runs.vocab
+        self.order = _order(shape, runs.vocab)
+        contexts = runs.vocab**self.order
+        P = runs.probabilities(self.order, temperature)
+        Q = len(shape.next)
+        self._psi = np.zeros((shape.longest + 1 - shape.length, Q, contexts))
+        for length in range(shape.longest, shape.length - 1, -1):
+            self._psi[length - shape.length] = self._before(length, P)
+
+    def _before(self, length: int, P: Array) -> Array:
+        """psi at a length, from psi one further: (Q, C)."""
+        shape, V = self.shape, self._vocab
+        Q, C = len(shape.next), len(P)
+        if length < shape.longest:
+            # What follows depends on the context's last letter and on the next: (Q, C / V, V).
+            following = self._after(length + 1)
+        else:
+            following = np.zeros((Q, max(1, C // V), V))
+        following[..., self.end] = shape.may_end(length)[:, None]
+        if self.order == 2:  # P (a, b, v), following (q, b, v)
+            by_letter = P.reshape(V, V, V).transpose(1, 0, 2)  # (b, a, v)
+            psi = by_letter @ following.transpose(1, 2, 0)  # (b, a, q)
+            psi = psi.transpose(2, 1, 0).reshape(Q, C)
+        else:
+            psi = following[:, 0] @ P.T
+        can = shape.can[length][:, None]
+        return np.where(can, np.maximum(psi, TINY), 0.0)
+
+    def _after(self, length: int) -> Array:
+        """psi after each symbol: (Q, V or 1, V), by the letter before it where that counts."""
+        V, psi = self._vocab, self._psi[length - self.shape.length]
+        Q, nexts = len(psi), self.shape.next
+        known = np.where(nexts >= 0, nexts, 0)
+        if self.order == 2:
+            values = psi.reshape(Q, V, V)[known, :, np.arange(V)]  # (Q, V next, V before)
+            values = values.transpose(0, 2, 1)
+        elif self.order == 1:
+            values = psi[known, np.arange(V)][:, None]
+        else:
+            values = psi[known, 0][:, None]
+        return np.where((nexts >= 0)[:, None], values, 0.0)
+
+    def context(self, ids: Sequence[int]) -> int:
+        """The context after the symbols of a seed."""
+        last = [self.end, self.end, *ids]
+        V = self._vocab
+        return [0, last[-1], last[-2] * V + last[-1]][self.order]
+
+    def acceptance(self, ids: Sequence[int]) -> float:
+        """The guess after a seed: how likely a name that is drawn freely has the shape."""
+        return float(self._psi[0, self.shape.begin, self.context(ids)])
+
+    def guess(self, length: int, q: Array, c: Array) -> Array:
+        """psi for states and contexts (N,) after so many symbols."""
+        return self._psi[length - self.shape.length, q, c]
+
+    def guesses(self, length: int, q: Array, c: Array) -> Array:
+        """(N, V): psi after each symbol that may come next, of which there were `length` before;
+        for the end symbol, whether the name may end.
+        """
+        nexts = self.shape.next[q]  # (N, V)
+        values = np.zeros(nexts.shape)
+        if length < self.shape.longest:
+            known, V = np.where(nexts >= 0, nexts, 0), self._vocab
+            contexts = self.contexts(c[:, None], np.arange(V))
+            psi = self._psi[length + 1 - self.shape.length]
+            values = np.where(nexts >= 0, psi[known, contexts], 0.0)
+        values[:, self.end] = self.shape.may_end(length)[q]
+        return values
+
+    def contexts(self, c: Array, ids: Array) -> Array:
+        """The contexts after one symbol more."""
+        if self.order == 0:
+            return np.zeros(np.broadcast_shapes(c.shape, ids.shape), int)
+        return ids + np.zeros_like(c) if self.order == 1 else c % self._vocab * self._vocab + ids
+
+
+def _order(shape: Shape, vocab: int) -> int:
+    """How many letters are looked back at: two, where that isn't too much to work out and keep."""
+    lengths, states = shape.longest + 1 - shape.length, len(shape.next)
+    for order in (2, 1):
+        numbers = lengths * states * vocab**order
+        if numbers <= MOST_NUMBERS and numbers * vocab <= MOST_PRODUCTS:
+            return order
+    return 0

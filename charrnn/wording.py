@@ -1,0 +1,90 @@
+"""Running text, word by word, against the block list: what may be shown, and where to go back to.
+
+A word counts once it has ended. Until then it is held back if a blocked word begins as it does, so
+that none is ever shown; nothing else waits. Where one has been drawn, the text goes back to before
+it and goes on from there on other random numbers. Words of the seed are the caller's: not judged.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from charrnn.blocklist import Blocklist, folded
+
+LONGEST_WORD = 100  # letters that are judged, of what has no spaces at all
+
+
+class Mark(NamedTuple):
+    """A place in a text to go back to: how many symbols had been drawn since the last time, how
+    many characters had not been shown, and the log-probability.
+    """
+
+    ids: int = 0
+    unshown: int = 0
+    logprob: float = 0.0
+
+
+class Wording:
+    """The word at the end of one text, and all symbols since it last went back."""
+
+    def __init__(self, blocklist: Blocklist, before: str) -> None:
+        """before: what the text begins with."""
+        self._blocklist = blocklist
+        self.ids: list[int] = []
+        self._word = self._given = _last_word(before)[:LONGEST_WORD]
+        self.mark = Mark()  # before the word at the end
+
+    def add(self, id_: int, symbol: str, unshown: int, logprob: float) -> bool:
+        """One more symbol, and what had not been shown before it, and the log-probability there.
+        Returns whether a blocked word ends before it or in it.
+        """
+        for character in symbol:
+            if character.isalnum():
+                if not self._word:
+                    self.mark = Mark(len(self.ids), unshown, logprob)
+                if len(self._word) < LONGEST_WORD:
+                    self._word += character
+            elif self.is_blocked():
+                return True
+            else:
+                self._word = self._given = ""
+        self.ids.append(id_)
+        return False
+
+    def add_clean(self, ids: Sequence[int], characters: str) -> int | None:
+        """Several symbols at once, of a character each, if no word of theirs is blocked. Returns at
+        which of them the word at the end begins, or how many there are where it began before; None
+        where they are to be added one by one. The caller sets the mark.
+        """
+        text = self._word + characters
+        if len(characters) != len(ids) or self._blocklist.finds_word(text):
+            return None
+        word = _last_word(characters)
+        begins = len(characters) - len(word)
+        if begins or not self._word:
+            self._word, self._given = word[:LONGEST_WORD], ""
+        else:
+            self._word, begins = text[:LONGEST_WORD], len(ids)
+        self.ids.extend(ids)
+        return begins
+
+    def is_blocked(self) -> bool:
+        """Whether the text can't end here."""
+        return self._word != self._given and self._blocklist.blocks(self._word)
+
+    def is_suspect(self) -> bool:
+        """Whether the word at the end may be, or become, a blocked one."""
+        return bool(self._word) and folded(self._word) in self._blocklist.beginnings
+
+    def go_back(self) -> list[int]:
+        """Forget the word at the end. Returns the symbols up to there, since the last time."""
+        before, self.ids = self.ids[: self.mark.ids], []
+        self._word, self.mark = self._given, Mark(0, self.mark.unshown, self.mark.logprob)
+        return before
+
+
+def _last_word(text: str) -> str:
+    """The letters and digits that a text ends with."""
+    size = len(text)
+    while size and text[size - 1].isalnum():
+        size -= 1
+    return text[size:]

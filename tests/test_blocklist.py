@@ -1,0 +1,141 @@
+"""Words not fit to print: none passes, and no honest name of the shipped list is refused."""
+
+import codecs
+import re
+
+import pytest
+
+from charrnn.blocklist import SHIPPED, Blocklist
+from charrnn.errors import ConfigError
+from tests.exact import abra
+from tests.models import running
+from tests.test_repository import ROOT
+
+OWN = ["bab*", "*rr*", "aa", "!abba"]
+
+
+def test_no_name_that_ships_is_refused():
+    blocklist = Blocklist.shipped()
+    names = (ROOT / "data" / "dinosaurs.txt").read_text().split()
+    assert [name for name in names if blocklist.refuses(name)] == []
+    assert len(names) > 1500
+
+
+def test_every_word_of_the_list_is_refused_alone_and_as_a_part():
+    blocklist = Blocklist.shipped()
+    assert len(blocklist.whole) > 250
+    for word in blocklist.whole:
+        assert blocklist.refuses(word), word
+        assert blocklist.refuses(f"Rex {word.title()}")
+        assert blocklist.blocks(word.upper())
+        assert blocklist.finds_word(f"so, {word}!")
+
+
+def test_the_shipped_words_are_not_in_plain_sight():
+    words = codecs.decode(SHIPPED.read_text(), "rot13")
+    assert "shit" in words
+    assert "shit" not in SHIPPED.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("babra", True),
+        ("abab", False),
+        ("arra", True),
+        ("ÁRRA", True),
+        ("4rr4", True),
+        ("aa", True),
+        ("aas", True),
+        ("aab", False),
+        ("rex-aa", True),
+        ("rex-babo", True),
+    ],
+)
+def test_a_star_says_where_a_word_counts(name, refused):
+    assert Blocklist(OWN).refuses(name) is refused
+
+
+def test_a_file_of_ones_own_is_read_after_the_shipped_list(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("# mine\n\n*Würg*\n!anus\n", encoding="utf-8")
+    blocklist = Blocklist.read(path)
+    assert blocklist.refuses("Awurgo")
+    assert not blocklist.refuses("anus")
+    assert Blocklist.shipped().refuses("anus")
+
+
+@pytest.mark.parametrize("line", ["two words", "*half", "**", "!", "a" * 51])
+def test_a_line_that_is_no_word_is_named(tmp_path, line):
+    path = tmp_path / "own.txt"
+    path.write_text(f"fine\n{line}\n")
+    with pytest.raises(ConfigError, match=re.escape(f"{path}:2: line must be a word of at most")):
+        Blocklist.read(path)
+
+
+def test_a_file_that_can_not_be_read_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.txt"):
+        Blocklist.read(tmp_path / "nowhere.txt")
+    (tmp_path / "latin").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ConfigError, match="blocklist must be a file of words"):
+        Blocklist.read(tmp_path / "latin")
+
+
+def test_no_name_on_the_list_comes_unless_it_is_asked_for():
+    made = abra()
+    made.blocklist = Blocklist(["*bb*"])
+    clean = made.generate(count=30, random_seed=1)
+    assert not any("bb" in sample.text.lower() for sample in clean)
+    asked = made.generate(count=30, random_seed=1, clean=False)
+    assert any("bb" in sample.text.lower() for sample in asked)
+
+
+WORD = re.compile(r"\b(?:ab|ba|abs|bas)\b")
+
+
+def prose():
+    made = running("ab ", seed=3)
+    made.blocklist = Blocklist(["ab", "ba"])
+    return made
+
+
+def test_no_blocked_word_is_in_running_text_nor_ever_in_a_stream():
+    made = prose()
+    assert any(WORD.search(one.text) for one in made.generate(count=3, max_length=99, clean=False))
+    for seed in range(3):
+        samples = made.generate(count=3, max_length=99, clean=True, random_seed=seed)
+        assert all(len(sample.text) == 99 for sample in samples)
+        assert not any(WORD.search(sample.text) for sample in samples)
+        text = ""
+        for piece in made.stream(max_length=99, clean=True, random_seed=seed):
+            text += piece.text
+            assert not WORD.search(text)
+        assert text == samples[0].text
+
+
+def test_running_text_does_not_depend_on_how_it_is_cut_into_steps():
+    made, asked = prose(), {"max_length": 120, "clean": True, "random_seed": 4}
+    alone = made.generate(**asked)[0]
+    among = made.generate_many(
+        [("", made.request(**asked).config), *[("a", made.request(count=3, **asked).config)] * 3]
+    )[0][0]
+    assert among.text == alone.text
+    assert among.logprob == pytest.approx(alone.logprob, abs=1e-3)
+    assert "".join(piece.text for piece in made.stream(**asked)) == alone.text
+
+
+def test_text_that_would_come_to_a_blocked_word_for_ever_ends_there():
+    made = running("ab ", seed=3)
+    greedy = made.generate(temperature=0, max_length=30, clean=False)[0].text
+    word = greedy.split()[0]
+    made.blocklist = Blocklist([word])
+    cut = made.generate(temperature=0, max_length=30, clean=True)[0]
+    if greedy.strip() != word:  # it ends within the text
+        assert cut.finish_reason == "stop"
+        assert not re.search(rf"\b{word}\b", cut.text)
+
+
+def test_words_of_the_seed_are_the_callers_own():
+    sample = prose().generate("ab ", max_length=40, clean=True, random_seed=1)[0]
+    assert sample.text.startswith("ab ")
+    assert not WORD.search(sample.text[3:])
