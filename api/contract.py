@@ -244,7 +244,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         success="The names. Where `shortfall` says so, fewer: those that are proven.",
         bodies=_json("BeamAnswer", BEAM),
         takes="BeamRequest",
-        asks={
+        requests={
             "the most probable names": {"count": 3},
             "of a shape": {"count": 3, "ends_with": "us", "max_length": 12},
         },
@@ -265,7 +265,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         success="The scores, in the order of the texts.",
         bodies=_json("Scores", SCORES),
         takes="ScoreRequest",
-        asks={"two names": {"texts": ["rex", "tyrannosaurus"], "expected": 1}},
+        requests={"two names": {"texts": ["rex", "tyrannosaurus"], "expected": 1}},
         refusals={
             **_REFUSALS_OF_A_BODY,
             422: "A field breaks a rule: one of the schema, or one that a schema can't tell. The "

@@ -335,7 +335,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
             EVENTS: _stream("CompletionChunk", STREAM),
         },
         takes=COMPLETION,
-        asks={
+        requests={
             "a name": {"model": "dinosaurs", "prompt": "Tyr", "max_tokens": 20},
             "three names, always the same": {
                 "model": "dinosaurs",
@@ -359,7 +359,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
             EVENTS: _stream("ChatCompletionChunk", CHAT_STREAM),
         },
         takes=CHAT,
-        asks={
+        requests={
             "a question": {
                 "model": "rex",
                 "messages": [{"role": "user", "content": "What did Stegosaurus eat?"}],

@@ -18,7 +18,7 @@ from api.errors import RequestError
 from api.generate import within_limits
 from api.openai_errors import NO_MODEL
 from api.openai_schemas import ChatRequest, CompletionRequest, OpenAIRequest
-from charrnn.config import CHAT_TEMPERATURE, LONGEST_REPLY
+from charrnn.config import CHAT_TEMPERATURE, FIRST_SHARED_SEED, LONGEST_REPLY
 from charrnn.errors import ConfigError, FieldProblem
 
 REASONS = {"length": "length", "time": "length"}  # all others are a stop
@@ -46,6 +46,9 @@ class Form(ABC):
         """Raises ConfigError, UnknownCharacterError and RequestError."""
         self.asked = asked
         self.generator = generator_of(desk, asked.model)
+        if self.wants_logprobs and self.generator.vocabulary.unit != "character":
+            rule = "must be left out: this model writes words, and only characters have them here"
+            raise ConfigError([FieldProblem("logprobs", rule, "them")])
         self.requests = self.read(desk)
         self._id, self._made_at = secrets.token_hex(12), int(time.time())
 
@@ -80,15 +83,17 @@ class Form(ABC):
         """How many alternatives of each character are asked for."""
         return int(getattr(self.asked, "logprobs", None) or 0)
 
-    def head(self, kind: str) -> dict[str, Any]:
-        """What an answer and each chunk begin with."""
+    def head(self, kind: str, tickets: Sequence[Ticket]) -> dict[str, Any]:
+        """What an answer and each chunk begin with. The random seed is that of the tickets: the
+        engine may have given one that was drawn another form.
+        """
         return {
             "id": f"{self.stem}-{self._id}",
             "object": kind,
             "created": self._made_at,
             "model": self.generator.name,
             "system_fingerprint": f"fp_{self.generator.version}",
-            "random_seed": self.requests[0].random_seed,
+            "random_seed": tickets[0].request.random_seed,
         }
 
     def whole(self, tickets: Sequence[Ticket]) -> dict[str, Any]:
@@ -106,7 +111,7 @@ class Form(ABC):
                     logprobs = self.logprobs(speller.read(self._raw(text)[hidden:], text), 0)
                 choice = {**self.members(text[hidden:]), "logprobs": logprobs}
                 choices.append({"index": len(choices), **choice, "finish_reason": reason})
-        return {**self.head(self.kind), "choices": choices, "usage": self.usage(tickets)}
+        return {**self.head(self.kind, tickets), "choices": choices, "usage": self.usage(tickets)}
 
     def _raw(self, text: str) -> str:
         """A text as the model reads it."""
@@ -212,17 +217,19 @@ class Completion(Form):
     def read(self, desk: Desk) -> list[charrnn.Request]:
         asked, generator, settings = self.asked, self.generator, desk.settings
         self.echoes = asked.echo
-        random_seed = secrets.randbits(32)
+        # Several prompts have one seed; that of a single one is the library's to draw.
+        several = len(asked.prompt) > 1
+        random_seed = secrets.randbelow(FIRST_SHARED_SEED) if several else None
         requests = []
         for prompt in asked.prompt:
             longest = None
             if asked.max_tokens is not None:
-                longest = max(1, len(generator.vocabulary.match(prompt)) + asked.max_tokens)
+                longest = max(1, generator.length(prompt) + asked.max_tokens)
             config = asked.generation(random_seed=random_seed, max_length=longest)
             config = within_limits(config, prompt, generator, settings)
             made = generator.request(prompt, config)
             if asked.max_tokens == 0:  # nothing is drawn after an empty prompt either
-                made = replace(made, max_length=len(made.seed))
+                made = replace(made, max_length=made.seed_length)
             requests.append(made)
         _check_sum(requests, settings.max_count, settings.max_characters)
         return requests

@@ -79,7 +79,9 @@ def _answer(desk: Desk, schema: type[OpenAIRequest], form: type[Form]) -> Respon
 def _in_pieces(form: Form, job: Job) -> Response:
     """The texts as they grow: those of a prompt side by side, one prompt after another."""
     dumps = current_app.json.dumps
-    head = form.head(form.chunk_kind) | ({"usage": None} if form.asked.asks_for_usage else {})
+    head = form.head(form.chunk_kind, job.tickets) | (
+        {"usage": None} if form.asked.asks_for_usage else {}
+    )
 
     def event(choices: list[dict[str, Any]], **more: Any) -> str:
         return f"data: {dumps({**head, 'choices': choices, **more}, separators=COMPACT)}\n\n"

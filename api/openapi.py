@@ -59,6 +59,7 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
     """
     request = _request(settings)
     others = {name: other_request_schema(each) for name, each in request_models(settings).items()}
+    others |= openai_contract.request_schemas(settings)
     paths: dict[str, Schema] = {}
     for method, path in routes_of(app):
         assert (method, path) in ROUTES, f"give {method} {path} its place in api.contract.ROUTES"
@@ -69,11 +70,11 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
         )
         if route.takes_texts:
             examples: Mapping[str, Any] = request_examples(settings, model, request["properties"])
-            operation["requestBody"] = _request_body(settings, examples)
-        if route.takes:
+            operation["requestBody"] = _request_body(settings, examples, REQUEST, False)
+        elif route.takes:
             required = "required" in others[route.takes]
             operation["requestBody"] = _request_body(
-                settings, route.asks, route.takes, required=required
+                settings, route.requests, route.takes, required
             )
         if settings.asks_for_keys and not closed:
             operation["security"] = []
@@ -123,16 +124,12 @@ def _request(settings: ServiceSettings) -> Schema:
 
 
 def _request_body(
-    settings: ServiceSettings,
-    examples: Mapping[str, Any],
-    schema: str = REQUEST,
-    *,
-    required: bool = False,
+    settings: ServiceSettings, examples: Mapping[str, Any], name: str, required: bool
 ) -> Schema:
     return {
         "description": f"A JSON object of at most {settings.max_body} bytes.",
         "required": required,
-        "content": {JSON: {"schema": ref(schema), "examples": _examples(examples)}},
+        "content": {JSON: {"schema": ref(name), "examples": _examples(examples)}},
     }
 
 

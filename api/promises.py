@@ -30,6 +30,6 @@ class Route:
     description: str = ""
     parameters: tuple[Schema, ...] = ()
     takes_texts: bool = False  # a body, as the schema of requests has it
-    takes: str = ""  # a body, by the name of its schema
-    asks: Mapping[str, Any] = field(default_factory=dict)  # examples of such a body
+    takes: str = ""  # a body of another kind, by the name of its schema
+    requests: Mapping[str, Any] = field(default_factory=dict)  # of that kind, by a few words
     refusals: Mapping[int, str] = field(default_factory=dict)  # status: when

@@ -19,6 +19,7 @@ import numpy as np
 from charrnn.compiled import CompiledModel, Position
 from charrnn.config import (
     CHAT_TEMPERATURE,
+    FIRST_SHARED_SEED,
     LONGEST_HISTORY,
     LONGEST_REPLY,
     LONGEST_TURN,
@@ -29,7 +30,7 @@ from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.parameters import Array
 from charrnn.texts import Request, Written
 from charrnn.threads import blas_threads
-from charrnn.wordlist import AnyVocabulary
+from charrnn.vocabulary import Vocabulary
 
 TURN_END = "\n"  # ends a line, and so a reply
 NOTHING = "?"  # stands for a turn of which nothing is left
@@ -40,7 +41,7 @@ _PLAIN = str.maketrans({"’": "'", "‘": "'", "‚": "'", "–": "-", "—": "
 Turn = tuple[str, str]  # what a person said, and the reply
 
 
-def heard(text: str, vocabulary: AnyVocabulary) -> str:
+def heard(text: str, vocabulary: Vocabulary) -> str:
     """A person's line as the model reads it: at most `LONGEST_TURN` characters, at least one.
 
     After Unicode NFC each character is taken as it is where the model knows it; else in lower case;
@@ -50,7 +51,7 @@ def heard(text: str, vocabulary: AnyVocabulary) -> str:
     """
     if not isinstance(text, str):
         raise ConfigError([FieldProblem("text", "must be text", shown(text))])
-    known = frozenset(vocabulary.symbols) - {TURN_END, PERSON[0]}
+    known = frozenset(vocabulary.known_characters) - {TURN_END, PERSON[0]}
     # A character of NFC or NFKD comes from so few of what was typed that this is enough to look at.
     typed = unicodedata.normalize("NFC", text[: 8 * LONGEST_TURN])
     kept = "".join([_taken(character, known) for character in typed])
@@ -72,7 +73,7 @@ def _taken(character: str, known: frozenset[str]) -> str:
     return ""
 
 
-def transcript(turns: Sequence[Turn], text: str, vocabulary: AnyVocabulary) -> str:
+def transcript(turns: Sequence[Turn], text: str, vocabulary: Vocabulary) -> str:
     """Whole turns as the model reads them, each of them two lines, and a person's next one. Of
     the turns as many of the last as have `LONGEST_HISTORY` characters at most.
     """
@@ -86,7 +87,7 @@ def transcript(turns: Sequence[Turn], text: str, vocabulary: AnyVocabulary) -> s
     return "".join(reversed(kept))
 
 
-def _lines(person: str, vocabulary: AnyVocabulary, reply: str | None = None) -> str:
+def _lines(person: str, vocabulary: Vocabulary, reply: str | None = None) -> str:
     """A person's line, and the reply's where there is one."""
     asked = f"{PERSON}{heard(person, vocabulary)}{TURN_END}"
     return asked if reply is None else f"{asked}{heard(reply, vocabulary)}{TURN_END}"
@@ -106,7 +107,7 @@ def chat_config(settings: Mapping[str, Any]) -> GenerationConfig:
 class SomethingFirst:
     """No reply is empty: what is drawn first is neither a line's end nor a space."""
 
-    def __init__(self, vocabulary: AnyVocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
         blank = [symbol.isspace() for symbol in vocabulary.symbols]
         self._first = ~np.array(blank)  # (V,)
 
@@ -121,12 +122,12 @@ class SomethingFirst:
 
 
 def as_reply(
-    request: Request, vocabulary: AnyVocabulary, prompt: list[int], position: Position | None = None
+    request: Request, vocabulary: Vocabulary, prompt: list[int], position: Position | None = None
 ) -> Request:
     """A request for what follows a person's line. `position`: where it begins, with the first of
     `prompt` as its symbol; None for the zero state.
     """
-    longest = request.config.max_length or LONGEST_REPLY
+    longest = len(prompt) - 1 + (request.config.max_length or LONGEST_REPLY)  # the prompt counts
     return replace(
         request,
         prompt=prompt,
@@ -149,7 +150,7 @@ class Chat:
         name: str,
         version: str,
         model: CompiledModel,
-        vocabulary: AnyVocabulary,
+        vocabulary: Vocabulary,
         request: Callable[[GenerationConfig], Request],
         write: Callable[[Request], Iterator[Written]],
         config: GenerationConfig,
@@ -236,7 +237,7 @@ class Chat:
         asked = self._vocabulary.ids_of(_lines(text, self._vocabulary)).tolist()
         self._end_open()
         request = self._request(self._config)
-        seed = (self.random_seed + self.turns * MORE_RANDOM_SEEDS) % 2**53
+        seed = (self.random_seed + self.turns * MORE_RANDOM_SEEDS) % FIRST_SHARED_SEED
         with blas_threads(1):
             position = self._read(self._position, asked)
         request = as_reply(request, self._vocabulary, [position.id], position)

@@ -35,7 +35,7 @@ from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
 from charrnn.recipe import Recipe, read_recipe, recipe_for
 from charrnn.retraining import train
 from charrnn.store import Store, spare_root
-from charrnn.tables import each_of, table_of_comparison, table_of_losses, table_of_models
+from charrnn.tables import table_of_comparison, table_of_losses, table_of_models
 
 
 class Commands(click.Group):
@@ -237,7 +237,8 @@ def evaluate_command(
     losses = _losses(generator)
     if not as_json:
         frozen = generator.frozen
-        each = each_of(frozen.kind, frozen.vocabulary.unit)
+        block = "block" if frozen.vocabulary.end is None else "sentence"
+        each = {"names": "name", "chat": "conversation"}.get(frozen.kind, block)
         click.echo(f"{generator.name}, version {generator.version}")
         click.echo(table_of_losses(losses, each, frozen.vocabulary.unit))
     compared = {}

@@ -12,16 +12,16 @@ LARGEST_RANDOM_SEED = 2**53 - 1  # the largest integer that every JSON reader ke
 # below it is drawn alone, which is faster for one. Either way its bytes follow from the seed.
 FIRST_SHARED_SEED = 2**31
 LONGEST_TEXT = 1_000_000
-LONGEST_SHAPED = (
-    500  # a name that is drawn to a shape: what may follow is worked out for each length
-)
-MOST_AVOIDED = 100_000  # names that a caller may list
-EXPECTED, MOST_EXPECTED = 3, 20  # symbols that a score tells with each of a text's
 PERSON = "> "  # begins a line that a person says, in conversations
 LONGEST_TURN = 300  # characters of a person's line in a chat, after which it is cut
 LONGEST_HISTORY = 2_000  # characters of earlier turns that are read again where no state is kept
 LONGEST_REPLY = 300  # characters of a reply, where nobody says
 CHAT_TEMPERATURE = 0.3  # docs/chat.md says why
+LONGEST_SHAPED = (
+    500  # a name that is drawn to a shape: what may follow is worked out for each length
+)
+MOST_AVOIDED = 100_000  # names that a caller may list
+EXPECTED, MOST_EXPECTED = 3, 20  # symbols that a score tells with each of a text's
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
 MODEL_NAME_RULE = (
     "must be 1 to 64 lower-case letters, digits, dots, hyphens and underscores, beginning with a "
@@ -158,6 +158,13 @@ class TrainConfig(Settings):
         le=100_000,
         description="running text: steps between truncations, characters",
     )
+    chain: int | None = setting(
+        default=None,
+        ge=1,
+        le=1_000,
+        description="conversations: up to so many are learned as one long talk, drawn anew each "
+        "epoch; null: 1",
+    )
     truncate: int | None = setting(
         default=None,
         ge=1,
@@ -168,13 +175,6 @@ class TrainConfig(Settings):
         default=False,
         description="names and sentences: the gradient is that of a sequence's whole loss, not of "
         "its mean over symbols, as older recipes have it: their rates fit then",
-    )
-    chain: int | None = setting(
-        default=None,
-        ge=1,
-        le=1_000,
-        description="conversations: up to so many are learned as one long talk, drawn anew each "
-        "epoch; null: 1",
     )
     averaging: float = setting(
         default=0.0,

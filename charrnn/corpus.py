@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 Kind = Literal["names", "text", "chat"]
 FEWEST_NAMES = 3  # one to learn from, one to choose by, one to report on
 SHORTEST_TEXT = 1_000
-FEWEST_SENTENCES = 20
 FEWEST_CHATS = 3
+FEWEST_SENTENCES = 20
 LONG_TEXT = 100_000  # characters, from which rare ones are folded into one:
 RARE = 3  # those that are there fewer times
 LONGEST_NAME = 200  # characters; a longer line of a list is no name, and would rule its training
@@ -163,7 +163,7 @@ def kind_of(text: str) -> Kind:
 class Corpus:
     """Training data, split. `sequences[split]` are names, blocks of text, sentences of a text of
     words, or conversations (with the newline before them, and the blank line that ends them), as
-    the model reads them; `names` is the whole list (empty for the others).
+    the model reads them; `names` is the whole list (empty for all others).
     """
 
     kind: Kind
@@ -176,14 +176,14 @@ class Corpus:
     @property
     def carries_state(self) -> bool:
         """Whether the state goes on from one training batch to the next."""
-        return self.vocabulary.end is None
+        return self.kind != "chat" and self.vocabulary.end is None
 
     @property
     def each(self) -> str:
         """What a sequence is, in one word."""
-        if self.kind == "chat":
-            return "conversation"
-        return "name" if self.kind == "names" else "block" if self.carries_state else "sentence"
+        if self.kind != "text":
+            return "name" if self.kind == "names" else "conversation"
+        return "block" if self.carries_state else "sentence"
 
     def characters(self, split: str) -> int:
         """Symbols to predict in a split; the end of a name, or a sentence, is one."""
@@ -199,11 +199,8 @@ class Corpus:
 
     def summary(self) -> list[str]:
         """What a person is told of the data before training."""
-        of = {
-            "name": "names",
-            "block": "blocks of text",
-            "conversation": "conversations",
-        }.get(self.each, "sentences")
+        plural = {"name": "names", "block": "blocks of text", "conversation": "conversations"}
+        of = plural.get(self.each, "sentences")
         unit = self.vocabulary.unit
         counts = ", ".join(f"{len(self.sequences[split]):,} {split}" for split in SPLITS)
         case = {"keep": "letters kept as they are"}.get(
@@ -240,8 +237,8 @@ def load_corpus(paths: Sequence[Path], config: CorpusConfig) -> Corpus:
     if of_words and kind != "text":
         problem = FieldProblem("kind", "must be text where unit is word", repr(kind))
         raise ConfigError([problem])
-    readers = {"names": _names, "text": _running_text, "chat": _conversations}
-    read = _sentences if of_words else readers[kind]
+    text = _sentences if of_words else _running_text
+    read = {"names": _names, "text": text, "chat": _conversations}[kind]
     corpus = read(source, config, paths)
     for line in corpus.summary():
         log.info(line)
@@ -250,7 +247,11 @@ def load_corpus(paths: Sequence[Path], config: CorpusConfig) -> Corpus:
 
 def taken_for(kind: Kind, config: CorpusConfig, source: Source) -> list[str]:
     """What a person is told that the data was taken for, where nobody had said it."""
-    what = "a list of names, one a line" if kind == "names" else "running text"
+    what = {
+        "names": "a list of names, one a line",
+        "text": "running text",
+        "chat": 'conversations, in which a person\'s lines begin with "> "',
+    }[kind]
     if source.is_table and kind == "names":
         what = "a list of names"
     said = ", ".join(source.said)
@@ -305,6 +306,37 @@ def _running_text(source: Source, config: CorpusConfig, paths: Sequence[Path]) -
     return Corpus("text", vocabulary, split(blocks, config), (), source, dict(source.mended))
 
 
+def _conversations(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpus:
+    """Turns between blank lines: a person's begin with "> ", all other lines are the bot's."""
+    case: Case = "keep" if config.case == "auto" else config.case
+    text = matched(source.text, case)
+    lines = ["\n".join(" ".join(line.split()) for line in text.split("\n"))]
+    blocks = [block.strip("\n") for block in re.split("\n{2,}", lines[0]) if block.strip("\n")]
+    whole = [block for block in blocks if _turns(block)]
+    read = list(dict.fromkeys(f"\n{block}\n\n" for block in whole))
+    if len(read) < FEWEST_CHATS:
+        raise CorpusError(
+            f"{', '.join(map(str, paths))}: needs at least {FEWEST_CHATS} different conversations "
+            f'(a person\'s lines begin with "{PERSON}", a blank line ends each), got {len(read)}'
+        )
+    mended = {
+        **source.mended,
+        "conversations left out, in which nobody is answered": len(blocks) - len(whole),
+        "duplicates": len(whole) - len(read),
+    }
+    vocabulary = Vocabulary.of(read, ends=False, case=case, fewest=config.fewest or 1)
+    return Corpus("chat", vocabulary, split(read, config), (), source, mended)
+
+
+def _turns(text: str) -> int:
+    """How often a person is answered."""
+    lines = text.split("\n")
+    return sum(
+        line.startswith(PERSON) and bool(answer) and not answer.startswith(PERSON)
+        for line, answer in pairwise(lines)
+    )
+
+
 def _sentences(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpus:
     """A corpus of words. Which of them are known follows from what is learned from, alone."""
     case: Case = "sentence" if config.case == "auto" else config.case
@@ -332,37 +364,6 @@ def _sentences(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> C
             "times; lower fewest in the recipe, or give more text"
         )
     return Corpus("text", vocabulary, sides, (), source, dict(source.mended))
-
-
-def _conversations(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpus:
-    """Turns between blank lines: a person's begin with "> ", all other lines are the bot's."""
-    case: Case = "keep" if config.case == "auto" else config.case
-    text = matched(source.text, case)
-    lines = ["\n".join(" ".join(line.split()) for line in text.split("\n"))]
-    blocks = [block.strip("\n") for block in re.split("\n{2,}", lines[0]) if block.strip("\n")]
-    whole = [block for block in blocks if _turns(block)]
-    read = list(dict.fromkeys(f"\n{block}\n\n" for block in whole))
-    if len(read) < FEWEST_CHATS:
-        raise CorpusError(
-            f"{', '.join(map(str, paths))}: needs at least {FEWEST_CHATS} different conversations "
-            f'(a person\'s lines begin with "{PERSON}", a blank line ends each), got {len(read)}'
-        )
-    mended = {
-        **source.mended,
-        "conversations left out, in which nobody is answered": len(blocks) - len(whole),
-        "duplicates": len(whole) - len(read),
-    }
-    vocabulary = Vocabulary.of(read, ends=False, case=case)
-    return Corpus("chat", vocabulary, split(read, config), (), source, mended)
-
-
-def _turns(text: str) -> int:
-    """How often a person is answered."""
-    lines = text.split("\n")
-    return sum(
-        line.startswith(PERSON) and bool(answer) and not answer.startswith(PERSON)
-        for line, answer in pairwise(lines)
-    )
 
 
 def block_size(characters: int) -> int:

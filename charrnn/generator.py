@@ -34,12 +34,13 @@ from charrnn.spelling import Speller
 from charrnn.store import SHORT_VERSION, SUFFIX, Store
 from charrnn.texts import Language, Request, Sample, Written
 from charrnn.threads import blas_threads
+from charrnn.vocabulary import Vocabulary
 from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
 from charrnn.writing import Writer
 
 IDLE_WRITERS = 4  # kept for the next requests
-MANY = 8  # texts, from which on the first is as well off among the others
 CHAT_END = "\n\n"  # of a whole conversation
+MANY = 8  # texts, from which on the first is as well off among the others
 TEXT_LENGTH = 500  # default max_length of running text, characters
 SENTENCE_LENGTH = 100  # and of a sentence, words
 
@@ -205,12 +206,11 @@ class Generator:
 
         Raises ConfigError, for another kind of model too.
         """
-        self._check_chats()
         return Chat(
             self.name,
             self.version,
             self.compiled,
-            self.vocabulary,
+            self._vocabulary_of_chats(),
             lambda config: self.request("", config),
             self._written,
             chat_config(settings),
@@ -222,15 +222,16 @@ class Generator:
         """A request for the reply to `text` after whole turns, each a person's line and a reply,
         which are all read again. Raises ConfigError.
         """
-        self._check_chats()
-        read = transcript(turns, text, self.vocabulary)
-        prompt = [self.vocabulary.start, *self.vocabulary.ids_of(read).tolist()]
-        return as_reply(self.request("", config), self.vocabulary, prompt)
+        vocabulary = self._vocabulary_of_chats()
+        read = transcript(turns, text, vocabulary)
+        prompt = [vocabulary.start, *vocabulary.ids_of(read).tolist()]
+        return as_reply(self.request("", config), vocabulary, prompt)
 
-    def _check_chats(self) -> None:
-        if self.frozen.kind != "chat":
+    def _vocabulary_of_chats(self) -> Vocabulary:
+        if self.frozen.kind != "chat" or not isinstance(self.vocabulary, Vocabulary):
             rule = "must be one that learned from conversations, as rex is"
             raise ConfigError([FieldProblem("model", rule, f"{self.name}, of {self.frozen.kind}")])
+        return self.vocabulary
 
     def beam(
         self,
@@ -332,7 +333,7 @@ class Generator:
         if self.frozen.kind == "chat":
             stop += (CHAT_END,)
         prompt = [self.vocabulary.start, *ids.tolist()]
-        plain = Request(seed, prompt, config, max_length, random_seed, stop, len(ids))
+        plain = Request(seed, prompt, config, max_length, random_seed, stop)
         return self._asking.with_conditions(plain, self.blocklist)
 
     def _max_length(self, seed_length: int, config: GenerationConfig) -> int:
@@ -346,17 +347,18 @@ class Generator:
             raise ConfigError([FieldProblem("max_length", rule, str(max_length))])
         return max_length
 
+    def speller(self, request: Request, *, from_start: bool = False) -> Speller:
+        """What tells how likely each character of a request's texts was: after the prompt, or all
+        of them. Of a model of characters only.
+        """
+        assert request.position is None
+        assert isinstance(self.vocabulary, Vocabulary)
+        opening = request.prompt[:1] if from_start else request.prompt
+        return Speller(self.compiled, self.vocabulary, opening)
+
     def length(self, text: str) -> int:
         """How many symbols a text has: characters, or words and marks."""
         return self.vocabulary.length(text)
-
-    def speller(self, request: Request, *, from_start: bool = False) -> Speller:
-        """What tells how likely each character of a request's texts was: after the prompt, or all
-        of them.
-        """
-        assert request.position is None
-        opening = request.prompt[:1] if from_start else request.prompt
-        return Speller(self.compiled, self.vocabulary, opening)
 
     def writer(self) -> Writer:
         """What writes the texts of many requests together, for who steps it himself: within

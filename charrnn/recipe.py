@@ -138,12 +138,12 @@ def defaults_for(corpus: Corpus) -> Defaults:
     How these were found stands in docs/quality.md.
     """
     characters = corpus.characters("train")
-    if corpus.vocabulary.unit == "word":
-        return _defaults_for_words(characters)
     if corpus.kind == "chat":
         network = {"cell": "gru", "hidden_size": 256, "dropout": 0.3}
         training = {"batch_size": 16, "learning_rate": 0.01, "averaging": 0.99, "chain": 3}
         return Defaults(network, training, 20)
+    if corpus.vocabulary.unit == "word":
+        return _defaults_for_words(characters)
     if corpus.kind == "text":
         network = {"cell": "gru", "hidden_size": 256, "dropout": 0.1}
         return Defaults(network, {"batch_size": 32, "learning_rate": 0.02}, 20)

@@ -10,7 +10,7 @@ import numpy as np
 
 from charrnn.compiled import CompiledModel, Lanes
 from charrnn.threads import blas_threads
-from charrnn.wordlist import AnyVocabulary
+from charrnn.vocabulary import Vocabulary
 
 
 class Spelled(NamedTuple):
@@ -27,7 +27,7 @@ class Speller:
     """Reads on in a text after an opening. Belongs to one thread at a time."""
 
     def __init__(
-        self, model: CompiledModel, vocabulary: AnyVocabulary, opening: Sequence[int]
+        self, model: CompiledModel, vocabulary: Vocabulary, opening: Sequence[int]
     ) -> None:
         """opening: ids, of which the first is the one that texts begin after."""
         self._vocabulary, self._bias = vocabulary, model.out_bias

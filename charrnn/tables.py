@@ -7,18 +7,12 @@ from charrnn.corpus import SPLITS
 from charrnn.evaluation import Loss
 from charrnn.scoring import Score
 
-EACH = {"names": "name", "text": "block", "chat": "conversation"}
-SEQUENCES = {"names": "names", "text": "blocks of text", "chat": "conversations"}
-
-
-def each_of(kind: str, unit: str) -> str:
-    """What one of a model's sequences is."""
-    return "sentence" if unit == "word" else EACH[kind]
+_TEXTS = {"character": "blocks of text", "word": "sentences"}
 
 
 def sequences_of(kind: str, unit: str) -> str:
-    """What several of them are."""
-    return "sentences" if unit == "word" else SEQUENCES[kind]
+    """What a model learned from, in the plural."""
+    return {"names": "names", "chat": "conversations"}.get(kind, _TEXTS[unit])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

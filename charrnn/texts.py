@@ -36,12 +36,12 @@ class Sample:
 @dataclass(frozen=True)
 class Request:
     """A checked call: seed and stop strings as the model reads them, the prompt's ids, and how many
-    symbols a text may have, those of the seed among them.
+    symbols a text may have.
 
     conditions: of whole names; None for none. lookahead: of the shape that is asked for. tries: to
     draw a name freely, and then by `charrnn.particles`. blocklist: of running text. position: where
     the prompt begins, which then is one symbol, not read yet; None for the zero state. constraint:
-    which symbols may come, besides the settings.
+    which symbols may come, besides what the settings say.
     """
 
     seed: str
@@ -50,13 +50,17 @@ class Request:
     max_length: int
     random_seed: int
     stop: tuple[str, ...]
-    seed_length: int = 0
     conditions: Conditions | None = None
     lookahead: Lookahead | None = None
     tries: tuple[int, int] = (1, 0)
     blocklist: Blocklist | None = None
     position: Position | None = field(default=None, compare=False)
     constraint: Constraint | None = field(default=None, compare=False)
+
+    @property
+    def seed_length(self) -> int:
+        """Symbols of the seed; the prompt has the start symbol before them."""
+        return len(self.prompt) - 1
 
     @property
     def is_whole(self) -> bool:

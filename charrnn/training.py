@@ -393,10 +393,10 @@ class Run:
 
 
 def _feed(corpus: Corpus, config: TrainConfig) -> Feed:
-    if corpus.kind == "chat":
-        return ChatFeed(corpus, config.batch_size, config.chain or 1, config.random_seed)
     if corpus.vocabulary.end is not None:
         return NameFeed(corpus, config.batch_size, config.random_seed, config.truncate)
+    if corpus.kind == "chat":
+        return ChatFeed(corpus, config.batch_size, config.chain or 1, config.random_seed)
     return TextFeed(corpus, config.batch_size, config.seq_length, config.random_seed)
 
 

@@ -110,7 +110,7 @@ class Writer:
         """Let a request's texts be written. Returns the number that its news bear."""
         number, count = self._next, request.config.count
         self._next += 1
-        joined = self._open[number] = _Joined(request, count, count, request.position)
+        joined = self._open[number] = _Joined(request, count, count)
         if request.conditions:
             freely, by_drafts = request.tries
             tries = freely + by_drafts
@@ -362,7 +362,8 @@ class Writer:
     def _prepare(self, joined: "_Joined") -> None:
         """Work out what all texts of a request begin with."""
         if joined.position is None:
-            joined.position = joined.request.position or self._model.read(joined.request.prompt)
+            request = joined.request
+            joined.position = request.position or self._model.read(request.prompt)
         if joined.stream is None:
             joined.stream = np.random.PCG64(joined.request.random_seed).state
 
