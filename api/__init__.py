@@ -11,6 +11,7 @@ from api import (
     generate,
     inside,
     observing,
+    openai_texts,
     openapi,
     operations,
     page,
@@ -18,6 +19,7 @@ from api import (
     probable,
     security,
 )
+from api.desk import Desk
 from api.metrics import Metrics
 from api.models import Models
 from api.settings import ServiceSettings
@@ -59,7 +61,9 @@ def create_app(
     observing.register(app, metrics, access_log=settings.access_log == "on")
     app.before_request(watcher.start)
     errors.register(app)
-    app.register_blueprint(generate.blueprint(models, settings, metrics))
+    desk = Desk(models, settings, metrics)
+    app.register_blueprint(generate.blueprint(desk))
+    app.register_blueprint(openai_texts.blueprint(desk))
     app.register_blueprint(probable.blueprint(models, settings, metrics))
     app.register_blueprint(inside.blueprint(models, settings, metrics))
     app.register_blueprint(operations.blueprint(models, metrics, health))

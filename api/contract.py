@@ -5,47 +5,19 @@ left out of the document.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import charrnn
+from api import openai_contract
 from api.models import PREFERRED
 from api.page import FILES
+from api.promises import CSS, EVENTS, HTML, JAVASCRIPT, JSON, PLAIN, Body, Route
 from api.settings import ServiceSettings
-from api.shapes import Schema, ref
+from api.shapes import ref
 from charrnn.config import MODEL_NAME_PATTERN
 
-JSON, HTML, PLAIN, EVENTS = "application/json", "text/html", "text/plain", "text/event-stream"
-CSS, JAVASCRIPT = "text/css", "text/javascript"
 VERSION = "3f9ac2d41e7b"
 FULL_VERSION = VERSION + "58c06a9d0f3327be81c4a5f6e0d9187246b3c5aa90fe63d127b4"
-
-
-@dataclass(frozen=True)
-class Body:
-    """A body that a route answers with, in one type of content."""
-
-    schema: Schema
-    examples: Mapping[str, Any] = field(default_factory=dict)  # by a few words that tell which
-    events: Mapping[str, Schema] = field(default_factory=dict)  # of a stream: their data, by name
-
-
-@dataclass(frozen=True)
-class Route:
-    """What one method of one path promises, besides what every route does."""
-
-    id: str
-    tag: str
-    summary: str
-    success: str  # what a 200 is
-    bodies: Mapping[str, Body]  # of a 200, by type of content
-    description: str = ""
-    parameters: tuple[Schema, ...] = ()
-    takes_texts: bool = False  # a body, as the schema of requests has it
-    takes: str = ""  # a body of another kind, by the name of its schema
-    requests: Mapping[str, Any] = field(default_factory=dict)  # of that kind, by a few words
-    refusals: Mapping[int, str] = field(default_factory=dict)  # status: when
-    is_cached: bool = False  # it has an ETag, and is answered 304 where nothing has changed
 
 
 def _json(name: str, example: Any) -> Mapping[str, Body]:
@@ -59,7 +31,8 @@ def _sample(text: str, logprob: float) -> dict[str, Any]:
 ABOUT = """\
 Send a seed and get names: the first command of `POST /generate` is all that it takes.
 
-Errors are problems (RFC 9457), 404 for a path that isn't there and 405 among them. HEAD is \
+Errors are problems (RFC 9457), 404 for a path that isn't there and 405 among them; below /v1 they \
+have OpenAI's shape. HEAD is \
 answered where GET is, OPTIONS at every path. A query string is ignored.
 
 What the server in front of the routes can't parse as HTTP, or won't take (a line or a header that \
@@ -70,6 +43,7 @@ every path that isn't open is answered 401, those that don't exist too."""
 TAGS = {
     "texts": "What it is for.",
     "models": "What writes them.",
+    "openai": "The same for programs that talk to OpenAI's interface.",
     "operations": "For whoever runs the service.",
     "reference": "What there is, and how to use it.",
 }
@@ -238,7 +212,7 @@ HISTORY = {
         }
     ],
 }
-NAME: Schema = {
+NAME = {
     "name": "name",
     "in": "path",
     "required": True,
@@ -388,6 +362,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         parameters=(NAME,),
         refusals={404: "There is no model of this name."},
     ),
+    **openai_contract.ROUTES,
     ("GET", "/livez"): Route(
         id="livez",
         tag="operations",

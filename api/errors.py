@@ -1,6 +1,7 @@
 """Every error of the service in one shape: problem+json (RFC 9457).
 
-A broken rule of a field is listed in `errors`; what went wrong inside is logged, never shown.
+OpenAI's paths have another (`openai_errors`). A broken rule of a field is listed in `errors`;
+what went wrong inside is logged, never shown.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
 from werkzeug.http import HTTP_STATUS_CODES
 
+from api import openai_errors
 from charrnn.errors import CharRNNError, ConfigError, FieldProblem, UnknownCharacterError, shown
 
 OUR_FAULT = "something went wrong in the service; its log has the details"
@@ -69,10 +71,16 @@ def register(app: Flask) -> None:
 
 
 def _of_problem(problem: RequestError) -> Response:
-    response = jsonify(problem.body)
-    response.status_code = problem.status
+    if openai_errors.is_openai(request.path):
+        response = jsonify(
+            openai_errors.of_problem(problem.status, problem.detail, problem.members)
+        )
+        response.status_code = openai_errors.status_of(problem.status)
+    else:
+        response = jsonify(problem.body)
+        response.status_code = problem.status
+        response.content_type = "application/problem+json"
     response.headers.update(problem.headers)
-    response.content_type = "application/problem+json"
     return response
 
 
@@ -81,16 +89,21 @@ def _of_config_error(error: ConfigError) -> Response:
 
 
 def _of_unknown_character(error: UnknownCharacterError) -> Response:
+    return _of_problem(unknown_character(error, "seed"))
+
+
+def unknown_character(error: UnknownCharacterError, field: str) -> RequestError:
+    """422 for a character of a field that the model doesn't know."""
     item = {
-        "field": "seed",
+        "field": field,
         "rule": "must have only characters that the model knows",
         "value": shown(error.character),
-        "message": f"seed: {error}",
+        "message": f"{field}: {error}",
         "character": error.character,
         "position": error.position,
         "known": error.known,
     }
-    return _of_problem(RequestError(422, f"seed: {error}", errors=[item]))
+    return RequestError(422, f"{field}: {error}", errors=[item])
 
 
 def _of_http_exception(error: HTTPException) -> Response:

@@ -12,24 +12,16 @@ from flask import Blueprint, Flask, Response, current_app, jsonify
 from werkzeug.http import HTTP_STATUS_CODES
 
 import charrnn
-from api.contract import (
-    ABOUT,
-    EVENTS,
-    EVERYWHERE,
-    FULL_PROBLEMS,
-    JSON,
-    ROUTES,
-    TAGS,
-    WITH_KEYS,
-    Body,
-    Route,
-    request_examples,
-)
+from api import openai_contract
+from api.contract import ABOUT, EVERYWHERE, FULL_PROBLEMS, ROUTES, TAGS, WITH_KEYS, request_examples
+from api.openai_errors import is_openai, of_problem
+from api.promises import EVENTS, JSON, Body, Route
 from api.schemas import other_request_schema, request_model, request_models, request_schema
 from api.settings import ServiceSettings
 from api.shapes import PROBLEM, Schema, headers, ref, schemas
 
 REQUEST = "GenerateRequest"
+OPENAI_RESPONSES = "openai-"  # begins the names of those that have its shape
 HEADERS_OF = {401: "WWW-Authenticate", 405: "Allow", 503: "Retry-After"}
 REQUEST_ID: Schema = {
     "name": "X-Request-ID",
@@ -67,12 +59,15 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
     """
     request = _request(settings)
     others = {name: other_request_schema(each) for name, each in request_models(settings).items()}
+    others |= openai_contract.request_schemas(settings)
     paths: dict[str, Schema] = {}
     for method, path in routes_of(app):
         assert (method, path) in ROUTES, f"give {method} {path} its place in api.contract.ROUTES"
         route = ROUTES[method, path]
         closed = settings.asks_for_keys and not settings.opens(path)
-        operation = _operation(route, closed=closed, streams="stream" in request["properties"])
+        operation = _operation(
+            route, closed=closed, streams="stream" in request["properties"], path=path
+        )
         if route.takes_texts:
             examples: Mapping[str, Any] = request_examples(settings, model, request["properties"])
             operation["requestBody"] = _request_body(settings, examples, REQUEST, False)
@@ -84,7 +79,9 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
         if settings.asks_for_keys and not closed:
             operation["security"] = []
         paths.setdefault(path, {})[method.lower()] = operation
-    parts = _components(paths, {**schemas(), **others, REQUEST: request})
+    parts = _components(
+        paths, {**schemas(), **openai_contract.schemas(), **others, REQUEST: request}
+    )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -136,11 +133,13 @@ def _request_body(
     }
 
 
-def _operation(route: Route, *, closed: bool, streams: bool) -> Schema:
+def _operation(route: Route, *, closed: bool, streams: bool, path: str) -> Schema:
     bodies = {kind: body for kind, body in route.bodies.items() if streams or kind != EVENTS}
     everywhere = [status for status in EVERYWHERE if closed or status != 401]
-    responses = {status: ref(str(status), "responses") for status in everywhere}
-    responses |= {status: _refusal(status, when) for status, when in route.refusals.items()}
+    kept = OPENAI_RESPONSES if is_openai(path) else ""
+    responses = {status: ref(f"{kept}{status}", "responses") for status in everywhere}
+    refused = _openai_refusal if is_openai(path) else _refusal
+    responses |= {status: refused(status, when) for status, when in route.refusals.items()}
     named = ["X-Request-ID", *(["ETag"] if route.is_cached else [])]
     if route.is_cached:
         responses[304] = {
@@ -189,6 +188,17 @@ def _refusal(status: int, when: str) -> Schema:
     }
 
 
+def _openai_refusal(status: int, when: str) -> Schema:
+    """The same as these clients read it."""
+    problem = FULL_PROBLEMS[422 if status == 400 else status]
+    content = _refusal(status, when)
+    value = of_problem(status, str(problem["detail"]), problem)
+    return {
+        **content,
+        "content": {JSON: {"schema": ref("Error"), "examples": _examples({"one": value})}},
+    }
+
+
 def _examples(by_words: Mapping[str, Any]) -> Schema:
     return {
         re.sub(r"\W+", "-", words): {"summary": words, "value": value}
@@ -199,6 +209,8 @@ def _examples(by_words: Mapping[str, Any]) -> Schema:
 def _components(paths: Schema, bodies: Schema) -> Schema:
     """What the paths refer to, and what that refers to."""
     refusals = {str(status): _refusal(status, when) for status, when in EVERYWHERE.items()}
+    for status, when in EVERYWHERE.items():
+        refusals[f"{OPENAI_RESPONSES}{status}"] = _openai_refusal(status, when)
     every = {
         "schemas": bodies,
         "responses": refusals,

@@ -80,10 +80,16 @@ def index(models: Models) -> dict[str, Any]:
 
 ENDPOINTS = {
     "POST /generate": "texts from a seed",
+    "POST /beam": "the most probable names",
+    "POST /score": "how probable texts are",
     "POST /inspect": "what goes on inside the network as it reads",
     "GET /models": "the models that are served",
     "GET /models/{name}": "one of them",
     "GET /models/{name}/history": "what was live when, and what was refused",
+    "POST /v1/completions": "texts for clients of OpenAI's interface",
+    "POST /v1/chat/completions": "replies in a chat, for the same",
+    "GET /v1/models": "the models, for the same",
+    "GET /v1/models/{name}": "one of them",
     "GET /livez": "whether the process is up",
     "GET /readyz": "whether it takes requests",
     "GET /healthz": "the version of each model",

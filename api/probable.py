@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from api.admission import Admission
-from api.generate import is_there, read_body
+from api.desk import connection_check, read_body
 from api.metrics import Metrics
 from api.models import Models
 from api.observing import noted
@@ -38,7 +38,7 @@ def blueprint(models: Models, settings: ServiceSettings, metrics: Metrics) -> Bl
 
     @routes.post("/beam")
     def beam() -> Response:
-        until, there = time.monotonic() + settings.time_limit, is_there(request)
+        until, there = time.monotonic() + settings.time_limit, connection_check(request)
         return answered(
             lambda asked: _beam(asked, models, lambda: time.monotonic() < until and there()),
             "BeamRequest",

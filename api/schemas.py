@@ -265,8 +265,9 @@ def other_request_schema(model: type[Settings]) -> dict[str, Any]:
     return schema
 
 
-def parse_body(body: bytes) -> dict[str, Any]:
-    """The object that a body holds; nothing at all is the empty one.
+def parse_body(body: bytes, most_items: int = MOST_ITEMS) -> dict[str, Any]:
+    """The object that a body holds, with lists of so many items at most; nothing at all is the
+    empty one.
 
     Raises RequestError: 400 where it isn't strict JSON in UTF-8, 422 where it isn't an object.
     """
@@ -287,7 +288,7 @@ def parse_body(body: bytes) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise RequestError(400, TOO_DEEP) from None
-    _refuse_odd(value)
+    _refuse_odd(value, most_items)
     if not isinstance(value, dict):
         raise invalid_fields([FieldProblem("body", "must be an object", _kind(value))])
     return value
@@ -318,7 +319,7 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _refuse_odd(value: Any, levels: int = DEEPEST) -> None:
+def _refuse_odd(value: Any, most_items: int, levels: int = DEEPEST) -> None:
     """Refuse what is JSON for Python, and breaks or takes long far from here."""
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
@@ -326,11 +327,11 @@ def _refuse_odd(value: Any, levels: int = DEEPEST) -> None:
     elif isinstance(value, list | dict):
         if levels == 0:
             raise RequestError(400, TOO_DEEP)
-        if len(value) > MOST_ITEMS:
-            rule = f"the body's lists and objects must have at most {MOST_ITEMS} items"
+        if len(value) > most_items:
+            rule = f"the body's lists and objects must have at most {most_items} items"
             raise RequestError(400, f"{rule}, got one of {len(value)}")
         for inner in [*value, *value.values()] if isinstance(value, dict) else value:
-            _refuse_odd(inner, levels - 1)
+            _refuse_odd(inner, most_items, levels - 1)
 
 
 def _kind(value: Any) -> str:

@@ -4,6 +4,7 @@ Nothing here is privileged: training, promotion and rollback are commands of the
 """
 
 import logging
+import re
 from typing import Any
 
 from flask import Flask, Response, request
@@ -24,6 +25,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 SENT_BY_PAGES = "Authorization, Content-Type, X-API-Key, X-Request-ID"
+ADDED_BY_CLIENTS = re.compile(r"x-stainless-[a-z-]{1,40}|openai-(?:organization|project)")
 READ_BY_PAGES = "Retry-After, Server-Timing, WWW-Authenticate, X-Request-ID"
 PREFLIGHT_SECONDS = 600
 
@@ -98,6 +100,12 @@ class _KeyRefused(Unauthorized):
         return [*super().get_headers(*given), ("WWW-Authenticate", self.challenge)]
 
 
+def _clients_own() -> list[str]:
+    """The headers that a preflight asks about and that OpenAI's clients add by themselves."""
+    asked = request.headers.get("Access-Control-Request-Headers", "").split(",")
+    return [name for each in asked if ADDED_BY_CLIENTS.fullmatch(name := each.strip().lower())]
+
+
 def _allow_origins(app: Flask, origins: set[str]) -> None:
     """Let pages of these origins read the answers. Cookies and the like are never asked for."""
     every = "*" in origins
@@ -113,7 +121,7 @@ def _allow_origins(app: Flask, origins: set[str]) -> None:
         response.headers.update(
             {
                 "Access-Control-Allow-Methods": methods,
-                "Access-Control-Allow-Headers": SENT_BY_PAGES,
+                "Access-Control-Allow-Headers": ", ".join([SENT_BY_PAGES, *_clients_own()]),
                 "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
             }
         )

@@ -261,7 +261,9 @@ def _model() -> Schema:
         "A model: its network, its data, how well it predicts what it has never seen.",
         name=_text("its name"),
         version={**VERSION, "description": "the live version"},
-        kind=_text("a list of names, or running text", enum=["names", "text"]),
+        kind=_text(
+            "a list of names, running text, or conversations", enum=["names", "text", "chat"]
+        ),
         unit=_text("what a symbol is", enum=["character", "word"]),
         cell=_text("kind of recurrent cell: rnn, lstm or gru"),
         hidden_size=_count("units in each layer"),

@@ -15,6 +15,7 @@ from typing import Any
 
 from flask import Response
 
+import charrnn
 from api.engine import Engine, Ticket
 
 LOOK_SECONDS = 0.5  # between two looks whether a silent client is there still
@@ -22,6 +23,26 @@ HEARTBEAT_SECONDS = 15.0
 COMPACT = (",", ":")
 PING = ": ping\n\n"
 HEADERS = {"X-Accel-Buffering": "no"}  # proxies pass on what comes
+
+
+def news_of(
+    engine: Engine, ticket: Ticket, is_there: Callable[[], bool]
+) -> Iterator[list[charrnn.Written]]:
+    """What is new of a ticket's texts as it comes, until they are over or the client has gone;
+    nothing, in a list, where it has been silent for so long that a word is due.
+    """
+    heard = time.monotonic()
+    while is_there():
+        if engine.wait(ticket, LOOK_SECONDS):
+            is_over, news = ticket.over, ticket.take()  # in this order
+            if news:
+                yield news
+                heard = time.monotonic()
+            if is_over:
+                break
+        elif time.monotonic() - heard > HEARTBEAT_SECONDS:
+            yield []
+            heard = time.monotonic()
 
 
 def event_stream(
@@ -49,22 +70,12 @@ def event_stream(
         return f"{head}data: {dumps(data, separators=COMPACT)}\n\n"
 
     def events() -> Iterator[str]:
-        heard = time.monotonic()
-        while is_there():
-            if engine.wait(ticket, LOOK_SECONDS):
-                is_over, pieces = ticket.over, []  # looked at before what is new is taken
-                for news in ticket.take():
-                    piece = ticket.generator.piece(news)
-                    if piece.text:
-                        pieces.append(event({"index": piece.index, "text": piece.text}))
-                if pieces:
-                    yield "".join(pieces)
-                    heard = time.monotonic()
-                if is_over:
-                    break
-            elif time.monotonic() - heard > HEARTBEAT_SECONDS:
-                yield PING
-                heard = time.monotonic()
+        for news in news_of(engine, ticket, is_there):
+            pieces = []
+            for piece in map(ticket.generator.piece, news):
+                if piece.text:
+                    pieces.append(event({"index": piece.index, "text": piece.text}))
+            yield "".join(pieces) or PING
         if ticket.error:
             yield event(problem(ticket.error), "error")
         elif ticket.over:

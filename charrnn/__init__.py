@@ -6,11 +6,13 @@ into one file, and generate more.
 """
 
 from charrnn.blocklist import Blocklist
+from charrnn.chat import Chat
 from charrnn.config import BeamConfig, GenerationConfig
 from charrnn.errors import CharRNNError
 from charrnn.exactness import rows_are_exact
 from charrnn.generator import Generator, Piece, Samples, load
 from charrnn.scoring import Score
+from charrnn.spelling import Speller
 from charrnn.store import Store
 from charrnn.texts import Request, Sample, Written
 from charrnn.threads import blas_kernel, blas_threads
@@ -22,6 +24,7 @@ __all__ = [
     "BeamConfig",
     "Blocklist",
     "CharRNNError",
+    "Chat",
     "GenerationConfig",
     "Generator",
     "Piece",
@@ -29,6 +32,7 @@ __all__ = [
     "Sample",
     "Samples",
     "Score",
+    "Speller",
     "Store",
     "Writer",
     "Written",

@@ -79,7 +79,50 @@ class TextFeed:
         return step % self.steps_in_epoch == 0
 
 
-Feed = NameFeed | TextFeed
+class ChatFeed:
+    """Training batches of conversations: every one once an epoch, in a new order each time. Up to
+    `chain` of them, each number as likely, are read as one long talk from a zero state, so that the
+    network learns to go on with another subject in the state that a long talk leaves.
+    """
+
+    def __init__(self, corpus: Corpus, batch_size: int, chain: int, random_seed: int) -> None:
+        self._bodies = [text.strip("\n") for text in corpus.sequences["train"]]
+        self._vocabulary, self._chain = corpus.vocabulary, chain
+        self._random_seed = random_seed
+        per_batch = batch_size * (chain + 1) / 2
+        self.steps_in_epoch = max(1, round(len(self._bodies) / per_batch))
+        self.batch_size = batch_size
+        self._epoch: tuple[int, list[list[str]]] = (-1, [])
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, counted from 0."""
+        epoch, index = divmod(step, self.steps_in_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._talks(epoch))
+        talks = self._epoch[1][index :: self.steps_in_epoch]
+        texts = ["\n" + "\n".join(talk) + "\n\n" for talk in talks]
+        lengths = np.array([len(text) for text in texts])
+        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        return packed(self._vocabulary.ids_of("".join(texts)), starts, lengths - 1)
+
+    def _talks(self, epoch: int) -> list[list[str]]:
+        rng = np.random.default_rng([self._random_seed, 1, epoch])
+        order = rng.permutation(len(self._bodies)).tolist()
+        talks = []
+        while order:
+            size = int(rng.integers(1, self._chain + 1))
+            talks.append([self._bodies[n] for n in order[:size]])
+            del order[:size]
+        while len(talks) < self.steps_in_epoch:  # chance made them longer than most
+            talks.append(talks[len(talks) % self.steps_in_epoch])
+        return talks
+
+    def starts_afresh(self, step: int) -> bool:
+        """Whether the state is zero before a step: always."""
+        return True
+
+
+Feed = NameFeed | TextFeed | ChatFeed
 
 
 def _joined(names: Sequence[str], vocabulary: AnyVocabulary) -> tuple[Array, Array, Array]:

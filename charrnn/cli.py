@@ -13,6 +13,7 @@ import click
 
 from charrnn import __version__
 from charrnn.checking import check_command
+from charrnn.cli_chat import converse
 from charrnn.cli_names import NAME_COMMANDS
 from charrnn.cli_options import said, settings_options, weights_option
 from charrnn.cli_versions import STOPPED, VERSION_COMMANDS, exit_status, say_outcome
@@ -33,7 +34,7 @@ from charrnn.progress import reporting, stoppable
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
 from charrnn.recipe import Recipe, read_recipe, recipe_for
 from charrnn.retraining import train
-from charrnn.store import Store
+from charrnn.store import Store, spare_root
 from charrnn.tables import table_of_comparison, table_of_losses, table_of_models
 
 
@@ -83,6 +84,7 @@ main.add_command(check_command)
 for command in (*VERSION_COMMANDS, *NAME_COMMANDS):
     main.add_command(command)
 
+CHAT_OPTIONS = ("temperature", "top_k", "top_p", "max_length", "random_seed")
 CORPUS_OPTIONS = ("kind", "unit", "column", "vocabulary", "fewest", "case", "split_by")
 NETWORK_OPTIONS = (
     *("cell", "hidden_size", "num_layers"),
@@ -163,7 +165,7 @@ def sample_command(
     """
     generator = load(model, version=version, weights=weights)
     config = GenerationConfig.checked(said(options, *options))
-    if generator.frozen.kind == "text" and config.count == 1 and not as_json:
+    if generator.frozen.kind != "names" and config.count == 1 and not as_json:
         for piece in generator.stream(seed, config=config):
             click.echo(piece.text, nl=False)
             sys.stdout.flush()
@@ -191,6 +193,25 @@ def sample_command(
         click.echo(f"the same again: --random-seed {samples.random_seed}", err=True)
 
 
+@main.command("chat")
+@click.argument("model", default="rex")
+@settings_options(GenerationConfig, *CHAT_OPTIONS)
+@click.option("--version", "version", help="A kept version, by its first hex digits.")
+@weights_option
+def chat_command(model: str, version: str | None, weights: Path | None, **options: Any) -> None:
+    """Talk with a model that learned from conversations.
+
+    Ctrl-C stops a reply, Ctrl-D leaves, /help lists the rest. Lines that are piped in are answered
+    one by one.
+
+    \b
+    python -m charrnn chat rex
+    python -m charrnn chat rex --temperature 0 --random-seed 7
+    """
+    generator = load(model, version=version, weights=weights)
+    converse(generator.chat(**said(options, *CHAT_OPTIONS)))
+
+
 @main.command("evaluate")
 @click.argument("model")
 @settings_options(EvaluationConfig, *EvaluationConfig.fields())
@@ -203,9 +224,9 @@ def evaluate_command(
     """How well a model predicts what it has learned from, and what it has never seen; and how the
     texts that it writes compare with real ones.
 
-    The test names took part in nothing but these figures. For running text, which the weights file
-    doesn't hold, the losses are those written at the end of its training. docs/quality.md tells
-    what each figure is.
+    The test names took part in nothing but these figures. For running text and conversations, which
+    the weights file doesn't hold, the losses are those written at the end of its training.
+    docs/quality.md tells what each figure is.
 
     \b
     python -m charrnn evaluate dinosaurs
@@ -217,7 +238,7 @@ def evaluate_command(
     if not as_json:
         frozen = generator.frozen
         block = "block" if frozen.vocabulary.end is None else "sentence"
-        each = "name" if frozen.kind == "names" else block
+        each = {"names": "name", "chat": "conversation"}.get(frozen.kind, block)
         click.echo(f"{generator.name}, version {generator.version}")
         click.echo(table_of_losses(losses, each, frozen.vocabulary.unit))
     compared = {}
@@ -253,9 +274,11 @@ def models_command(weights: Path | None, as_json: bool) -> None:
     python -m charrnn models --weights /srv/charrnn/weights
     """
     store, cards, broken = Store(weights), [], []
-    for name in store.models():
+    spare = spare_root() if weights is None else None
+    names = {*store.models(), *(Store(spare).models() if spare else ())}
+    for name in sorted(names):
         try:
-            cards.append(load(name, weights=store).card())
+            cards.append(load(name, weights=weights).card())
         except WeightsError as error:
             broken.append(error)
     if as_json:
@@ -287,7 +310,7 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
 
 def _losses(generator: Generator) -> dict[str, Loss]:
     frozen = generator.frozen
-    if frozen.kind == "text":
+    if not frozen.names:
         return {name: Loss(**values) for name, values in frozen.evaluation.items()}
     config = CorpusConfig.checked(frozen.provenance["recipe"]["corpus"])
     sides = split(frozen.names, config)

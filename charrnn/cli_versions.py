@@ -22,7 +22,7 @@ from charrnn.outcomes import Outcome
 from charrnn.progress import reporting, stoppable
 from charrnn.retraining import retrain
 from charrnn.store import SHORT_VERSION, Current, Store
-from charrnn.tables import table_of_history
+from charrnn.tables import sequences_of, table_of_history
 from charrnn.versions import promote, prune, rollback
 
 FAILED, WRONG, STOPPED = 1, 2, 130
@@ -178,8 +178,7 @@ def say_outcome(outcome: Outcome) -> None:
         return
     test = Loss(**outcome.trained.model.evaluation["test"])
     model = outcome.trained.model
-    texts = "blocks of text" if model.vocabulary.end is None else "sentences"
-    what = "names" if model.kind == "names" else texts
+    what = sequences_of(model.kind, model.vocabulary.unit)
     click.echo(
         f"{name} {version}: {test.nats_per_character:.4f} nats per {model.vocabulary.unit} on "
         f"{test.sequences:,} {what} that it never saw (perplexity {test.perplexity:.2f})"

@@ -137,7 +137,7 @@ def compare(
             rediscovery begin with the compared ones.
         test_loss: nats per character of what is held out.
     """
-    if generator.frozen.kind == "text":
+    if generator.frozen.kind != "names":
         return _compare_text(generator, config, test_loss)
     count = max(config.samples, config.rediscovery)
     found = drawn(generator, count, config.temperature, config.random_seed)

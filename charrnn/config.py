@@ -12,6 +12,11 @@ LARGEST_RANDOM_SEED = 2**53 - 1  # the largest integer that every JSON reader ke
 # below it is drawn alone, which is faster for one. Either way its bytes follow from the seed.
 FIRST_SHARED_SEED = 2**31
 LONGEST_TEXT = 1_000_000
+PERSON = "> "  # begins a line that a person says, in conversations
+LONGEST_TURN = 300  # characters of a person's line in a chat, after which it is cut
+LONGEST_HISTORY = 2_000  # characters of earlier turns that are read again where no state is kept
+LONGEST_REPLY = 300  # characters of a reply, where nobody says
+CHAT_TEMPERATURE = 0.3  # docs/chat.md says why
 LONGEST_SHAPED = (
     500  # a name that is drawn to a shape: what may follow is worked out for each length
 )
@@ -63,9 +68,10 @@ class ModelConfig(NetworkConfig):
 class CorpusConfig(Settings):
     """How a file is read and split."""
 
-    kind: Literal["auto", "names", "text"] = setting(
+    kind: Literal["auto", "names", "text", "chat"] = setting(
         default="auto",
-        description="a list of names, one a line, or running text; auto looks at the file",
+        description="a list of names, one a line, running text, or conversations (a person's lines "
+        'begin with "> ", a blank line ends each); auto looks at the file',
     )
     unit: Literal["character", "word"] = setting(
         default="character",
@@ -153,6 +159,13 @@ class TrainConfig(Settings):
         ge=1,
         le=100_000,
         description="running text: steps between truncations, characters",
+    )
+    chain: int | None = setting(
+        default=None,
+        ge=1,
+        le=1_000,
+        description="conversations: up to so many are learned as one long talk, drawn anew each "
+        "epoch; null: 1",
     )
     truncate: int | None = setting(
         default=None,

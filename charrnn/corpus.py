@@ -1,7 +1,7 @@
-"""Training data: files -> names or running text -> splits.
+"""Training data: files -> names, running text or conversations -> splits.
 
-A name, or a block of text, falls on its side by a salted hash of itself, so it stays there as the
-list grows. `batches` makes of a corpus what the network is fed.
+A name, a block of text, or a conversation falls on its side by a salted hash of itself, so it stays
+there as the list grows. `batches` makes of a corpus what the network is fed.
 """
 
 import hashlib
@@ -11,13 +11,14 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from charrnn.columns import Column, column_of, delimiter_of
-from charrnn.config import CorpusConfig
+from charrnn.config import PERSON, CorpusConfig
 from charrnn.errors import ConfigError, CorpusError, FieldProblem
 from charrnn.tokens import one_line, sentences
 from charrnn.vocabulary import Case, Vocabulary, case_of, matched
@@ -25,9 +26,10 @@ from charrnn.wordlist import FEWEST_TIMES, LARGEST, WORD_CASES, AnyVocabulary, W
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["names", "text"]
+Kind = Literal["names", "text", "chat"]
 FEWEST_NAMES = 3  # one to learn from, one to choose by, one to report on
 SHORTEST_TEXT = 1_000
+FEWEST_CHATS = 3
 FEWEST_SENTENCES = 20
 LONG_TEXT = 100_000  # characters, from which rare ones are folded into one:
 RARE = 3  # those that are there fewer times
@@ -144,8 +146,12 @@ def _decoded(data: bytes, path: Path) -> str:
 
 
 def kind_of(text: str) -> Kind:
-    """Names or running text, by looking: names are short lines of few words without punctuation."""
+    """Names, running text or conversations, by looking: names are short lines of few words
+    without punctuation; in conversations many lines begin with "> ".
+    """
     lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if lines[0].startswith(PERSON) and _turns(text) >= max(len(lines) / 4, FEWEST_CHATS):
+        return "chat"
     words = sum(len(line.split()) for line in lines) / len(lines)
     letters = sum(map(len, lines)) / len(lines)
     sentences = sum(line[-1] in ".,;:!?…，、；：。！？」』”{}" for line in lines) / len(lines)
@@ -155,8 +161,9 @@ def kind_of(text: str) -> Kind:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Training data, split. `sequences[split]` are names, blocks of text, or sentences of a text of
-    words, as the model reads them; `names` is the whole list (empty for text).
+    """Training data, split. `sequences[split]` are names, blocks of text, sentences of a text of
+    words, or conversations (with the newline before them, and the blank line that ends them), as
+    the model reads them; `names` is the whole list (empty for all others).
     """
 
     kind: Kind
@@ -169,12 +176,14 @@ class Corpus:
     @property
     def carries_state(self) -> bool:
         """Whether the state goes on from one training batch to the next."""
-        return self.vocabulary.end is None
+        return self.kind != "chat" and self.vocabulary.end is None
 
     @property
     def each(self) -> str:
         """What a sequence is, in one word."""
-        return "name" if self.kind == "names" else "block" if self.carries_state else "sentence"
+        if self.kind != "text":
+            return "name" if self.kind == "names" else "conversation"
+        return "block" if self.carries_state else "sentence"
 
     def characters(self, split: str) -> int:
         """Symbols to predict in a split; the end of a name, or a sentence, is one."""
@@ -190,7 +199,8 @@ class Corpus:
 
     def summary(self) -> list[str]:
         """What a person is told of the data before training."""
-        of = {"name": "names", "block": "blocks of text"}.get(self.each, "sentences")
+        plural = {"name": "names", "block": "blocks of text", "conversation": "conversations"}
+        of = plural.get(self.each, "sentences")
         unit = self.vocabulary.unit
         counts = ", ".join(f"{len(self.sequences[split]):,} {split}" for split in SPLITS)
         case = {"keep": "letters kept as they are"}.get(
@@ -224,10 +234,11 @@ def load_corpus(paths: Sequence[Path], config: CorpusConfig) -> Corpus:
     kind: Kind = found if config.kind == "auto" else config.kind
     for line in taken_for(kind, config, source):
         log.info(line)
-    if of_words and kind == "names":
-        problem = FieldProblem("kind", "must be text where unit is word", "'names'")
+    if of_words and kind != "text":
+        problem = FieldProblem("kind", "must be text where unit is word", repr(kind))
         raise ConfigError([problem])
-    read = _names if kind == "names" else _sentences if of_words else _running_text
+    text = _sentences if of_words else _running_text
+    read = {"names": _names, "text": text, "chat": _conversations}[kind]
     corpus = read(source, config, paths)
     for line in corpus.summary():
         log.info(line)
@@ -236,7 +247,11 @@ def load_corpus(paths: Sequence[Path], config: CorpusConfig) -> Corpus:
 
 def taken_for(kind: Kind, config: CorpusConfig, source: Source) -> list[str]:
     """What a person is told that the data was taken for, where nobody had said it."""
-    what = "a list of names, one a line" if kind == "names" else "running text"
+    what = {
+        "names": "a list of names, one a line",
+        "text": "running text",
+        "chat": 'conversations, in which a person\'s lines begin with "> "',
+    }[kind]
     if source.is_table and kind == "names":
         what = "a list of names"
     said = ", ".join(source.said)
@@ -289,6 +304,37 @@ def _running_text(source: Source, config: CorpusConfig, paths: Sequence[Path]) -
     fewest = config.fewest or (RARE if len(text) >= LONG_TEXT else 1)
     vocabulary = Vocabulary.of([text], ends=False, case=case, fewest=fewest)
     return Corpus("text", vocabulary, split(blocks, config), (), source, dict(source.mended))
+
+
+def _conversations(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpus:
+    """Turns between blank lines: a person's begin with "> ", all other lines are the bot's."""
+    case: Case = "keep" if config.case == "auto" else config.case
+    text = matched(source.text, case)
+    lines = ["\n".join(" ".join(line.split()) for line in text.split("\n"))]
+    blocks = [block.strip("\n") for block in re.split("\n{2,}", lines[0]) if block.strip("\n")]
+    whole = [block for block in blocks if _turns(block)]
+    read = list(dict.fromkeys(f"\n{block}\n\n" for block in whole))
+    if len(read) < FEWEST_CHATS:
+        raise CorpusError(
+            f"{', '.join(map(str, paths))}: needs at least {FEWEST_CHATS} different conversations "
+            f'(a person\'s lines begin with "{PERSON}", a blank line ends each), got {len(read)}'
+        )
+    mended = {
+        **source.mended,
+        "conversations left out, in which nobody is answered": len(blocks) - len(whole),
+        "duplicates": len(whole) - len(read),
+    }
+    vocabulary = Vocabulary.of(read, ends=False, case=case, fewest=config.fewest or 1)
+    return Corpus("chat", vocabulary, split(read, config), (), source, mended)
+
+
+def _turns(text: str) -> int:
+    """How often a person is answered."""
+    lines = text.split("\n")
+    return sum(
+        line.startswith(PERSON) and bool(answer) and not answer.startswith(PERSON)
+        for line, answer in pairwise(lines)
+    )
 
 
 def _sentences(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpus:

@@ -16,6 +16,7 @@ from typing import Any
 from charrnn.asking import Asking
 from charrnn.beam import search, shortfall
 from charrnn.blocklist import Blocklist
+from charrnn.chat import Chat, as_reply, chat_config, transcript
 from charrnn.compiled import CompiledModel
 from charrnn.config import (
     EXPECTED,
@@ -30,13 +31,16 @@ from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.inspection import Inspection, Inspector
 from charrnn.model import CharRNN, count_parameters
 from charrnn.scoring import Score, Scoring
+from charrnn.spelling import Speller
 from charrnn.store import SHORT_VERSION, SUFFIX, Store
 from charrnn.texts import Language, Request, Sample, Written
 from charrnn.threads import blas_threads
+from charrnn.vocabulary import Vocabulary
 from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
 from charrnn.writing import Writer
 
 IDLE_WRITERS = 4  # kept for the next requests
+CHAT_END = "\n\n"  # of a whole conversation
 MANY = 8  # texts, from which on the first is as well off among the others
 TEXT_LENGTH = 500  # default max_length of running text, characters
 SENTENCE_LENGTH = 100  # and of a sentence, words
@@ -72,7 +76,8 @@ def load(
     Args:
         model: a name under the weights folder ("dinosaurs"), or a path to a .safetensors file.
         version: at least 6 hex digits of a kept version; None for the live one.
-        weights: the weights folder; None for CHARRNN_WEIGHTS, then the repository's own.
+        weights: the weights folder; None for CHARRNN_WEIGHTS, then the repository's own, then
+            `weights` in the current folder, then what was installed with the library.
 
     Raises WeightsMissingError, WeightsCorruptError, WeightsFormatError, ConfigError.
     """
@@ -85,6 +90,8 @@ def load(
         data = read_file(path)
         return Generator(path.stem, sha256_of(data), from_bytes(data, str(path)))
     store = weights if isinstance(weights, Store) else Store(weights)
+    if weights is None:
+        store = store.or_packaged(model)
     frozen, full = store.load(model, version)
     return Generator(model, full, frozen)
 
@@ -191,6 +198,41 @@ class Generator:
         held back until it is clear. Arguments and errors as in `generate`, raised at the call.
         """
         return self._stream(self.request(seed, config, **settings))
+
+    def chat(self, **settings: Any) -> Chat:
+        """A conversation with a model that learned from conversations.
+
+        Args:
+            **settings: those of GenerationConfig but for count; max_length is that of a reply.
+
+        Raises ConfigError, for another kind of model too.
+        """
+        return Chat(
+            self.name,
+            self.version,
+            self.compiled,
+            self._vocabulary_of_chats(),
+            lambda config: self.request("", config),
+            self._written,
+            chat_config(settings),
+        )
+
+    def reply_request(
+        self, turns: Sequence[tuple[str, str]], text: str, config: GenerationConfig
+    ) -> Request:
+        """A request for the reply to `text` after whole turns, each a person's line and a reply,
+        which are all read again. Raises ConfigError.
+        """
+        vocabulary = self._vocabulary_of_chats()
+        read = transcript(turns, text, vocabulary)
+        prompt = [vocabulary.start, *vocabulary.ids_of(read).tolist()]
+        return as_reply(self.request("", config), vocabulary, prompt)
+
+    def _vocabulary_of_chats(self) -> Vocabulary:
+        if self.frozen.kind != "chat" or not isinstance(self.vocabulary, Vocabulary):
+            rule = "must be one that learned from conversations, as rex is"
+            raise ConfigError([FieldProblem("model", rule, f"{self.name}, of {self.frozen.kind}")])
+        return self.vocabulary
 
     def beam(
         self,
@@ -319,6 +361,8 @@ class Generator:
         if random_seed is None:
             random_seed = secrets.randbelow(FIRST_SHARED_SEED)
         stop = tuple(self.vocabulary.match_stop(text) for text in config.stop)
+        if self.frozen.kind == "chat":
+            stop += (CHAT_END,)
         prompt = [self.vocabulary.start, *ids.tolist()]
         plain = Request(seed, prompt, config, max_length, random_seed, stop)
         return self._asking.with_conditions(plain, self.blocklist)
@@ -333,6 +377,15 @@ class Generator:
             rule = f"must be at least the seed's length ({seed_length})"
             raise ConfigError([FieldProblem("max_length", rule, str(max_length))])
         return max_length
+
+    def speller(self, request: Request, *, from_start: bool = False) -> Speller:
+        """What tells how likely each character of a request's texts was: after the prompt, or all
+        of them. Of a model of characters only.
+        """
+        assert request.position is None
+        assert isinstance(self.vocabulary, Vocabulary)
+        opening = request.prompt[:1] if from_start else request.prompt
+        return Speller(self.compiled, self.vocabulary, opening)
 
     def length(self, text: str) -> int:
         """How many symbols a text has: characters, or words and marks."""
@@ -384,6 +437,11 @@ class Generator:
         return [self.samples(*each) for each in zip(requests, whole, why, strict=True)]
 
     def _stream(self, request: Request) -> Iterator[Piece]:
+        for news in self._written(request):
+            yield self.piece(news)
+
+    def _written(self, request: Request) -> Iterator[Written]:
+        """The news of a request's texts, as they are drawn."""
         with self._writer() as writer:
             written = writer.write([request], 1)
             while True:
@@ -391,7 +449,7 @@ class Generator:
                     news = next(written, None)
                 if news is None:
                     break
-                yield self.piece(news)
+                yield news
 
     @contextmanager
     def _writer(self) -> Iterator[Writer]:

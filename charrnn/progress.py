@@ -97,7 +97,7 @@ def samples_of(run: Run) -> list[str]:
     frozen = FrozenModel(
         corpus.kind, network.config, network.params, corpus.vocabulary, corpus.names
     )
-    length = 60 if corpus.carries_state else None
+    length = 60 if corpus.vocabulary.end is None else None
     generator = Generator("sample", "", frozen)
     samples = generator.generate(
         count=3,

@@ -138,6 +138,10 @@ def defaults_for(corpus: Corpus) -> Defaults:
     How these were found stands in docs/quality.md.
     """
     characters = corpus.characters("train")
+    if corpus.kind == "chat":
+        network = {"cell": "gru", "hidden_size": 256, "dropout": 0.3}
+        training = {"batch_size": 16, "learning_rate": 0.01, "averaging": 0.99, "chain": 3}
+        return Defaults(network, training, 20)
     if corpus.vocabulary.unit == "word":
         return _defaults_for_words(characters)
     if corpus.kind == "text":

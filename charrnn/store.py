@@ -41,13 +41,31 @@ def default_root() -> Path:
     from, or `weights` in the current folder.
     """
     named = os.environ.get("CHARRNN_WEIGHTS")
-    return Path(named) if named else shipped_root() or Path("weights")
+    return Path(named) if named else _repository_root() or Path("weights")
 
 
 def shipped_root() -> Path | None:
-    """The weights of the repository that this library runs from, if it does."""
+    """The weights that ship: of the repository that this library runs from, or those that were
+    installed with it.
+    """
+    return _repository_root() or _packaged_root()
+
+
+def _repository_root() -> Path | None:
     repository = Path(__file__).resolve().parent.parent
     return repository / "weights" if (repository / "pyproject.toml").is_file() else None
+
+
+def spare_root() -> Path | None:
+    """Where a model is looked for that isn't under `default_root`: what was installed with the
+    library, unless CHARRNN_WEIGHTS names a folder. It is for reading.
+    """
+    return None if os.environ.get("CHARRNN_WEIGHTS") else _packaged_root()
+
+
+def _packaged_root() -> Path | None:
+    packaged = Path(__file__).resolve().parent / "shipped"
+    return packaged if packaged.is_dir() else None
 
 
 @dataclass(frozen=True)
@@ -88,6 +106,16 @@ class Store:
             for entry in self.root.iterdir()
             if re.fullmatch(MODEL_NAME_PATTERN, entry.name) and (entry / "CURRENT.json").is_file()
         )
+
+    def or_packaged(self, name: str) -> "Store":
+        """This store; or the one that was installed with the library, where that has a model that
+        this one lacks.
+        """
+        spare = spare_root()
+        if spare is None or name in self.models():
+            return self
+        installed = Store(spare)
+        return installed if name in installed.models() else self
 
     def current(self, name: str) -> Current:
         """What is live. Raises WeightsMissingError, WeightsCorruptError."""

@@ -10,6 +10,11 @@ from charrnn.scoring import Score
 _TEXTS = {"character": "blocks of text", "word": "sentences"}
 
 
+def sequences_of(kind: str, unit: str) -> str:
+    """What a model learned from, in the plural."""
+    return {"names": "names", "chat": "conversations"}.get(kind, _TEXTS[unit])
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows under a head, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -28,7 +33,7 @@ def table_of_models(cards: Sequence[Mapping[str, Any]]) -> str:
             card["name"],
             card["version"],
             f"{sum(card['trained_on'].get(s, 0) for s in SPLITS):,} "
-            + {"names": "names"}.get(card["kind"], _TEXTS[card.get("unit", "character")]),
+            + sequences_of(card["kind"], card.get("unit", "character")),
             f"{card['cell']} {card['hidden_size']} x {card['num_layers']}",
             f"{card['parameters']:,}",
             f"{card['evaluation'].get('test', {}).get('nats_per_character', float('nan')):.4f}",

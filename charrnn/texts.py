@@ -1,7 +1,7 @@
 """One text as it is written: what has been drawn of it, what may be shown, and how it ends."""
 
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from charrnn.blocklist import Blocklist
 from charrnn.compiled import Position
 from charrnn.conditions import Conditions
 from charrnn.config import FIRST_SHARED_SEED, GenerationConfig
+from charrnn.constraints import Constraint
 from charrnn.decoding import FinishReason, Stretch
 from charrnn.lookahead import Lookahead
 from charrnn.wording import Mark, Wording
@@ -38,7 +39,9 @@ class Request:
     symbols a text may have.
 
     conditions: of whole names; None for none. lookahead: of the shape that is asked for. tries: to
-    draw a name freely, and then by `charrnn.particles`. blocklist: of running text.
+    draw a name freely, and then by `charrnn.particles`. blocklist: of running text. position: where
+    the prompt begins, which then is one symbol, not read yet; None for the zero state. constraint:
+    which symbols may come, besides what the settings say.
     """
 
     seed: str
@@ -51,6 +54,8 @@ class Request:
     lookahead: Lookahead | None = None
     tries: tuple[int, int] = (1, 0)
     blocklist: Blocklist | None = None
+    position: Position | None = field(default=None, compare=False)
+    constraint: Constraint | None = field(default=None, compare=False)
 
     @property
     def seed_length(self) -> int:

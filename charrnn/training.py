@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from charrnn.batches import Feed, NameFeed, TextFeed, evaluation_batches
+from charrnn.batches import ChatFeed, Feed, NameFeed, TextFeed, evaluation_batches
 from charrnn.checkpoint import Progress, RunFiles
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.corpus import Corpus
@@ -395,6 +395,8 @@ class Run:
 def _feed(corpus: Corpus, config: TrainConfig) -> Feed:
     if corpus.vocabulary.end is not None:
         return NameFeed(corpus, config.batch_size, config.random_seed, config.truncate)
+    if corpus.kind == "chat":
+        return ChatFeed(corpus, config.batch_size, config.chain or 1, config.random_seed)
     return TextFeed(corpus, config.batch_size, config.seq_length, config.random_seed)
 
 

@@ -30,7 +30,7 @@ FORMAT = 1
 FORMAT_OF_WORDS = 2
 NAMES = "corpus.names"
 METADATA_KEY = "charrnn"
-KINDS = ("names", "text")
+KINDS = ("names", "text", "chat")
 
 
 @dataclass(frozen=True)

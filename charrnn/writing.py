@@ -256,8 +256,12 @@ class Writer:
         text.anchor = self._model.read([begin.id, *ids], begin.state) if ids else begin
         self._rngs.append(text.rng)
         text.rng = self._rng(joined.stream, text.index, text.attempt)
-        room = text.request.max_length - length
-        (slot,) = queue.batch.admit(text.anchor, config, [text.rng], limit=room)
+        request = text.request
+        constraint = request.constraint if length == request.seed_length else None  # of the first
+        room = request.max_length - length
+        (slot,) = queue.batch.admit(
+            text.anchor, config, [text.rng], limit=room, constraint=constraint
+        )
         queue.texts[slot] = text
         return []
 
@@ -358,7 +362,8 @@ class Writer:
     def _prepare(self, joined: "_Joined") -> None:
         """Work out what all texts of a request begin with."""
         if joined.position is None:
-            joined.position = self._model.read(joined.request.prompt)
+            request = joined.request
+            joined.position = request.position or self._model.read(request.prompt)
         if joined.stream is None:
             joined.stream = np.random.PCG64(joined.request.random_seed).state
 
@@ -393,6 +398,7 @@ class Writer:
             [text.rng for text in texts],
             limit=room,
             fewest=max(fewest, 1) - request.seed_length,  # no name is empty
+            constraint=request.constraint,
         )
         queue.texts.update(zip(slots, texts, strict=True))
         joined.waiting -= len(texts)

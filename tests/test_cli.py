@@ -18,7 +18,7 @@ from charrnn.progress import duration, size
 from charrnn.store import Store
 from tests.training_runs import name_list, running_text
 
-COMMANDS = ("train", "sample", "evaluate", "models")
+COMMANDS = ("train", "sample", "chat", "evaluate", "models")
 VERSION_COMMANDS = ("retrain", "history", "rollback", "promote", "prune")
 QUICK = ("--steps", "40", "--hidden-size", "12", "--processes", "1")
 
@@ -48,7 +48,7 @@ def test_options_show_the_bounds_owners_defaults():
     page = " ".join(charrnn("train", "--help").output.split())
     assert "[default: by the size of the data]" in page
     assert "[default: adamw]" in page
-    assert "[auto|names|text]" in page
+    assert "[auto|names|text|chat]" in page
 
 
 def test_a_list_becomes_a_model_that_samples_scores_and_is_listed(place):

@@ -262,7 +262,7 @@ def test_a_list_of_names_is_told_from_running_text(text, kind):
     assert kind_of("\n\n" + text.replace("\n", "\n\n") + "\n") == kind
 
 
-@pytest.mark.parametrize(("file", "kind"), [("dinosaurs.txt", "names"), ("rex-chat.txt", "text")])
+@pytest.mark.parametrize(("file", "kind"), [("dinosaurs.txt", "names"), ("rex-chat.txt", "chat")])
 def test_the_kinds_of_the_data_that_ships_are_seen(file, kind):
     assert kind_of(read_files([builders.ROOT / "data" / file]).text) == kind
 

@@ -1,6 +1,7 @@
 """What the documents say is what the code does."""
 
 import ast
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,11 +10,20 @@ import pytest
 from click.testing import CliRunner
 from gunicorn.config import make_settings
 
+from api.openai_schemas import IGNORED, NEUTRAL, ChatRequest, CompletionRequest
 from api.schemas import GenerateRequest
 from api.settings import table
 from charrnn.cli import main
 from charrnn.cli_versions import FAILED, LOCKED, STATUSES, STOPPED, WRONG
-from charrnn.config import GateConfig, RetrainConfig
+from charrnn.config import (
+    CHAT_TEMPERATURE,
+    LONGEST_HISTORY,
+    LONGEST_REPLY,
+    LONGEST_TURN,
+    GateConfig,
+    GenerationConfig,
+    RetrainConfig,
+)
 from charrnn.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
@@ -134,3 +144,33 @@ def test_every_section_is_in_the_list_at_the_head_of_the_page():
         re.sub(r"[^a-z -]", "", s.splitlines()[0].lower()).replace(" ", "-") for s in sections
     ]
     assert re.findall(r"\(#([a-z-]+)\)", head) == anchors
+
+
+# --- docs/openai.md -------------------------------------------------------------------------------
+
+
+def test_the_table_of_openais_fields_has_each_of_them_and_says_what_becomes_of_it():
+    page = (ROOT / "docs" / "openai.md").read_text()
+    found = {
+        name: what
+        for names, what in rows(page, "Fields")[:-1]
+        for name in re.findall(r"\w+", names.split(" and every")[0])
+    }
+    fields = set(CompletionRequest.fields()) | set(ChatRequest.fields())
+    assert set(found) >= fields - set(GenerationConfig.fields()) | NEUTRAL.keys() | IGNORED
+    assert set(found) <= fields | NEUTRAL.keys() | IGNORED
+    assert {name for name, what in found.items() if what.startswith("ignored")} == IGNORED
+    assert {name for name, what in found.items() if what.startswith("refused")} == set(NEUTRAL)
+    for name, values in NEUTRAL.items():
+        for value in values:
+            assert json.dumps(value) in found[name].replace("`", ""), name
+
+
+def test_the_bounds_of_a_chat_are_the_codes_own():
+    page = (ROOT / "docs" / "chat.md").read_text()
+    theirs = (ROOT / "docs" / "openai.md").read_text()
+    assert f"{LONGEST_HISTORY:,} characters" in theirs
+    assert f"left out: 1, and {CHAT_TEMPERATURE:g} in a chat" in theirs
+    assert f"left out: {LONGEST_REPLY} " in theirs
+    assert f"{LONGEST_TURN} characters" in page
+    assert f"temperature {CHAT_TEMPERATURE:g}" in page

@@ -35,7 +35,10 @@ def test_a_recipe_needs_only_its_data(tmp_path):
         ('data = ["a"]\n[training]\nlearning_rate = -1', "learning_rate must be more than 0 and"),
         ('data = ["a"]\n[network]\nhidden_size = "big"', "hidden_size must be a whole number"),
         ('data = ["a"]\n[network]\nhidden_size = 5000', "hidden_size must be from 1 to 4096, got"),
-        ('data = ["a"]\n[corpus]\nkind = "poem"', "corpus.kind must be one of 'auto', 'names' or"),
+        (
+            'data = ["a"]\n[corpus]\nkind = "poem"',
+            "corpus.kind must be one of 'auto', 'names', 'text' or",
+        ),
         ('data = ["a"]\nname = "Beasts!"', "name "),
         ("data = []", "data must not be empty"),
         ('name = "x"', "data is missing"),

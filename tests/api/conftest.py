@@ -27,6 +27,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> tiny.Tiny:
     return tiny.make(tmp_path_factory.mktemp("weights"))
 
 
+@pytest.fixture(scope="session")
+def chatty(tmp_path_factory: pytest.TempPathFactory) -> tiny.Tiny:
+    """The same with a model that chats."""
+    return tiny.make(tmp_path_factory.mktemp("chatty"), chats=True)
+
+
 @pytest.fixture
 def own_weights(tmp_path: Path) -> tiny.Tiny:
     return tiny.make(tmp_path)

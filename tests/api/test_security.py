@@ -229,7 +229,24 @@ def test_nothing_privileged_is_reachable(app):
     methods = {method for rule in app.url_map.iter_rules() for method in rule.methods or ()}
     assert methods == {"GET", "HEAD", "OPTIONS", "POST"}
     posts = {rule.rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())}
-    assert posts == {"/generate", "/beam", "/score", "/inspect"}
+    texts = {"/generate", "/beam", "/score", "/inspect"}
+    assert posts == texts | {"/v1/completions", "/v1/chat/completions"}
     source = "".join(path.read_text() for path in (ROOT / "api").glob("*.py"))
     for word in ("promote(", "rollback(", "retrain(", ".write_", "subprocess"):
         assert word not in source
+
+
+def test_a_page_may_use_openais_own_client(weights):
+    app = create_app(ServiceSettings(cors_origins="https://example.org"), weights.store)
+    asked = "authorization, x-stainless-lang, openai-project, x-evil, x-stainless-\u00e9"
+    answer = app.test_client().options(
+        "/v1/chat/completions",
+        headers={
+            "Origin": "https://example.org",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": asked,
+        },
+    )
+    allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
+    assert allowed[-2:] == ["x-stainless-lang", "openai-project"]
+    assert "x-evil" not in allowed

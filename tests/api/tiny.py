@@ -20,7 +20,9 @@ DAMAGED = "bad0" * 16  # a version of dinosaurs whose bytes are not those it is 
 
 @dataclass(frozen=True)
 class Tiny:
-    """A weights folder: dinosaurs (an old version, the live one, a damaged one), elves, prose."""
+    """A weights folder: dinosaurs (an old version, the live one, a damaged one), elves, prose, and
+    where it is asked for `rex`, which chats.
+    """
 
     store: charrnn.Store
     old: str  # full versions of dinosaurs
@@ -31,20 +33,23 @@ class Tiny:
         return str(self.store.root)
 
 
-def make(root: Path) -> Tiny:
+def make(root: Path, *, chats: bool = False) -> Tiny:
     """Write the folder."""
     store = charrnn.Store(root)
     old, live = (promote(store, "dinosaurs", seed=seed) for seed in (0, 1))
     (root / "dinosaurs" / f"{DAMAGED}.safetensors").write_bytes(b"damaged")
     promote(store, "elves", seed=2)
     promote(store, "prose", seed=3, kind="text")
+    if chats:
+        promote(store, "rex", seed=4, kind="chat")
     return Tiny(store, old, live)
 
 
 def promote(store: charrnn.Store, name: str, *, seed: int, kind: str = "names") -> str:
     """Make a network of random weights the live one. Returns its full version."""
     is_names = kind == "names"
-    vocabulary = Vocabulary.of(NAMES, ends=is_names, case="title" if is_names else "keep")
+    texts = (*NAMES, "> ?\n.") if kind == "chat" else NAMES
+    vocabulary = Vocabulary.of(texts, ends=is_names, case="title" if is_names else "keep")
     config = ModelConfig(cell="rnn", hidden_size=4, vocab_size=len(vocabulary))
     model = CharRNN.initialized(config, np.random.default_rng(seed))
     frozen = FrozenModel(kind, config, model.params, vocabulary, NAMES if is_names else ())

@@ -1,0 +1,111 @@
+"""Conversations as data: whole on one side, learned as long talks, evaluated as they are."""
+
+import numpy as np
+import pytest
+
+from charrnn.batches import ChatFeed
+from charrnn.config import CorpusConfig, NetworkConfig, TrainConfig
+from charrnn.corpus import SPLITS, kind_of, load_corpus
+from charrnn.errors import CorpusError
+from charrnn.generator import Generator
+from charrnn.recipe import Recipe
+from charrnn.training import Run
+from charrnn.weights import from_bytes
+
+TALKS = "\n\n".join(f"> how are you {n}?\nwell, {n}.\n> and now\n{n} again" for n in range(60))
+
+
+def corpus_of(tmp_path, text=TALKS, **config):
+    path = tmp_path / "talks.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_corpus([path], CorpusConfig(**config))
+
+
+def test_conversations_are_known_by_their_looks():
+    assert kind_of(TALKS) == "chat"
+    assert kind_of("> quoted\nin a letter\n" + "A line of prose, and more.\n" * 40) == "text"
+    assert kind_of("Allo\nBrachio\nCerato\n") == "names"
+    assert kind_of("a > b\nc > d\n" * 9) != "chat"
+
+
+def test_a_conversation_stays_whole_and_on_its_side(tmp_path):
+    corpus = corpus_of(tmp_path)
+    every = [text for split in SPLITS for text in corpus.sequences[split]]
+    assert len(every) == len(set(every)) == 60
+    for text in every:
+        assert text.startswith("\n> how are you ")
+        assert text.endswith(" again\n\n")
+        assert text.count("\n> ") == 2
+    longer = corpus_of(tmp_path, f"{TALKS}\n\n> a new one\nyes")
+    for split in SPLITS:
+        assert set(corpus.sequences[split]) <= set(longer.sequences[split])
+
+
+def test_what_is_odd_is_mended_and_counted(tmp_path):
+    again = "> how  are you 3?\r\nwell, 3.\n> and now\n3 again"
+    text = f"{TALKS}\r\n\r\n\r\n\r\n{again}\n\nnobody asked\n"
+    corpus = corpus_of(tmp_path, text, kind="chat")
+    assert corpus.mended["duplicates"] == 1
+    assert corpus.mended["conversations left out, in which nobody is answered"] == 1
+    assert sum(len(part) for part in corpus.sequences.values()) == 60
+
+
+def test_too_few_conversations_are_refused(tmp_path):
+    with pytest.raises(CorpusError, match=r"needs at least 3 different conversations .* got 2"):
+        corpus_of(tmp_path, "> a\nb\n\n> c\nd\n", kind="chat")
+
+
+@pytest.mark.parametrize("chain", [1, 3, 50])
+def test_every_conversation_is_learned_once_an_epoch_in_talks_of_up_to_so_many(tmp_path, chain):
+    corpus = corpus_of(tmp_path)
+    feed = ChatFeed(corpus, 4, chain, 7)
+    for epoch in range(2):
+        seen = []
+        for step in range(feed.steps_in_epoch):
+            batch = feed.batch(epoch * feed.steps_in_epoch + step)
+            for row in rows_of(batch):
+                text = corpus.vocabulary.decode(row)
+                assert text.startswith("\n> ")
+                assert text.endswith("again\n\n")
+                assert "\n\n" not in text[:-2]
+                seen += text[1:-2].split("> how")[1:]
+        expected = [text[1:-2].split("> how")[1] for text in corpus.sequences["train"]]
+        if chain < 50:  # there, an epoch may have fewer talks than batches
+            assert sorted(part.strip() for part in seen) == sorted(p.strip() for p in expected)
+        assert {part.strip() for part in seen} == {part.strip() for part in expected}
+
+
+def rows_of(batch):
+    """The sequences of a packed batch, from the first symbol that is read to the last target."""
+    starts = np.concatenate([[0], np.cumsum(batch.sizes)[:-1]])
+    for row in range(int(batch.sizes[0])):
+        places = [
+            start + row for start, size in zip(starts, batch.sizes, strict=True) if row < size
+        ]
+        yield [int(batch.ids[places[0]]), *batch.targets[places].tolist()]
+
+
+def test_which_batch_comes_at_a_step_follows_from_the_seed_and_the_step(tmp_path):
+    corpus = corpus_of(tmp_path)
+    one, other, another = (ChatFeed(corpus, 4, 3, seed) for seed in (7, 7, 8))
+    for step in (5, 0, 17, 5):
+        assert (one.batch(step).ids == other.batch(step).ids).all()
+    assert any(len(one.batch(s).ids) != len(another.batch(s).ids) for s in range(5))
+    assert one.starts_afresh(3)
+
+
+def test_a_model_of_conversations_is_trained_kept_and_talks(tmp_path):
+    corpus = corpus_of(tmp_path)
+    recipe = Recipe(
+        name="talks",
+        data=["talks.txt"],
+        network=NetworkConfig(cell="gru", hidden_size=24, dropout=0.1),
+        training=TrainConfig(steps=60, batch_size=8, chain=2, learning_rate=0.02, random_seed=1),
+    )
+    trained = Run(recipe, corpus).train()
+    assert Run(recipe, corpus).train().data == trained.data
+    frozen = from_bytes(trained.data)
+    assert frozen.kind == "chat"
+    assert frozen.provenance["recipe"]["corpus"]["kind"] == "chat"
+    assert frozen.evaluation["test"]["nats_per_character"] < 2.5  # of ln 26 = 3.3
+    assert "\n" not in Generator("talks", "", frozen).chat().say("how are you 3?")
