@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from api.admission import Admission
-from api.generate import read_body
+from api.desk import read_body
 from api.metrics import Metrics
 from api.models import Models
 from api.observing import noted
