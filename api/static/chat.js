@@ -5,7 +5,7 @@ import { announce, element, one } from "./dom.js";
 
 let model = null;
 let turns = []; // {role, content}
-let running = null;
+let running = null; // {stop, reply}: of the reply that is being written
 
 const temperature = () => one("#chat-temperature");
 
@@ -25,7 +25,8 @@ export function use(cards, chosen) {
 }
 
 function reset(next = model) {
-  running?.abort();
+  running?.stop.abort();
+  running = null;
   model = next;
   turns = [];
   const hint = "Say hello, or ask about a dinosaur.";
@@ -41,12 +42,21 @@ function bubble(kind, text) {
   return made;
 }
 
+// Who is interrupted has said what it has said by then.
+function interrupt() {
+  if (!running) return;
+  running.stop.abort();
+  turns.push({ role: "assistant", content: running.reply.textContent });
+  running = null;
+}
+
 async function say(line) {
-  running?.abort();
-  const { signal } = (running = new AbortController());
+  interrupt();
   turns.push({ role: "user", content: line });
   bubble("me", line);
   const reply = bubble("it waiting", "");
+  const mine = (running = { stop: new AbortController(), reply });
+  const { signal } = mine.stop;
   const own = one("#chat-seed").value, length = Number(one("#chat-length").value);
   const request = {
     model: model.name,
@@ -74,15 +84,15 @@ async function say(line) {
     turns.push({ role: "assistant", content: reply.textContent });
     announce(`${model.name}: ${reply.textContent}`);
   } catch (error) {
-    if (!signal.aborted && !(error instanceof Problem)) throw error;
+    if (signal.aborted) return;
+    if (!(error instanceof Problem)) throw error;
     turns.pop();
-    if (signal.aborted) return reply.remove();
     reply.textContent = `(${error.message})`;
     announce(error.message);
   } finally {
     reply.classList.remove("waiting");
+    if (running === mine) running = null;
   }
-  return undefined;
 }
 
 export function start() {
@@ -92,7 +102,7 @@ export function start() {
   one("#say").addEventListener("submit", (event) => {
     event.preventDefault();
     const line = one("#line").value.trim();
-    if (!line || !model) return;
+    if (!line || !model || running?.reply.textContent === "") return; // it hasn't begun to answer
     one("#line").value = "";
     say(line);
   });

@@ -258,6 +258,7 @@ def test_without_a_key_pressed_there_are_names_and_typing_brings_those_that_begi
 
 
 def test_every_control_is_in_what_is_asked_for(tab):
+    tab.allowed = REFUSED  # there is no such version to score them
     page = tab.open()
     tab.names()
     page.route(
@@ -433,7 +434,7 @@ def test_one_chats_with_settings_and_begins_anew(tab):
     page.fill("#line", "hello")
     page.keyboard.press("Enter")
     replies = page.locator("#talk .it:not(.waiting)")
-    expect(replies).to_have_count(1)
+    expect(page.locator("#live")).to_contain_text("rex: ")
     first = replies.first.text_content()
     asked = tab.last("/v1/chat/completions")
     assert asked["messages"] == [{"role": "user", "content": "hello"}]
