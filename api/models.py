@@ -62,6 +62,7 @@ class Models:
         self._tried: set[Hashable] = set()  # shapes of networks
         self._complaint = ""  # what was last logged about the folder as a whole
         self._told: dict[str, tuple[Stamp, list[dict[str, Any]]]] = {}  # histories
+        self._unseen: set[str] = set()  # models of which it was logged that they can't be looked at
         self._old: OrderedDict[tuple[str, str], charrnn.Generator] = OrderedDict()
         # Replaced as a whole, never changed: whoever has it can go through it without a lock.
         self._live: Mapping[str, charrnn.Generator] = self._load_all()
@@ -148,15 +149,25 @@ class Models:
                 self._try(name, stamp)
 
     def _look(self) -> dict[str, Stamp]:
-        """A stamp of each model's CURRENT.json. Raises OSError."""
-        stamps = {}
+        """A stamp of each model's CURRENT.json; of one that can't be looked at the last one, if it
+        is loaded. Raises OSError where the whole folder can't be.
+        """
+        stamps, unseen = {}, set()
         self._store.root.stat()  # which tells a folder that is gone from an empty one
         for name in self._store.models():
             try:
                 found = (self._store.folder(name) / "CURRENT.json").stat()
             except FileNotFoundError:
                 continue  # removed this very moment
+            except OSError as error:
+                unseen.add(name)
+                if name not in self._unseen:
+                    log.warning("model %s can't be looked at: %s", name, error)
+                if name in self._stamps:
+                    stamps[name] = self._stamps[name]
+                continue
             stamps[name] = (found.st_ino, found.st_mtime_ns, found.st_size)
+        self._unseen = unseen
         return stamps
 
     def _may_try(self, name: str, stamp: Stamp) -> bool:

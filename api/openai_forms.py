@@ -108,7 +108,7 @@ class Form(ABC):
                 logprobs = None
                 if self.wants_logprobs:
                     speller = Spelling(self, ticket)
-                    logprobs = self.logprobs(speller.read(self._raw(text)[hidden:], text), 0)
+                    logprobs = self.logprobs(speller.read(self._raw(text)[hidden:]), 0)
                 choice = {**self.members(text[hidden:]), "logprobs": logprobs}
                 choices.append({"index": len(choices), **choice, "finish_reason": reason})
         return {**self.head(self.kind, tickets), "choices": choices, "usage": self.usage(tickets)}
@@ -135,23 +135,17 @@ class Spelling:
     """The log-probabilities of a text's characters, in the order in which they come."""
 
     def __init__(self, form: Form, ticket: Ticket) -> None:
-        self._form, self._vocabulary = form, ticket.generator.vocabulary
+        self._likeliest = form.likeliest
         self._speller = ticket.generator.speller(ticket.request, from_start=form.echoes)
-        self._before = "" if form.echoes else ticket.request.seed
         self._is_first = form.echoes  # what nothing stands before has none, as OpenAI has it
 
-    def read(self, characters: str, written: str) -> list[Spelled]:
-        """The next characters, as the model reads them; `written` ends with them as shown."""
+    def read(self, characters: str) -> list[Spelled]:
+        """The next characters, as the model reads them."""
         found: list[Spelled] = []
-        shown = written[len(written) - len(characters) :]
-        spelled = self._speller.read(characters, self._form.likeliest)
-        for each, as_shown in zip(spelled, shown, strict=True):
-            others = [
-                (self._vocabulary.write_on(self._before, symbol), logprob)
-                for symbol, logprob in each.likeliest
-            ]
-            found.append((as_shown, None if self._is_first else each.logprob, others))
-            self._before, self._is_first = (self._before + each.symbol)[-1:], False
+        for each in self._speller.read(characters, self._likeliest):
+            logprob = None if self._is_first else each.logprob
+            found.append((each.symbol, logprob, list(each.likeliest)))
+            self._is_first = False
         return found
 
 
@@ -184,7 +178,7 @@ class Pieces:
             if form.wants_logprobs:
                 if index not in self._spelling:
                     self._spelling[index] = Spelling(form, self._ticket)
-                spelled = self._spelling[index].read(news.characters[hidden:], text)
+                spelled = self._spelling[index].read(news.characters[hidden:])
                 logprobs = form.logprobs(spelled, seen + hidden - (0 if form.echoes else prompt))
             yield self._choice(index, form.piece(text), logprobs)
         if news.sample:

@@ -262,8 +262,7 @@ def other_request_schema(model: type[Settings]) -> dict[str, Any]:
             kept = {key: field.pop(key) for key in ("title", "description", "default")}
             fields[name] = {"anyOf": [field, {"type": "null"}], **kept}
         fields[name].pop("title", None)
-    schema.setdefault("description", "null is as if a field were left out.")
-    return schema
+    return {**schema, "description": "null is as if a field were left out."}
 
 
 def parse_body(body: bytes, most_items: int = MOST_ITEMS) -> dict[str, Any]:

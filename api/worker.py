@@ -10,6 +10,7 @@ of its body, a thread that has answered takes the client's next request itself i
 and the master hears of this worker once a second, not at every event.
 """
 
+import errno
 import select
 import selectors
 import socket
@@ -28,6 +29,8 @@ from api.arrivals import Arrival
 LINGER_SECONDS = 2.0  # for a client to read its answer and close
 LINGER_BYTES = 1 << 20  # that it may still send meanwhile
 PIECE = 1 << 16
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+RETRY_SECONDS = 0.05  # before connections are accepted again that there were no means for
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NOTICE_SECONDS = 1.0  # between two signs of life
 NEXT_MILLISECONDS = 5  # that a thread waits for the next request of the client that it has answered
@@ -112,6 +115,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         try:
             client, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # too many open files, say: those that are open go on
+            if error.errno not in EXHAUSTED:
+                raise
+            self.log.warning("a connection had to wait: %s", error.strerror)
+            time.sleep(RETRY_SECONDS)
             return
         self.nr_conns += 1
         self.enqueue_req(Connection(self.cfg, client, address, listener.getsockname()))

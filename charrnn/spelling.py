@@ -14,8 +14,8 @@ from charrnn.vocabulary import Vocabulary
 
 
 class Spelled(NamedTuple):
-    """A character: its natural log-probability at temperature 1 and without limits, and the
-    likeliest symbols there with theirs, the likeliest first.
+    """A character as people write it: its natural log-probability at temperature 1 and without
+    limits, and the likeliest symbols there with theirs, the likeliest first.
     """
 
     symbol: str
@@ -36,6 +36,7 @@ class Speller:
         lanes = Lanes(model, 1)
         lanes.put(0, position)
         self._bound, self._next = lanes.alone, position.id
+        self._before = vocabulary.decode(opening[1:])[-1:]
 
     def read(self, characters: str, likeliest: int = 0) -> list[Spelled]:
         """Each of the next characters, as the model reads them, with so many of the likeliest."""
@@ -48,7 +49,10 @@ class Speller:
                 logits -= logits.max()
                 logprobs = logits - np.log(np.exp(logits).sum())
                 order = np.argsort(-logprobs, kind="stable")[:likeliest].tolist()
-                best = tuple((symbols[n], float(logprobs[n])) for n in order)
-                found.append(Spelled(symbols[id_], float(logprobs[id_]), best))
-                self._next = id_
+                best = tuple((self._written(symbols[n]), float(logprobs[n])) for n in order)
+                found.append(Spelled(self._written(symbols[id_]), float(logprobs[id_]), best))
+                self._next, self._before = id_, symbols[id_]
         return found
+
+    def _written(self, symbol: str) -> str:
+        return self._vocabulary.write_on(self._before, symbol)

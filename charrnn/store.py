@@ -104,7 +104,7 @@ class Store:
         return sorted(
             entry.name
             for entry in self.root.iterdir()
-            if re.fullmatch(MODEL_NAME_PATTERN, entry.name) and (entry / "CURRENT.json").is_file()
+            if re.fullmatch(MODEL_NAME_PATTERN, entry.name) and _is_there(entry / "CURRENT.json")
         )
 
     def or_packaged(self, name: str) -> "Store":
@@ -316,3 +316,11 @@ def _now() -> str:
 
 def _write_protect(path: Path) -> None:
     path.chmod(path.stat().st_mode & ~0o222)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file; one that can't be looked at is: who loads it is told why."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True

@@ -20,6 +20,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
+from typing import Literal
 
 import charrnn
 from examples.understanding.svg import PICTURES
@@ -60,17 +61,19 @@ def dream(generator: charrnn.Generator) -> str:
                 "{opacity:1}to{opacity:0}}"
                 f".l{number}{{animation-name:l{number}}}"
             )
-            shade = f'<rect x="{x:g}" y="{top - 26}" width="{LETTER:g}" height="36" fill-opacity="{doubt:.2f}"/>'
+            shade = (
+                f'<rect x="{x:g}" y="{top - 26}" width="{LETTER:g}" height="36" '
+                f'fill-opacity="{doubt:.2f}"/>'
+            )
             drawn = f'<text x="{x + LETTER / 2:g}" y="{top}">{escape(letter)}</text>'
             parts.append(f'<g class="l{number}">{shade}{drawn}</g>')
             number += 1
     width, height = 680, 44 + LINE * ROWS
-    title = "Names being dreamed up, letter by letter; the deeper the shade, the less sure the network was"
+    title = "Names being dreamed up; the deeper a letter's shade, the less sure the network was"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img"><title>{title}</title>\n<style>{STYLE}{"".join(rules)}</style>\n'
-        + "\n".join(parts)
-        + "\n</svg>\n"
+        f'height="{height}" role="img"><title>{title}</title>\n'
+        f"<style>{STYLE}{''.join(rules)}</style>\n" + "\n".join(parts) + "\n</svg>\n"
     )
 
 
@@ -105,11 +108,12 @@ def photograph(folder: Path) -> None:
 
     with service() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for name, view, scheme in (
+        views: tuple[tuple[str, str, Literal["light", "dark"]], ...] = (
             ("page", "names", "light"),
             ("page-dark", "names", "dark"),
             ("inside", "inside", "light"),
-        ):
+        )
+        for name, view, scheme in views:
             height = 800 if view == "names" else 1240
             page = browser.new_page(
                 viewport={"width": 1280, "height": height},

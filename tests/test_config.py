@@ -227,7 +227,7 @@ def test_a_choice_is_one_of_those_in_the_schema_to_the_letter(field):
 def test_true_and_false_are_the_only_truths(field):
     assert field.got(True) is True
     assert field.got(False) is False
-    for value in (0, 1, "true", "", None, np.True_, 1.0):
+    for value in (0, 1, "true", "", np.True_, 1.0, *([] if field.nullable else [None])):
         assert field.refused(value) == "must be true or false"
 
 
@@ -294,7 +294,7 @@ def test_every_wrong_field_is_named_at_once():
         GenerationConfig.checked({"count": 0, "temperature": -1, "top_q": 1}, "a.toml")
     assert str(caught.value).startswith(
         "a.toml: count must be from 1 to 100000, got 0; temperature must be from 0 to 10, got -1; "
-        "top_q is not a known field; the known ones are count, "
+        "top_q is not a known field; the known ones are avoid, clean, "
     )
     assert [problem.field for problem in caught.value.problems] == ["count", "temperature", "top_q"]
     assert isinstance(caught.value, CharRNNError)

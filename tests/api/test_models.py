@@ -1,6 +1,7 @@
 import shutil
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -276,7 +277,7 @@ def test_requests_go_on_while_a_new_version_is_being_loaded(own_weights, monkeyp
 
 def test_what_a_first_request_would_work_out_is_there_when_a_version_is_served(own_weights):
     elves = Models(own_weights.store).get("elves")
-    assert {"compiled", "_names"} <= set(vars(elves))
+    assert {"compiled", "_asking"} <= set(vars(elves))
     assert {"block", "rows"} <= set(vars(elves.compiled))
 
 
@@ -345,3 +346,24 @@ def test_the_promise_is_tried_once_for_networks_of_one_shape(own_weights, monkey
     tiny.promote(own_weights.store, "elves", seed=99)
     models.refresh()
     assert len(tried) == len(shapes)
+
+
+def test_a_model_that_can_not_be_looked_at_keeps_no_other_from_being_served(
+    own_weights, monkeypatch, caplog
+):
+    models = Models(own_weights.store)
+    whole = Path.stat
+
+    def stat(self, **keywords):
+        if self.parent.name == "dinosaurs" and self.name == "CURRENT.json":
+            raise PermissionError(13, "Permission denied", str(self))
+        return whole(self, **keywords)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    before = models.get("elves").version
+    tiny.promote(own_weights.store, "elves", seed=99)
+    for _ in range(3):
+        models.refresh()
+    assert models.get("elves").version != before
+    assert models.get("dinosaurs")
+    assert caplog.text.count("model dinosaurs can't be looked at") == 1

@@ -2,10 +2,12 @@
 
 import json
 import random
+import resource
 import select
 import socket
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
@@ -192,6 +194,22 @@ def test_a_client_that_waits_for_a_word_gets_one_on_a_kept_connection(server):
             assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
             client.sendall(b"{}")
             assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+
+
+def test_a_worker_with_too_many_open_files_goes_on(weights):
+    with running(CHARRNN_WEIGHTS=weights.root) as server, ExitStack() as stack:
+        assert server.send(b"GET /livez HTTP/1.0\r\n\r\n").status == 200
+        (worker,) = server.workers()
+        most, hardest = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        few = len(list(Path(f"/proc/{worker}/fd").iterdir())) + 3
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (few, hardest))
+        for _ in range(8):
+            stack.enter_context(connect(server))
+        server.log.wait_for("a connection had to wait")
+        stack.close()
+        health(server)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (most, hardest))
+        assert server.workers() == [worker]
 
 
 def test_an_answer_comes_in_one_piece(server):
