@@ -6,15 +6,20 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from api import create_app
 from api.page import FILES, POLICY
+from api.settings import ServiceSettings
 from charrnn.config import ModelConfig
 from charrnn.look import LOOK
 from charrnn.model import CharRNN
@@ -38,6 +43,7 @@ HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0
 KEY = "k3y" * 8
 VIEWS = ("names", "chat", "inside", "models")
 SAURUS = tuple(f"{a}{b}saurus" for a in ("al", "bro", "cer", "dip") for b in ("o", "ani", "u"))
+SVG = "{http://www.w3.org/2000/svg}"
 LARGEST = 100_000  # bytes of the page and all its files
 REFUSED = re.compile("Failed to load resource")  # what a browser says of a status that is no 200
 
@@ -142,9 +148,6 @@ def test_the_history_of_a_model_is_told_without_what_is_the_operators(client, we
 
 
 def test_a_history_that_grows_is_read_again_and_told_to_its_last_fifty(own_weights):
-    from api import create_app
-    from api.settings import ServiceSettings
-
     client = create_app(ServiceSettings(), own_weights.store).test_client()
     assert len(client.get("/models/elves/history").json["events"]) == 1
     for k in range(60):
@@ -614,5 +617,14 @@ def test_what_the_page_loads_is_within_its_policy(browser, address):
     tab.close(re.compile("Content Security Policy"))
 
 
-def test_the_page_is_documented():
-    assert "docs/page.md" in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_is_documented_with_pictures_that_load_fast_and_are_drawn_by_a_command(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "docs/page.md" in readme
+    assert readme.index("docs/pictures/page.png") < readme.index("docs/pictures/dream.svg")
+    for name in ("page.png", "page-dark.png", "inside.png", "dream.svg"):
+        assert 1000 < (ROOT / "docs" / "pictures" / name).stat().st_size < 150_000
+    assert "examples/page_pictures.py" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    command = [sys.executable, "examples/page_pictures.py", "--dream", "--folder", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    letters = [text.text for text in ElementTree.parse(tmp_path / "dream.svg").iter(f"{SVG}text")]
+    assert len(letters) > 50
