@@ -45,9 +45,10 @@ bench: .venv/.bench ## measure everything, for docs/performance.md; TEXT=, NAMES
 	    --json build/bench/quality.json $(if $(TEXT),--text "$(TEXT)") $(if $(NAMES),--names "$(NAMES)"))
 	@.venv/bin/python benchmarks/report.py build/bench
 
-pictures: .venv/.runtime ## draw the pictures of docs/how-it-works.md anew, in three minutes or four
+pictures: .venv/.tests ## draw the pictures of docs/ and README.md anew, in four minutes; with chromium the page's too
 	@for name in unrolled distance temperature units; do \
 	    .venv/bin/python examples/understanding/$$name.py || exit 1; done
+	@.venv/bin/python examples/page_pictures.py
 
 lint: .venv/.tests ## check style and types
 	@.venv/bin/python -m ruff check .

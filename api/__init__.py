@@ -9,10 +9,12 @@ import charrnn
 from api import (
     errors,
     generate,
+    inside,
     observing,
     openai_texts,
     openapi,
     operations,
+    page,
     pages,
     probable,
     security,
@@ -63,7 +65,9 @@ def create_app(
     app.register_blueprint(generate.blueprint(desk))
     app.register_blueprint(openai_texts.blueprint(desk))
     app.register_blueprint(probable.blueprint(models, settings, metrics))
+    app.register_blueprint(inside.blueprint(models, settings, metrics))
     app.register_blueprint(operations.blueprint(models, metrics, health))
+    app.register_blueprint(page.blueprint(lambda: operations.index(models)))
     app.register_blueprint(openapi.blueprint())
     app.register_blueprint(pages.blueprint())
     app.extensions["charrnn.openapi"] = openapi.document(app, settings, models.default)

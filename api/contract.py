@@ -10,7 +10,8 @@ from typing import Any
 import charrnn
 from api import openai_contract
 from api.models import PREFERRED
-from api.promises import EVENTS, HTML, JSON, PLAIN, Body, Route
+from api.page import FILES
+from api.promises import CSS, EVENTS, HTML, JAVASCRIPT, JSON, PLAIN, Body, Route
 from api.settings import ServiceSettings
 from api.shapes import ref
 from charrnn.config import MODEL_NAME_PATTERN
@@ -174,6 +175,50 @@ MODEL = {
     "max_length": 46,
     "trained_on": {"bytes": 21667, "characters": 17217, "train": 1359, "test": 159},
     "evaluation": {"test": {"characters": 2016, "nats_per_character": 1.63, "sequences": 159}},
+    "promoted_at": "2026-11-21T01:50:36+00:00",
+}
+INSPECTED = {
+    "model": "dinosaurs",
+    "version": VERSION,
+    "text": "R",
+    "layer": 1,
+    "steps": [
+        {
+            "symbol": symbol,
+            "expected": [{"symbol": "a", "probability": 0.25}],
+            "activations": [0.125, -0.5],
+        }
+        for symbol in ("", "r")
+    ],
+    "units": [
+        {
+            "unit": 1,
+            "gates": {"r": [0.5, 0.25], "z": [0.75, 0.875], "n": [0.5, -1.0]},
+            "parts": {"h": [-0.25, -0.5]},
+        }
+    ],
+    "interesting": [{"feature": "a vowel just read", "unit": 1, "correlation": 0.768}],
+}
+HISTORY = {
+    "model": "dinosaurs",
+    "events": [
+        {
+            "event": "promoted",
+            "at": "2026-11-21T01:50:36+00:00",
+            "reason": "first version",
+            "version": VERSION,
+            "validation": 1.58,
+            "test": 1.63,
+        }
+    ],
+}
+NAME = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "the name of a model",
+    "schema": {"type": "string", "pattern": f"^{MODEL_NAME_PATTERN}$"},
+    "example": "dinosaurs",
 }
 INDEX = {
     "name": "charrnn",
@@ -273,6 +318,24 @@ ROUTES: Mapping[tuple[str, str], Route] = {
             "the service takes.",
         },
     ),
+    ("POST", "/inspect"): Route(
+        id="inspect",
+        tag="texts",
+        summary="Inside the network",
+        description="What the network holds as it reads a text: before its first symbol and after "
+        "each, the likeliest next ones, the output of every hidden unit of a layer, and the gates "
+        "of some units. For a list of names, a few units that go with something one can say of a "
+        "name were looked for, once for a version.",
+        success="What it holds at each place.",
+        bodies=_json("Inspected", INSPECTED),
+        takes="InspectRequest",
+        requests={"a name": {"text": "rex", "expected": 3}, "the start": {"expected": 10}},
+        refusals={
+            **_REFUSALS_OF_A_BODY,
+            422: "A field breaks a rule: one of the schema, or one that a schema can't tell. The "
+            "text has only characters that the model knows; it has this layer, with these units.",
+        },
+    ),
     ("GET", "/models"): Route(
         id="listModels",
         tag="models",
@@ -286,16 +349,17 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         summary="One of the models",
         success="Its card.",
         bodies=_json("Model", MODEL),
-        parameters=(
-            {
-                "name": "name",
-                "in": "path",
-                "required": True,
-                "description": "the name of a model",
-                "schema": {"type": "string", "pattern": f"^{MODEL_NAME_PATTERN}$"},
-                "example": "dinosaurs",
-            },
-        ),
+        parameters=(NAME,),
+        refusals={404: "There is no model of this name."},
+    ),
+    ("GET", "/models/{name}/history"): Route(
+        id="tellHistory",
+        tag="models",
+        summary="What was live when",
+        description="Promotions, refusals and rollbacks, with their reasons and held-out losses.",
+        success="The last fifty events.",
+        bodies=_json("History", HISTORY),
+        parameters=(NAME,),
         refusals={404: "There is no model of this name."},
     ),
     **openai_contract.ROUTES,
@@ -331,9 +395,29 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", "/"): Route(
         id="index",
         tag="reference",
-        summary="The routes, and a command to copy",
+        summary="The page, for browsers; the routes, for programs",
+        description="HTML where the Accept header prefers it, else JSON.",
         success="What there is.",
-        bodies=_json("Index", INDEX),
+        bodies={**_json("Index", INDEX), HTML: Body({"type": "string"})},
+    ),
+    ("GET", "/static/{name}"): Route(
+        id="staticFile",
+        tag="reference",
+        summary="A file of the page",
+        success="The file.",
+        bodies={kind: Body({"type": "string"}) for kind in (CSS, JAVASCRIPT)},
+        parameters=(
+            {
+                "name": "name",
+                "in": "path",
+                "required": True,
+                "description": "the name of a file",
+                "schema": {"type": "string", "enum": sorted(FILES)},
+                "example": "page.css",
+            },
+        ),
+        refusals={404: "There is no such file."},
+        is_cached=True,
     ),
     ("GET", "/openapi.json"): Route(
         id="openapi",

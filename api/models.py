@@ -21,6 +21,7 @@ OLD_VERSIONS_KEPT = 4
 ANYTHING: dict[str, Any] = {"novel": False, "unique": False, "clean": False}
 SHOWN_DIGITS = 12
 PREFERRED = "dinosaurs"  # the default where it is there and the operator named no other
+MOST_EVENTS = 50  # of a model's history, the last ones
 WHAT_TO_DO = (
     "train one with `python -m charrnn train my-list.txt`, or set CHARRNN_WEIGHTS to a folder "
     "that has one"
@@ -60,6 +61,7 @@ class Models:
         self._refused: dict[str, Refused] = {}
         self._tried: set[Hashable] = set()  # shapes of networks
         self._complaint = ""  # what was last logged about the folder as a whole
+        self._told: dict[str, tuple[Stamp, list[dict[str, Any]]]] = {}  # histories
         self._unseen: set[str] = set()  # models of which it was logged that they can't be looked at
         self._old: OrderedDict[tuple[str, str], charrnn.Generator] = OrderedDict()
         # Replaced as a whole, never changed: whoever has it can go through it without a lock.
@@ -89,6 +91,33 @@ class Models:
         if version is None or version == live.version:
             return live
         return self._kept_version(live, version)
+
+    def card(self, generator: charrnn.Generator) -> dict[str, Any]:
+        """A generator's card, and when it went live: null where the folder has another by now."""
+        promoted_at = None
+        try:
+            current = self._store.current(generator.name)
+            if current.version.startswith(generator.version):
+                promoted_at = current.promoted_at
+        except (WeightsError, OSError):
+            pass  # what is loaded goes on
+        return {**generator.card(), "promoted_at": promoted_at}
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """The last events of a model that is served, oldest first; the file is read where it has
+        changed. Paths and settings of the operator's are not in them.
+        """
+        path = self._store.folder(name) / "history.jsonl"
+        try:
+            found = path.stat()
+            stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+            known = self._told.get(name)
+            if known is None or known[0] != stamp:
+                lines = self._store.history(name)[-MOST_EVENTS:]
+                known = self._told[name] = stamp, [_event(line) for line in lines]
+        except OSError:
+            return []
+        return known[1]
 
     def refresh(self) -> None:
         """Look at the weights folder, and serve what is live in it by now.
@@ -177,6 +206,7 @@ class Models:
     def _remove(self, name: str) -> None:
         self._live = {other: each for other, each in self._live.items() if other != name}
         self._stamps.pop(name, None)
+        self._told.pop(name, None)
         with self._loading_old:
             for key in [key for key in self._old if key[0] == name]:
                 del self._old[key]
@@ -258,6 +288,21 @@ class Models:
             nothing = f"there is no trained model in {store.root}"
             raise StartError(f"{found if broken else nothing}; {WHAT_TO_DO}")
         return loaded
+
+
+def _event(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of a history, as anybody may know it."""
+    evaluation = line.get("evaluation")
+    losses = evaluation if isinstance(evaluation, dict) else {}
+    sides = {side: losses.get(side) for side in ("validation", "test")}
+    return {
+        **{key: str(line.get(key) or "") for key in ("event", "at", "reason")},
+        "version": str(line.get("version") or "")[:SHOWN_DIGITS],
+        **{
+            side: loss.get("nats_per_character") if isinstance(loss, dict) else None
+            for side, loss in sides.items()
+        },
+    }
 
 
 def _load(

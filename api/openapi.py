@@ -64,7 +64,7 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
     for method, path in routes_of(app):
         assert (method, path) in ROUTES, f"give {method} {path} its place in api.contract.ROUTES"
         route = ROUTES[method, path]
-        closed = settings.asks_for_keys and path not in settings.open_paths.split(",")
+        closed = settings.asks_for_keys and not settings.opens(path)
         operation = _operation(
             route, closed=closed, streams="stream" in request["properties"], path=path
         )
@@ -140,6 +140,12 @@ def _operation(route: Route, *, closed: bool, streams: bool, path: str) -> Schem
     responses = {status: ref(f"{kept}{status}", "responses") for status in everywhere}
     refused = _openai_refusal if is_openai(path) else _refusal
     responses |= {status: refused(status, when) for status, when in route.refusals.items()}
+    named = ["X-Request-ID", *(["ETag"] if route.is_cached else [])]
+    if route.is_cached:
+        responses[304] = {
+            "description": "It is as If-None-Match has it.",
+            "headers": {name: ref(name, "headers") for name in named},
+        }
     described = {"description": route.description} if route.description else {}
     return {
         "operationId": route.id,
@@ -150,7 +156,7 @@ def _operation(route: Route, *, closed: bool, streams: bool, path: str) -> Schem
         "responses": {
             "200": {
                 "description": route.success,
-                "headers": {"X-Request-ID": ref("X-Request-ID", "headers")},
+                "headers": {name: ref(name, "headers") for name in named},
                 "content": {kind: _content(body) for kind, body in bodies.items()},
             },
             **{str(status): responses[status] for status in sorted(responses)},

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -23,22 +24,11 @@ class Health:
 
 
 def blueprint(models: Models, metrics: Metrics, health: Health) -> Blueprint:
-    """The routes /, /models, and those that operators and their machines ask."""
+    """The routes /models, and those that operators and their machines ask."""
     routes = Blueprint("operations", __name__)
 
     def versions() -> dict[str, str]:
         return {name: each.version for name, each in models.live().items()}
-
-    @routes.get("/")
-    def index() -> Response:
-        return jsonify(
-            {
-                "name": "charrnn",
-                "version": charrnn.__version__,
-                "endpoints": ENDPOINTS,
-                "example": example(request.host_url, models.default),
-            }
-        )
 
     @routes.get("/livez")
     def livez() -> Response:
@@ -64,20 +54,38 @@ def blueprint(models: Models, metrics: Metrics, health: Health) -> Blueprint:
 
     @routes.get("/models")
     def list_models() -> Response:
-        cards = [each.card() for each in models.live().values()]
+        cards = [models.card(each) for each in models.live().values()]
         return jsonify({"models": cards, "default": models.default})
 
     @routes.get("/models/<name>")
     def describe_model(name: str) -> Response:
-        return jsonify(models.get(name).card())
+        return jsonify(models.card(models.get(name)))
+
+    @routes.get("/models/<name>/history")
+    def tell_history(name: str) -> Response:
+        return jsonify({"model": models.get(name).name, "events": models.history(name)})
 
     return routes
 
 
+def index(models: Models) -> dict[str, Any]:
+    """What there is, and a command to copy."""
+    return {
+        "name": "charrnn",
+        "version": charrnn.__version__,
+        "endpoints": ENDPOINTS,
+        "example": example(request.host_url, models.default),
+    }
+
+
 ENDPOINTS = {
     "POST /generate": "texts from a seed",
+    "POST /beam": "the most probable names",
+    "POST /score": "how probable texts are",
+    "POST /inspect": "what goes on inside the network as it reads",
     "GET /models": "the models that are served",
     "GET /models/{name}": "one of them",
+    "GET /models/{name}/history": "what was live when, and what was refused",
     "POST /v1/completions": "texts for clients of OpenAI's interface",
     "POST /v1/chat/completions": "replies in a chat, for the same",
     "GET /v1/models": "the models, for the same",
@@ -86,6 +94,7 @@ ENDPOINTS = {
     "GET /readyz": "whether it takes requests",
     "GET /healthz": "the version of each model",
     "GET /metrics": "numbers for Prometheus",
+    "GET /static/{name}": "the files of the page at /, which browsers get",
     "GET /docs": "all of it on a page, with examples",
     "GET /openapi.json": "the same for programs",
 }

@@ -14,8 +14,9 @@ from markupsafe import Markup, escape
 
 from api.openapi import current_document
 from api.shapes import Schema
+from charrnn.look import LOOK
 
-STYLE = (Path(__file__).parent / "templates" / "reference.css").read_text(encoding="utf-8")
+STYLE = LOOK + (Path(__file__).parent / "templates" / "reference.css").read_text("utf-8")
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY = (
     f"default-src 'none'; style-src 'sha256-{_HASH}'; img-src data:; "

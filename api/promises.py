@@ -7,6 +7,7 @@ from typing import Any
 from api.shapes import Schema
 
 JSON, HTML, PLAIN, EVENTS = "application/json", "text/html", "text/plain", "text/event-stream"
+CSS, JAVASCRIPT = "text/css", "text/javascript"
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,4 @@ class Route:
     takes: str = ""  # a body of another kind, by the name of its schema
     requests: Mapping[str, Any] = field(default_factory=dict)  # of that kind, by a few words
     refusals: Mapping[int, str] = field(default_factory=dict)  # status: when
+    is_cached: bool = False  # it has an ETag, and is answered 304 where nothing has changed

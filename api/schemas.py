@@ -19,8 +19,10 @@ from api.settings import ServiceSettings
 from charrnn.config import (
     EXPECTED,
     LARGEST_RANDOM_SEED,
+    LONGEST_INSPECTED,
     LONGEST_TEXT,
     MOST_EXPECTED,
+    MOST_UNITS,
     BeamConfig,
     GenerationConfig,
 )
@@ -134,6 +136,37 @@ class ScoreRequest(Settings):
         return super().checked(_without_nulls(cls, values), where)
 
 
+class InspectRequest(Settings):
+    """The body of POST /inspect. Every field may be left out, and null is as if it were."""
+
+    model: str | None = GenerateRequest.fields()["model"]  # type: ignore[assignment]
+    version: str | None = GenerateRequest.fields()["version"]  # type: ignore[assignment]
+    text: str = setting(
+        default="", max_length=LONGEST_INSPECTED, description="what the network reads"
+    )
+    layer: int | None = setting(
+        default=None, ge=1, description="whose hidden units are told; left out: the last"
+    )
+    units: tuple[int, ...] = setting(
+        default=(),
+        max_length=MOST_UNITS,
+        items={"ge": 0},
+        description="units of the layer, from 0, whose gates are told as well; left out: those "
+        "that go with something one can say of a name",
+    )
+    expected: int = setting(
+        default=8,
+        ge=0,
+        le=MOST_EXPECTED,
+        description="how many of the likeliest next symbols are told for each place",
+    )
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Null means absent."""
+        return super().checked(_without_nulls(cls, values), where)
+
+
 def _without_nulls(model: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
     known = model.fields()
     return {key: v for key, v in values.items() if v is not None or key not in known}
@@ -155,7 +188,10 @@ def request_models(settings: ServiceSettings) -> dict[str, type[Settings]]:
         rules={"min_length": 1, "max_length": min(count, MOST_ITEMS)},
         items={"min_length": 1, "max_length": length},
     )
+    text = InspectRequest.fields()["text"]
+    text = replace(text, rules={"max_length": min(length, LONGEST_INSPECTED)})
     return {
+        "InspectRequest": type("InspectRequest", (InspectRequest,), {"text": text}),
         "BeamRequest": type("BeamRequest", (BeamRequest,), shorter),
         "ScoreRequest": type("ScoreRequest", (ScoreRequest,), {"texts": texts}),
     }

@@ -57,7 +57,9 @@ def _ask_for_keys(app: Flask, settings: ServiceSettings) -> None:
     """
     ring = KeyRing(settings.api_keys, settings.api_keys_file)
     open_paths = set(settings.open_paths.split(","))
-    routes = {rule.rule for rule in app.url_map.iter_rules() if not rule.arguments}
+    rules = list(app.url_map.iter_rules())
+    routes = {rule.rule for rule in rules if not rule.arguments}
+    routes |= {rule.rule.rpartition("<")[0] for rule in rules if rule.rule.endswith("/<name>")}
     for path in sorted(open_paths - routes - set(OPEN_PATHS.split(","))):
         known = ", ".join(sorted(routes))
         raise StartError(
@@ -65,7 +67,7 @@ def _ask_for_keys(app: Flask, settings: ServiceSettings) -> None:
         )
 
     def demand_key() -> None:
-        if request.environ["PATH_INFO"] in open_paths:  # request.path takes //docs for /docs
+        if settings.opens(request.environ["PATH_INFO"]):  # request.path takes //docs for /docs
             return
         presented = _presented()
         if not any(map(ring.know, presented)):

@@ -20,7 +20,7 @@ OWNED_ELSEWHERE = {"CHARRNN_PROVE"}  # variables that other parts read: here, th
 MOST_TEXTS: int = GenerationConfig.fields()["count"].rules["le"]
 SECRET = {"api_keys"}  # never shown, not even where they are wrong
 UNSHOWN = "a value that is not shown"
-OPEN_PATHS = "/livez,/readyz,/healthz,/openapi.json,/docs"
+OPEN_PATHS = "/,/livez,/readyz,/healthz,/openapi.json,/docs,/static/"
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
 
@@ -132,7 +132,8 @@ class ServiceSettings(Settings):
     open_paths: str = setting(
         default=OPEN_PATHS,
         check=_paths,
-        description="paths that need no key, separated by commas; /metrics may be added",
+        description="paths that need no key, separated by commas; one such as /static/ is for "
+        "all below it; /metrics may be added",
     )
     cors_origins: str | None = setting(
         default=None,
@@ -140,6 +141,13 @@ class ServiceSettings(Settings):
         description="origins whose pages may read the answers, separated by commas, or *; unset: "
         "none",
     )
+
+    def opens(self, path: str) -> bool:
+        """Whether a path needs no key, by the list of those that don't."""
+        paths = self.open_paths.split(",")
+        return path in paths or any(
+            path.startswith(each) for each in paths if each.endswith("/") and each != "/"
+        )
 
     @property
     def asks_for_keys(self) -> bool:

@@ -157,6 +157,53 @@ def schemas() -> dict[str, Schema]:
             symbol=_text("the symbol"),
             probability=_number("how probable it was"),
         ),
+        "Inspected": _inspected(),
+        "InspectedPlace": shape(
+            "Before the first symbol of a text, or after one of them.",
+            symbol=_text("the symbol just read; empty before the first"),
+            expected=_list_of("ExpectedSymbol", "the likeliest next symbols"),
+            activations=_numbers("the output of each unit of the layer, from -1 to 1"),
+        ),
+        "InspectedUnit": shape(
+            "A unit at each place of a text.",
+            unit=_count("which one, from 0"),
+            gates={
+                **_by_name(_numbers("a gate at each place")),
+                "description": "its gates by their letters in the cell's equations: a sigmoid's "
+                "from 0 to 1, the others from -1 to 1",
+            },
+            parts={
+                **_by_name(_numbers("a part at each place")),
+                "description": "its part of the state by letters: h is its output, c the cell "
+                "state of an LSTM",
+            },
+        ),
+        "InterestingUnit": shape(
+            "A unit that goes with something one can say of a place in a name.",
+            feature=_text("what"),
+            unit=_count("the unit, from 0"),
+            correlation=_number(
+                "Pearson's r of the two, on names of the list on which it wasn't looked for",
+                minimum=-1,
+                maximum=1,
+            ),
+        ),
+        "History": shape(
+            "What was live when, and what was refused.",
+            model=_text("the model"),
+            events=_list_of("Event", "the last fifty, oldest first"),
+        ),
+        "Event": shape(
+            "An event of a model's history.",
+            event=_text("`promoted`, `refused`, `rolled back` and the like"),
+            at=_text("when, as ISO 8601 in UTC"),
+            version=_text("which version"),
+            reason=_text("why"),
+            validation=_or_null(
+                _number("its nats per character on the names held out for choices")
+            ),
+            test=_or_null(_number("and on those for the last figure")),
+        ),
         "Models": shape(
             "What is served.",
             models=_list_of("Model", "the models, by name"),
@@ -227,7 +274,35 @@ def _model() -> Schema:
         max_length=_count("most symbols of a text where a request has no max_length"),
         trained_on=ref("LearnedFrom"),
         evaluation=ref("Evaluation"),
+        promoted_at=_or_null(
+            _text("when it went live, as ISO 8601 in UTC; null while another is about to")
+        ),
     )
+
+
+def _inspected() -> Schema:
+    return shape(
+        "What the network holds as it reads a text.",
+        model=_text("the model that was asked"),
+        version={**VERSION, "description": "its version"},
+        text=_text("the text, as the model writes it"),
+        layer=_count("whose units they are, from 1", minimum=1),
+        steps=_list_of("InspectedPlace", "before the first symbol, and after each"),
+        units=_list_of("InspectedUnit", "the units that were asked for, or the interesting ones"),
+        interesting=_list_of(
+            "InterestingUnit",
+            "units that go with something one can say of a name, found once for a version; none "
+            "for running text, and for layers under the last",
+        ),
+    )
+
+
+def _numbers(description: str) -> Schema:
+    return {"type": "array", "items": {"type": "number"}, "description": description}
+
+
+def _by_name(schema: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": schema}
 
 
 def _problem() -> Schema:
@@ -267,6 +342,11 @@ def _broken_rule() -> Schema:
 def headers() -> dict[str, Schema]:
     """The headers that an answer may carry, besides those of HTTP itself."""
     return {
+        "ETag": {
+            "description": "tells this content from any other",
+            "schema": {"type": "string"},
+            "example": '"m1kLw1lXvZ8m4Gce"',
+        },
         "Allow": {
             "description": "the methods that this path has",
             "required": True,

@@ -28,6 +28,7 @@ from charrnn.config import (
 )
 from charrnn.decoding import MOST_STEPS
 from charrnn.errors import ConfigError, FieldProblem, shown
+from charrnn.inspection import Inspection, Inspector
 from charrnn.model import CharRNN, count_parameters
 from charrnn.scoring import Score, Scoring
 from charrnn.spelling import Speller
@@ -309,6 +310,36 @@ class Generator:
     def _scoring(self) -> Scoring:
         names = self.frozen.names if self.frozen.kind == "names" else None
         return Scoring(self.compiled, self.vocabulary, names)
+
+    def inspect(
+        self,
+        text: str = "",
+        *,
+        layer: int | None = None,
+        units: Sequence[int] | None = None,
+        expected: int = EXPECTED,
+    ) -> Inspection:
+        """What the network holds as it reads a text, and expects after each of its T symbols.
+
+        Args:
+            text: matched after NFC and the model's case rule; may be empty.
+            layer: from 1; None for the last.
+            units: at most 16 of its units (from 0) whose gates are told as well; None for those
+                that go with something one can say of a name.
+            expected: how many of the likeliest next symbols are told for each place.
+
+        Returns arrays whose first row is before the first symbol: `activations` (T + 1, H), and
+        `gates` and `parts` by name, (T + 1, K) for K units. Raises UnknownCharacterError and
+        ConfigError. Works by the network's plain form, so last bits may differ from `score`.
+        """
+        _check_text("text", text)
+        with blas_threads(1):
+            return self._inspector.inspect(text, layer=layer, units=units, expected=expected)
+
+    @cached_property
+    def _inspector(self) -> Inspector:
+        names = self.frozen.names if self.frozen.kind == "names" else ()
+        return Inspector(self.model, self.vocabulary, names)
 
     def request(
         self, seed: str = "", config: GenerationConfig | None = None, **settings: Any

@@ -130,6 +130,24 @@ class CharRNN:
             caches.append(cache)
         return np.stack(logits, axis=1), state, (ids, caches)
 
+    def inside(self, ids: Array) -> tuple[Array, Array, Array]:
+        """What the network holds after each symbol, read from the zero state by `forward`.
+
+        Args:
+            ids: (B, T) integers.
+
+        Returns:
+            The logits of the next symbol (B, T, V); the states (T, L, S, B, H), whose part 0 is
+            the output; the gates (T, L, G, B, H), in the order of the cell's `gates`.
+        """
+        state, logits, states, gates = self.init_state(len(ids)), [], [], []
+        for t in range(ids.shape[1]):
+            step_logits, state, (*layers, _) = self._step(ids[:, t], state)
+            logits.append(step_logits)
+            states.append(state)
+            gates.append(np.stack([np.stack(self.cell.gate_values(cache)) for _, cache in layers]))
+        return np.stack(logits, axis=1), np.stack(states), np.stack(gates)
+
     def backward(self, dlogits: Array, dstate: Array, cache: Any) -> tuple[Parameters, Array]:
         """Back through `forward`: backpropagation through time, step by step.
 

@@ -5,15 +5,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from charrnn.look import LOOK
+
 WIDTH, HEIGHT = 640, 260
 LEFT, BOTTOM, TOP, RIGHT = 48, 28, 10, 12  # room for the axes
 SHOWN_NAMES = 200  # of those added or removed
 
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse}td,th{padding:.15rem .8rem;border-bottom:1px solid #8886;
-text-align:left}td.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%}
-ul.s{columns:4 9rem;padding-left:1.2rem}text{font-size:11px;fill:currentColor}
-pre{white-space:pre-wrap}"""
+STYLE = (
+    LOOK
+    + """body{background:var(--page);color:var(--ink);font:1rem/1.6 var(--text);max-width:60rem;
+margin:0 auto;padding:3rem 1.5rem 6rem}h1{font:400 2rem/1.2 var(--names);margin:0}
+h2{font-size:1.1rem;margin:2.5rem 0 .6rem}h3{font-size:1rem;color:var(--quiet);font-weight:400}
+table{border-collapse:collapse}td,th{padding:.25rem .8rem .25rem 0;border-bottom:1px solid
+var(--line);text-align:left}td.n{text-align:right;font-variant-numeric:tabular-nums}
+svg{max-width:100%;height:auto}svg .v{stroke:var(--accent)}svg .t{stroke:var(--quiet)}
+svg .vt{fill:var(--accent)}svg .tt{fill:var(--quiet)}svg .grid{stroke:var(--line)}
+ul.s{columns:4 9rem;padding-left:0;list-style:none;font-family:var(--names)}
+text{font-size:11px;fill:currentColor}pre{white-space:pre-wrap}"""
+)
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,8 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> str:
     if len(metrics) < 2:
         return "<p>Too few looks at the validation set for a curve.</p>"
     lines = {
-        "validation": ("validation_loss", "#d1495b"),
-        "training (smoothed, with dropout)": ("training_loss", "#30638e"),
+        "validation": ("validation_loss", "v"),
+        "training (smoothed, with dropout)": ("training_loss", "t"),
     }
     losses = [float(line[key]) for line in metrics for key, _ in lines.values()]
     low, high = min(losses), max(losses)
@@ -76,16 +85,16 @@ def curves(metrics: Sequence[Mapping[str, Any]]) -> str:
     for k in range(5):
         loss, step = low + k * (high - low) / 4, k * last / 4
         parts.append(
-            f'<path d="M{LEFT} {y(loss):.1f}H{WIDTH - RIGHT}" stroke="#8884"/>'
+            f'<path d="M{LEFT} {y(loss):.1f}H{WIDTH - RIGHT}" class="grid"/>'
             f'<text x="{LEFT - 6}" y="{y(loss) + 4:.1f}" text-anchor="end">{loss:.2f}</text>'
             f'<text x="{x(step):.1f}" y="{HEIGHT - 10}" text-anchor="middle">{step:,.0f}</text>'
         )
-    for k, (name, (key, colour)) in enumerate(lines.items()):
+    for k, (name, (key, kind)) in enumerate(lines.items()):
         points = " ".join(f"{x(float(m['step'])):.1f},{y(float(m[key])):.1f}" for m in metrics)
         parts.append(
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            f'<polyline points="{points}" class="{kind}" fill="none" stroke-width="2"/>'
             f'<text x="{WIDTH - RIGHT}" y="{TOP + 14 + 16 * k}" text-anchor="end" '
-            f'style="fill:{colour}">{name}</text>'
+            f'class="{kind}t">{name}</text>'
         )
     label = "Nats per character over steps"
     return (

@@ -75,3 +75,11 @@ def test_a_default_may_be_made_and_a_value_may_be_checked_further():
     assert (Pair().left, Pair().right, Pair(right="a").right) == (2, None, "A")
     with pytest.raises(ConfigError, match="left must be at least 0, got -1"):
         Pair(left=-1)
+
+
+def test_a_number_of_a_list_is_refused_by_the_rule_of_its_items():
+    class Some(Settings):
+        numbers: tuple[int, ...] = setting(default=(), items={"ge": 0, "le": 9}, description="some")
+
+    with pytest.raises(ConfigError, match=r"numbers\.1 must be from 0 to 9, got -1"):
+        Some.checked({"numbers": [3, -1]})

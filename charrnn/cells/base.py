@@ -88,6 +88,15 @@ class Cell(ABC):
             da_x (B, G*H); the gradient by the previous state (S, B, H); those by the parameters.
         """
 
+    @abstractmethod
+    def gate_values(self, cache: Cache) -> tuple[Array, ...]:
+        """What the gates were in a `forward`, in the order of `gates`, (B, H) each: sigmoids from
+        0 to 1, the others from -1 to 1.
+
+        Args:
+            cache: from `forward`.
+        """
+
     def input_scale(self, hidden_size: int) -> Array:
         """What `forward_sequence` wants its pre-activations multiplied by, (G*H,): a half for
         the sigmoid gates. For sigmoid(x) = (1 + tanh(x / 2)) / 2, and with the halves in the

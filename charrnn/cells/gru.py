@@ -69,6 +69,10 @@ class GRU(Cell):
         grads = {"W": h_prev.T @ dproduct, "b_h": dq.sum(axis=0)}
         return np.concatenate([da_r, da_z, da_n], axis=1), dh_prev[None], grads
 
+    def gate_values(self, cache: Cache) -> tuple[Array, ...]:
+        _, r, z, n, _ = cache
+        return r, z, n
+
     def forward_sequence(
         self,
         params: Mapping[str, Array],

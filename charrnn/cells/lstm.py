@@ -70,6 +70,10 @@ class LSTM(Cell):
         dh_prev = da @ params["W"].T  # 1
         return da, np.stack([dh_prev, dc_prev]), {"W": h_prev.T @ da}
 
+    def gate_values(self, cache: Cache) -> tuple[Array, ...]:
+        _, _, i, f, o, g, _ = cache
+        return i, f, o, g
+
     def forward_sequence(
         self,
         params: Mapping[str, Array],

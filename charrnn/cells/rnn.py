@@ -40,6 +40,10 @@ class RNN(Cell):
         da = dstate[0] * (1 - h * h)  # 1: tanh' = 1 - tanh^2
         return da, (da @ params["W"].T)[None], {"W": h_prev.T @ da}
 
+    def gate_values(self, cache: Cache) -> tuple[Array, ...]:
+        _, h = cache
+        return (h,)
+
     def forward_sequence(
         self,
         params: Mapping[str, Array],

@@ -78,6 +78,9 @@ class Document:
             assert name in given or not header.get("required"), f"{method} {path}: no {name}"
             if name in given:
                 self.conforms(answer.headers[name], header["schema"])
+        if status == 304:
+            assert answer.data == b""
+            return
         kind = kind.partition(";")[0]
         assert kind in promised["content"], f"{method} {path} {status} is {kind}"
         if method != "HEAD":

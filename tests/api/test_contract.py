@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response
 from api import create_app
 from api.contract import ROUTES
 from api.settings import ServiceSettings
+from charrnn.config import MOST_UNITS
 from tests.api.documented import Document
 
 KEY = "k3y" * 8
@@ -43,6 +44,10 @@ IN_WORDS = (
     ("min_length", "must be at most 500 for names of a shape"),
     ("min_length", "can't be met"),
     ("texts", "must have at most"),
+    ("text", "must have only characters that the model knows"),
+    ("text", "must have at most"),
+    ("layer", "must be from 1 to"),
+    *((f"units.{n}", "must be from 0 to") for n in range(MOST_UNITS)),
     *((f"texts.{n}", "must have only characters that the model knows") for n in range(256)),
 )
 PARAMS_IN_WORDS = {field for field, _ in IN_WORDS} | {

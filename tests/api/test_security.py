@@ -67,7 +67,7 @@ def test_any_of_the_keys_opens_every_route(closed, headers):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        *[("GET", "/"), ("GET", "/models"), ("GET", "/models/elves"), ("POST", "/generate")],
+        *[("GET", "/static"), ("GET", "/models"), ("GET", "/models/elves"), ("POST", "/generate")],
         *[("GET", "/nothing"), ("PUT", "/models"), ("OPTIONS", "/generate"), ("HEAD", "/models")],
         *[("GET", "/docs/"), ("GET", "//docs"), ("GET", "/healthz/x"), ("GET", "/DOCS")],
     ],
@@ -93,6 +93,7 @@ def test_the_open_paths_need_no_key(closed):
     routes = {rule.rule for rule in closed.url_map.iter_rules()}
     asked = routes & set(OPEN_PATHS.split(","))
     assert {"/healthz", "/openapi.json", "/docs"} <= asked
+    assert closed.test_client().get("/static/page.css").status_code == 200
     for path in asked:
         assert closed.test_client().get(path).status_code == 200
 
@@ -228,7 +229,7 @@ def test_nothing_privileged_is_reachable(app):
     methods = {method for rule in app.url_map.iter_rules() for method in rule.methods or ()}
     assert methods == {"GET", "HEAD", "OPTIONS", "POST"}
     posts = {rule.rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())}
-    texts = {"/generate", "/beam", "/score"}
+    texts = {"/generate", "/beam", "/score", "/inspect"}
     assert posts == texts | {"/v1/completions", "/v1/chat/completions"}
     source = "".join(path.read_text() for path in (ROOT / "api").glob("*.py"))
     for word in ("promote(", "rollback(", "retrain(", ".write_", "subprocess"):

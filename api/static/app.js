@@ -1,0 +1,107 @@
+// The page: which view is shown, and which model is in use.
+
+import { ask } from "./ask.js";
+import * as chat from "./chat.js";
+import { element, notice, one } from "./dom.js";
+import * as inside from "./inside.js";
+import * as kept from "./kept.js";
+import * as models from "./models.js";
+import * as names from "./names.js";
+
+const VIEWS = { names: "Names", chat: "Chat", inside: "Inside", models: "Models" };
+const CHOSEN = "charrnn.model"; // in localStorage
+const LOOK_AGAIN = 60; // seconds after which a page that is looked at again asks for the models
+
+let cards = [], chosen = null, asked = 0;
+
+function remembered() {
+  try { return localStorage.getItem(CHOSEN); } catch { return null; }
+}
+
+function remember(name) {
+  try { localStorage.setItem(CHOSEN, name); } catch { /* it is only a convenience */ }
+}
+
+function view() {
+  const [name, letters] = location.hash.slice(1).split("=");
+  return { name: name === "kept" ? "names" : name in VIEWS ? name : "names", link: name === "kept" ? letters ?? "" : null };
+}
+
+function show() {
+  const { name, link } = view();
+  for (const each of Object.keys(VIEWS)) {
+    one(`#view-${each}`).hidden = each !== name;
+    const anchor = one(`nav a[href="#${each}"]`);
+    if (each === name) anchor.setAttribute("aria-current", "page");
+    else anchor.removeAttribute("aria-current");
+  }
+  document.title = `charrnn: ${VIEWS[name].toLowerCase()}`;
+  if (link !== null) names.open(link);
+  if (name === "inside") inside.look();
+}
+
+function card(name) {
+  return cards.find((each) => each.name === name);
+}
+
+// Use a model: one of talk in the chat, any other to write and to look into.
+function choose(name, isByHand = true) {
+  const found = card(name);
+  if (!found) return;
+  chosen = name;
+  one("#model").value = name;
+  if (isByHand) remember(name);
+  models.show(cards, chosen, choose);
+  chat.use(cards, name);
+  inside.use(found);
+  if (found.kind === "chat") {
+    if (view().name === "names") location.hash = "#chat";
+  } else {
+    names.use(found);
+    names.draw();
+    if (isByHand && view().name === "chat") location.hash = "#names";
+  }
+  if (view().name === "inside") inside.look();
+}
+
+async function load() {
+  const answer = await ask("models");
+  asked = Date.now();
+  cards = answer.models;
+  one("#model").replaceChildren(...cards.map((each) => element("option", { value: each.name }, each.name)));
+  return answer.default;
+}
+
+// A new version may have gone live while nobody looked.
+async function refresh() {
+  if (document.hidden || Date.now() - asked < LOOK_AGAIN * 1000) return;
+  const before = card(chosen)?.version;
+  const fallback = await load();
+  if (!card(chosen)) choose(fallback, false);
+  else if (card(chosen).version !== before) choose(chosen, false);
+  else {
+    one("#model").value = chosen;
+    models.show(cards, chosen, choose);
+  }
+}
+
+async function start() {
+  one("#app").hidden = false;
+  names.start((text) => {
+    one("#inside-text").value = text;
+    location.hash = "#inside";
+  });
+  kept.start(names.mark);
+  chat.start();
+  inside.start();
+  one("#model").addEventListener("change", () => choose(one("#model").value));
+  addEventListener("hashchange", show);
+  document.addEventListener("visibilitychange", refresh);
+  show();
+  const fallback = await load();
+  const first = card(remembered()) ?? card(fallback) ?? cards[0];
+  if (first) choose(first.name, false);
+  else notice("There is no model here yet: python -m charrnn train my-list.txt makes one.");
+}
+
+start();
