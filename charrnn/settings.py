@@ -241,8 +241,8 @@ def _rule(item: dict[str, Any], model: type[Settings], path: tuple[Any, ...]) ->
     kind, context = item["type"], item.get("ctx", {})
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         *_, name = (part for part in path if isinstance(part, str))  # an item's is a number
-        owned = _owner(model, path[: path.index(name) + 1]).fields()[name]
-        return f"must be {_bounds(owned.rules if name == path[-1] else owned.items)}"
+        field = _owner(model, path[: path.index(name) + 1]).fields()[name]
+        return f"must be {_bounds(field.rules if name == path[-1] else field.items)}"
     if kind == "extra_forbidden":
         known = sorted(_owner(model, path).fields())
         return f"is not a known field; the known ones are {', '.join(known)}"

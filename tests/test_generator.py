@@ -718,10 +718,10 @@ def test_a_large_vocabulary_generates_and_scores():
 def test_a_samples_random_numbers_are_a_jump_of_the_requests_stream():
     """So the streams of two samples never overlap: numpy's own way to make them."""
     g = running()
-    for index in (0, 1, 7, 10**6):
+    for index, attempt in ((0, 0), (1, 0), (7, 3), (10**6, 0), (10**5, 1000)):
         writer = g.writer()
-        mine = writer._rng(np.random.PCG64(123).state, index)
-        numpys = np.random.Generator(np.random.PCG64(123).jumped(index))
+        mine = writer._rng(np.random.PCG64(123).state, index, attempt)
+        numpys = np.random.Generator(np.random.PCG64(123).jumped(index + (attempt << 40)))
         assert mine.bit_generator.state == numpys.bit_generator.state
 
 
