@@ -116,7 +116,7 @@ def test_the_example_is_a_valid_request():
         ({"seed": ["a"]}, "seed must be text, or a whole number from 0 to"),
         ({"seed": 7, "random_seed": 7}, "random_seed must be left out where seed is a number, g"),
         ({"random_seed": 2**53}, "random_seed must be from 0 to 9007199254740991, got"),
-        ({"colour": 1}, "colour is not a known field; the known ones are count, max_length, mi"),
+        ({"colour": 1}, "colour is not a known field; the known ones are avoid, clean, cont"),
         ({"colour": None}, "colour is not a known field"),
     ],
 )
