@@ -438,7 +438,7 @@ NAMES = [("rank", "name", "count"), *((str(n), f"Name{chr(97 + n)}", "7") for n 
 )
 def test_a_table_of_names_is_seen(tmp_path, name, delimiter, caplog):
     path = table_of(tmp_path / name, NAMES, delimiter)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="charrnn"):
         corpus = load_corpus([path], CorpusConfig())
     assert sorted(corpus.names) == sorted(f"name{chr(97 + n)}" for n in range(12))
     assert "column 2 ('name') of a table of 3, 12 rows: a list of names" in caplog.text
@@ -476,7 +476,7 @@ def test_an_open_quotation_is_named_with_its_line(tmp_path):
 def test_names_with_commas_are_a_list(tmp_path, caplog):
     path = tmp_path / "a.txt"
     path.write_text("".join(f"Smith{chr(97 + n)}, John\n" for n in range(20)))
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="charrnn"):
         corpus = load_corpus([path], CorpusConfig())
     assert len(corpus.names) == 20
     assert "taken for a list of names, one a line (to say otherwise: --kind text)" in caplog.text
