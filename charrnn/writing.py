@@ -327,11 +327,12 @@ class Writer:
         """
         while symbols and self._unread:
             joined = self._unread[0]
-            taken = min(symbols, len(joined.unread) - 1)
+            begin = joined.place
+            end = min(begin + symbols, len(joined.unread) - 1)
             state = joined.position.state if joined.position else None
-            joined.position = self._model.read(joined.unread[: taken + 1], state)
-            joined.unread, symbols = joined.unread[taken:], symbols - taken
-            if len(joined.unread) == 1:
+            joined.position = self._model.read(joined.unread[begin : end + 1], state)
+            joined.place, symbols = end, symbols - (end - begin)
+            if end == len(joined.unread) - 1:
                 joined.unread = []
                 self._unread.popleft()
 
@@ -430,7 +431,8 @@ class _Joined:
     position: Any = None  # a Position, where it is known
     stream: Any = None
     selection: Selection | None = None
-    unread: list[int] = field(default_factory=list)  # of a long prompt, from the position on
+    unread: list[int] = field(default_factory=list)  # a long prompt, until it is read to its end
+    place: int = 0  # where the position stands in it
     paused: bool = False
     parked: "list[tuple[_Queue, Parked, Text]]" = field(default_factory=list)
 

@@ -22,8 +22,8 @@ from tests.api.documented import Document
 
 KEY = "k3y" * 8
 SERVICES = {
-    "open": ServiceSettings(),
-    "with keys": ServiceSettings(api_keys=KEY, max_count=3, max_length=50),
+    "open": ServiceSettings(time_limit=1),  # which ends a search, too
+    "with keys": ServiceSettings(api_keys=KEY, max_count=3, max_length=50, time_limit=1),
 }
 FEW, MANY = 40, 1500
 # What the document says in words, since a schema can't: field and rule.
