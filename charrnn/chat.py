@@ -105,11 +105,13 @@ def chat_config(settings: Mapping[str, Any]) -> GenerationConfig:
 
 
 class SomethingFirst:
-    """No reply is empty: what is drawn first is neither a line's end nor a space."""
+    """No reply is empty, or a person's line: what is drawn first is neither a line's end, nor a
+    space, nor the mark of the person.
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        blank = [symbol.isspace() for symbol in vocabulary.symbols]
-        self._first = ~np.array(blank)  # (V,)
+        refused = [symbol.isspace() or symbol == PERSON[0] for symbol in vocabulary.symbols]
+        self._first = ~np.array(refused)  # (V,)
 
     def start(self) -> bool:
         return True
