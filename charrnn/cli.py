@@ -25,7 +25,6 @@ from charrnn.config import (
     NetworkConfig,
     TrainConfig,
 )
-from charrnn.corpus import SPLITS, split
 from charrnn.errors import CharRNNError, TrainingInterrupted, WeightsError
 from charrnn.evaluation import Loss, evaluate
 from charrnn.generator import Generator, load
@@ -34,6 +33,7 @@ from charrnn.progress import reporting, stoppable
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
 from charrnn.recipe import Recipe, read_recipe, recipe_for
 from charrnn.retraining import train
+from charrnn.splits import SPLITS, split
 from charrnn.store import Store, spare_root
 from charrnn.tables import table_of_comparison, table_of_losses, table_of_models
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from charrnn.budget import Within, step_back
 from charrnn.checkpoint import RunFiles
-from charrnn.corpus import Corpus, hash_of_files, load_corpus
+from charrnn.corpus import Corpus, load_corpus
 from charrnn.errors import PromotionError, WeightsError
 from charrnn.files import canonical_json, write_atomically
 from charrnn.gate import Verdict, best_whole, judge
 from charrnn.hooks import run_hook
 from charrnn.outcomes import Changes, Outcome, write_report
+from charrnn.reading import Watch, hash_of_files
 from charrnn.recipe import Recipe, read_recipe, write_recipe
 from charrnn.store import Store
 from charrnn.training import TRAINING_FORMAT, Listener, Run, Trained
@@ -72,7 +73,8 @@ def train(
     TrainingError, TrainingInterrupted.
     """
     begun, name = time.monotonic(), recipe.name
-    corpus = load_corpus(recipe.paths(folder, recipe_path), recipe.corpus)
+    listener = listener or Listener()
+    corpus = _corpus(recipe.paths(folder, recipe_path), recipe, store, listener, stop)
     with alone(store, name) as run_folder:
         if name in store.models():
             raise PromotionError(
@@ -159,7 +161,7 @@ class _Attempt:
     def made(self, run_folder: Path, listener: Listener, stop: Callable[[], bool]) -> Outcome:
         """Train, judge, and promote or refuse."""
         plan, store, name = self.plan, self.store, self.plan.recipe.name
-        corpus = load_corpus(plan.files, plan.recipe.corpus)
+        corpus = _corpus(plan.files, plan.recipe, store, listener, stop)
         trained, start = self._trained(corpus, run_folder, listener, stop)
         seconds = {"training": time.monotonic() - self.begun}
         announce_candidate(store, name, trained.version)
@@ -224,6 +226,13 @@ class _Attempt:
             if best:  # a damaged version is not left live, even if the new one isn't good enough
                 reason = "the live version is damaged; this is the best of those kept"
                 store.promote(name, best, reason=reason, recipe=recipe, event=ROLLED_BACK)
+
+
+def _corpus(
+    paths: list[Path], recipe: Recipe, store: Store, listener: Listener, stop: Callable[[], bool]
+) -> Corpus:
+    watch = Watch(listener.reading, stop)
+    return load_corpus(paths, recipe.corpus, cache=store.texts, watch=watch)
 
 
 def _settled(outcome: Outcome, store: Store, run_folder: Path) -> Outcome:

@@ -48,6 +48,9 @@ DEFAULT_SECONDS = 160.0  # what a run without a budget is planned to take at mos
 class Listener:
     """What a run tells of itself. This one keeps silent; the command line draws a bar."""
 
+    def reading(self, what: str, done: int, total: int) -> None:
+        """While the data are read ("reading", "encoding"): bytes done, and all of them."""
+
     def started(self, run: "Run") -> None:
         """Before the first step, with the plan made."""
 
@@ -269,7 +272,7 @@ class Run:
                 "sha256": corpus.source.sha256,
                 "bytes": corpus.source.size,
                 "characters": corpus.characters("train"),
-                **{split: len(corpus.sequences[split]) for split in corpus.sequences},
+                **{split: corpus.size(split) for split in corpus.sequences},
             },
             "training_format": TRAINING_FORMAT,
             "versions": _versions(),
