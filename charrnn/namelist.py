@@ -7,7 +7,7 @@ Short lists stay tuples: `kept` decides.
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, overload
 
 import numpy as np
@@ -53,8 +53,7 @@ class NameList(Sequence[str]):
         return _decoded(self.text[int(self._starts[k]) : int(self._starts[k + 1]) - 1])
 
     def __iter__(self) -> Iterator[str]:
-        for some in self.chunks():
-            yield from some.split("\n")
+        return chain.from_iterable(some.split("\n") for some in self.chunks())
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
@@ -79,7 +78,11 @@ class NameList(Sequence[str]):
     @cached_property
     def _index(self) -> tuple[Any, Any]:
         """The names' hashes, rising, and their places in that order."""
-        hashes = np.fromiter(map(hash, self), np.int64, len(self))
+        hashes, begin = np.empty(len(self), np.int64), 0
+        for some in self.chunks():
+            own = list(map(hash, some.split("\n")))
+            hashes[begin : begin + len(own)] = own
+            begin += len(own)
         order = np.argsort(hashes, kind="stable")
         # Views that answer with Python's own numbers: those of arrays take ten times as long.
         return hashes[order].data, order.astype(np.uint32).data
