@@ -166,9 +166,10 @@ def packed(symbols: Array, starts: Array, lengths: Array, span: int = 0) -> Batc
 
 
 def evaluation_batches(
-    sequences: Sequence[str], vocabulary: AnyVocabulary
+    sequences: Sequence[str], vocabulary: AnyVocabulary, number: int = 0, of: int = 1
 ) -> Iterator[tuple[Batch, bool]]:
-    """Packed batches that cover `sequences` once, each from a zero state.
+    """Packed batches that cover `sequences` once, each from a zero state; or, of the groups of
+    sequences that are read side by side, every `of`-th from `number` on.
 
     Yields a batch, and whether it begins new sequences (else it continues, row by row, the longest
     of those before it).
@@ -181,7 +182,7 @@ def evaluation_batches(
         sizes = np.array([len(sequence) for sequence in sequences])
         starts, lengths = np.concatenate([[0], np.cumsum(sizes)[:-1]]), sizes - 1
     order = np.argsort(-lengths, kind="stable")
-    for first in range(0, len(order), 256):
+    for first in range(256 * number, len(order), 256 * of):
         chosen = order[first : first + 256]
         span = max(1, EVALUATION_ROWS // len(chosen))
         for begin in range(0, int(lengths[chosen[0]]), span):

@@ -4,8 +4,11 @@ in `charrnn.cli_versions`. Options that are settings take their bounds and defau
 """
 
 import json
+import logging
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +33,10 @@ from charrnn.evaluation import Loss, evaluate
 from charrnn.generator import Generator, load
 from charrnn.ops import Workspace
 from charrnn.progress import reporting, stoppable
+from charrnn.ranks import Ranks, ranks_here
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
 from charrnn.recipe import Recipe, read_recipe, recipe_for
-from charrnn.retraining import train
+from charrnn.retraining import follow, train
 from charrnn.splits import SPLITS, split
 from charrnn.store import Store, spare_root
 from charrnn.tables import table_of_comparison, table_of_losses, table_of_models
@@ -102,6 +106,9 @@ TRAIN_OPTIONS = (
 )
 
 
+FORWARDED = (signal.SIGUSR1,)  # mpiexec passes it on to all ranks, and leaves them time
+
+
 @main.command("train")
 @click.argument("source", metavar="FILE_OR_RECIPE", type=click.Path(path_type=Path))
 @click.option("--name", help="The model's name.  [default: the file's]")
@@ -123,21 +130,37 @@ def train_command(
     \b
     python -m charrnn train my-list.txt
     python -m charrnn train comments.csv --unit word --column body
+    mpiexec -n 4 python -m charrnn train novel.toml
     """
     is_recipe = source.suffix == RECIPE_SUFFIX
     written = read_recipe(source) if is_recipe else recipe_for(source)
     recipe = _with_options(written, name, options)
     changed = is_recipe and recipe != written
-    with reporting(quiet) as listener, stoppable() as stop:
+    kept = source if is_recipe and not changed else None
+    ranks = ranks_here()
+    if ranks and not ranks.is_first:
+        _follow(recipe, source.parent, ranks, Store(weights), kept)
+        return
+    with reporting(quiet) as listener, stoppable(*(FORWARDED if ranks else ())) as stop:
         outcome = train(
             _absolute(recipe, source.parent) if changed else recipe,
             source.parent,
             Store(weights),
-            recipe_path=source if is_recipe and not changed else None,
+            recipe_path=kept,
             listener=listener,
             stop=stop,
+            ranks=ranks,
         )
     say_outcome(outcome)
+
+
+def _follow(
+    recipe: Recipe, folder: Path, ranks: Ranks, store: Store, recipe_path: Path | None
+) -> None:
+    """A rank that isn't the first has nothing to say: what ends it, the first one tells."""
+    logging.getLogger("charrnn").setLevel(logging.CRITICAL)
+    with suppress(CharRNNError), stoppable(*FORWARDED) as stop:
+        follow(recipe, folder, store, ranks, recipe_path=recipe_path, stop=stop)
 
 
 @main.command("sample")

@@ -157,15 +157,17 @@ def size(count: int) -> str:
 
 
 @contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and a polite kill stop the run after its step; a second Ctrl-C stops it at once."""
+def stoppable(*more: signal.Signals) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and a polite kill stop the run after its step; a second Ctrl-C stops it at once. So do
+    the signals `more`.
+    """
     asked: list[int] = []
 
     def ask(signum: int, _: FrameType | None) -> None:
         asked.append(signum)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM, *more)}
     try:
         yield lambda: bool(asked)
     finally:

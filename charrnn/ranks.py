@@ -4,26 +4,33 @@ out its share of every batch, and all add up the same gradient in the same order
 `mpi4py` is imported only where `mpiexec` has started this process. MPI moves bytes and adds
 nothing: a gradient is cut in as many chunks as there are ranks, each rank is sent its chunk of all
 gradients (Alltoall), adds them in the order of the ranks, and sends the sum to all (Allgather). So
-the result depends on the number of ranks alone, and each of R ranks sends and receives 2 (R - 1) / R
-gradients, as in a ring (Patarasuk & Yuan 2009, "Bandwidth optimal all-reduce algorithms").
+the result depends on the number of ranks alone, and each of R ranks sends 2 (R - 1) / R gradients,
+as in a ring (Patarasuk & Yuan 2009, "Bandwidth optimal all-reduce algorithms").
 
 Who waits for the others looks again and again instead of blocking, so that signals are heard and
 no wait is for ever. What a rank does with its share belongs to `training`.
 """
 
+import hashlib
 import json
 import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from charrnn.config import RANK_PATIENCE
-from charrnn.errors import CharRNNError, ConfigError, FieldProblem, TrainingError
+from charrnn.errors import (
+    CharRNNError,
+    ConfigError,
+    FieldProblem,
+    TrainingError,
+    TrainingInterrupted,
+)
 from charrnn.ops import Array
 
 # What mpiexec tells a process: how many there are, and which one it is (Open MPI; MPICH, Intel MPI
@@ -31,6 +38,8 @@ from charrnn.ops import Array
 TOLD = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"))
 SPIN_SECONDS = 1e-3  # asking again and again for so long before sleeping
 SLEEP_SECONDS = 5e-5
+# From SIGTERM to SIGKILL mpiexec leaves a quarter of a second, when another rank has died.
+STOP_SECONDS = 0.1
 FAILED = 1
 
 
@@ -81,6 +90,8 @@ class Ranks:
         self.name = f"rank {self.number} ({socket.gethostname()})"
         self.waited = 0.0  # seconds in which this rank did nothing but exchange
         self._sent = self._received = np.empty(0, np.uint8)
+        self._met = self._warned = False
+        self.told_to_end: Callable[[], bool] = lambda: False  # what a run is asked to stop by
 
     @property
     def is_first(self) -> bool:
@@ -95,6 +106,7 @@ class Ranks:
         Raises TrainingError, on every rank, where a rank has other facts; LeftOut where another
         rank can't train, or doesn't need to.
         """
+        self._met = True
         found = self._told({"name": self.name, "facts": dict(facts)})
         for other in found:
             if "problem" in other:
@@ -112,21 +124,27 @@ class Ranks:
                     f"{what}; give every machine the same files and the same installation"
                 )
 
-    def leave(self, problem: str) -> None:
-        """Say, in place of `meet`, that there will be no training, and why."""
-        self._told({"name": self.name, "problem": problem})
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        """On the way to `meet`: who fails before tells the others, who wait there."""
+        try:
+            yield
+        except BaseException as error:
+            if not self._met:
+                self._met = True
+                what = str(error) or type(error).__name__
+                self._told({"name": self.name, "problem": f"{self.name}: {what}"})
+            raise
 
     @contextmanager
     def bound(self) -> Iterator[None]:
         """While this lasts, a rank that fails alone ends all of them: they would wait for it. What
-        every rank raises alike passes: an error of the training, a run that was asked to stop.
+        all ranks find alike passes: that the loss explodes, that the run was asked to stop.
         """
         try:
             yield
-        except (TrainingError, CharRNNError) as error:
-            if getattr(error, "alike", False):
-                raise
-            self.abort(error)
+        except (TrainingError, TrainingInterrupted):
+            raise
         except BaseException as error:
             self.abort(error)
 
@@ -158,7 +176,6 @@ class Ranks:
             sent[k, size:] = words.view(np.uint8)
         self._wait(self._comm.Ialltoall(self._sent, self._received))
         told = received[:, size:].copy().view(np.float64)
-        # Of the numbers behind the last one of all, the last chunk has some that mean nothing.
         pieces = [np.frombuffer(row[:size].data, flat.dtype) for row in received]
         total = pieces[0].copy()
         for piece in pieces[1:]:
@@ -168,19 +185,23 @@ class Ranks:
         flat[:] = whole[: len(flat)]
         return told
 
-    def combined(self, values: Array) -> Array:
-        """Numbers (n,) of which each rank knows some, and has 0 for the others; all of them."""
-        found = [np.frombuffer(data, values.dtype) for data in self.exchange(values.tobytes())]
-        return np.sum(found, axis=0)
+    def check_step(self, step: int, flat: Array) -> None:
+        """Raises TrainingError, on every rank, where they haven't the same numbers."""
+        found = self.exchange(hashlib.sha256(flat.tobytes()).digest())
+        if len(set(found)) > 1:
+            apart = [k for k, each in enumerate(found) if each != found[0]]
+            raise TrainingError(
+                f"the weights of rank {apart[0]} are not those of rank 0 at step {step:,}: its "
+                "memory or its processor is at fault; the same command goes on from the last "
+                "checkpoint, without that machine"
+            )
 
     def exchange(self, data: bytes, patience: float = RANK_PATIENCE) -> list[bytes]:
         """What each rank has, of any length."""
         sizes = np.empty(self.count, np.int64)
         self._wait(self._comm.Iallgather(np.array([len(data)], np.int64), sizes), patience)
         received = np.empty(int(sizes.sum()), np.uint8)
-        request = self._comm.Iallgatherv(
-            np.frombuffer(data, np.uint8), [received, sizes.tolist()]
-        )
+        request = self._comm.Iallgatherv(np.frombuffer(data, np.uint8), [received, sizes.tolist()])
         self._wait(request, patience)
         ends = np.cumsum(sizes).tolist()
         return [received[e - s : e].tobytes() for s, e in zip(sizes.tolist(), ends, strict=True)]
@@ -196,6 +217,17 @@ class Ranks:
         self._wait(self._comm.Ibcast(own.reshape(-1).view(np.uint8)))
         return own
 
+    def _warn(self) -> None:
+        """While there is time: mpiexec may be about to kill all ranks, since one has died."""
+        self._warned = True
+        if self.is_first:
+            sys.stderr.write(
+                "told to end, and another rank doesn't answer: it may have failed. Should this one "
+                "be killed before it does, the last checkpoint stays: the same command goes on "
+                "from there\n"
+            )
+            sys.stderr.flush()
+
     def _told(self, news: dict[str, Any]) -> list[dict[str, Any]]:
         # A large text is read first: how long that takes nobody knows.
         return [json.loads(data) for data in self.exchange(json.dumps(news).encode(), np.inf)]
@@ -206,9 +238,9 @@ class Ranks:
         while not request.Test():
             waited = time.perf_counter() - begun
             if waited > patience:
-                self.abort(
-                    TrainingError(f"another rank has been silent for {patience:.0f} seconds")
-                )
+                self.abort(TrainingError(f"another rank was silent for {patience:.0f} seconds"))
+            if waited > STOP_SECONDS and not self._warned and self.told_to_end():
+                self._warn()
             if waited < SPIN_SECONDS:
                 os.sched_yield()
             else:

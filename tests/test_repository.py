@@ -63,6 +63,7 @@ FLOORS = (
         "constraints",
         "lookahead",
         "optimizers",
+        "ranks",
         "recipe",
         "reference",
         "sampling",
@@ -116,7 +117,7 @@ TRAINERS = {
     "optimizers",
 }
 TRAINERS |= {"checking", "gradients", "operations", "reference"}
-TRAINERS |= {"memory", "parallel", "progress", "recipe", "retraining", "sharing", "tables"}
+TRAINERS |= {"memory", "parallel", "progress", "ranks", "recipe", "retraining", "sharing", "tables"}
 TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
 TRAINERS |= {"budget", "cli_names", "cli_options", "comparison", "versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
@@ -243,7 +244,9 @@ def test_the_service_uses_public_names_of_the_library_only():
 
 
 def test_what_is_imported_is_declared():
-    declared = {Requirement(line).name for line in PROJECT["project"]["dependencies"]}
+    extras = PROJECT["project"]["optional-dependencies"]
+    lines = [*PROJECT["project"]["dependencies"], *extras["mpi"]]  # where it is asked for
+    declared = {Requirement(line).name for line in lines}
     serving = locked(ROOT / "requirements.txt").keys() | {"api"}
     problems = []
     for paths, allowed in [(LIBRARY, declared), (SERVICE, serving)]:
