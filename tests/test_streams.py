@@ -80,7 +80,7 @@ def stopped(seed, text, stop, min_length):
 
 
 @pytest.mark.parametrize("kind", ["running", "names"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_stop_strings_equal_cutting_the_unstopped_text(kind, data):
     """Also: the stream emits nothing that isn't in the text, and no more than it must withholds."""
