@@ -208,6 +208,7 @@ def _encoded(
     paths: Sequence[Path], config: CorpusConfig, cache: TextCache, key: str, watch: Watch
 ) -> EncodedText | Kind:
     """Running text, encoded; or that it is of another kind, for "chat" read as too short, too."""
+    cache.check()
     case: Case = "keep" if config.case == "auto" else config.case
     scanned = scan(TextFiles(paths, watch=watch), case)
     if config.kind == "auto" and scanned.kind != "text":

@@ -83,7 +83,7 @@ def hash_of_files(paths: Sequence[Path], watch: Watch = UNWATCHED) -> str:
     for path in paths:
         for data in _read(path, digest, alone=len(paths) == 1):
             done += len(data)
-            watch.look("reading", done, total)
+            watch.look("hashing", done, total)
     return digest.hexdigest()
 
 

@@ -46,6 +46,20 @@ class TextCache:
             os.utime(path)  # used last
         return fd, str(path)
 
+    def check(self) -> None:
+        """Raises CorpusError where the folder can't be written to, or made."""
+        if self.folder is None:
+            return
+        there = next(
+            f for f in (self.folder.absolute(), *self.folder.absolute().parents) if f.exists()
+        )
+        for wrong, number in (
+            (not there.is_dir(), errno.ENOTDIR),
+            (not os.access(there, os.W_OK), errno.EACCES),
+        ):
+            if wrong:
+                raise self._refused(OSError(number, os.strerror(number)))
+
     def drop(self, key: str) -> None:
         """Remove a file that is of no use."""
         path = self._path(key)

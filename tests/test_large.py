@@ -490,8 +490,14 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(text, tmp_path, monkeypatch
 
 def test_a_folder_that_cannot_be_written_is_an_error(text, tmp_path):
     (tmp_path / "file").touch()
+    told = []
     with pytest.raises(CorpusError, match=r"Not a directory.*CHARRNN_CACHE"):
-        encoded(text, tmp_path / "file" / "cache")
+        load_corpus(
+            *([text], CorpusConfig(kind="text")),
+            cache=tmp_path / "file" / "cache",
+            watch=Watch(lambda *each: told.append(each[0])),
+        )
+    assert set(told) == {"hashing"}  # it is told before the text is gone through
 
 
 def test_data_that_change_between_two_passes_are_refused(text, tmp_path):
@@ -513,7 +519,7 @@ def test_data_that_change_between_two_passes_are_refused(text, tmp_path):
         text.write_text(some_text())
 
 
-@pytest.mark.parametrize("what", ["reading", "encoding"])
+@pytest.mark.parametrize("what", ["hashing", "reading", "encoding"])
 def test_a_reading_that_is_to_stop_stops(what, text, tmp_path):
     told = []
     watch = Watch(lambda *each: told.append(each[0]), lambda: told[-1:] == [what])
@@ -526,7 +532,7 @@ def test_progress_goes_from_nothing_to_all(text, tmp_path):
     told = []
     watch = Watch(lambda *each: told.append(each))
     load_corpus([text], CorpusConfig(kind="text"), cache=tmp_path / "cache", watch=watch)
-    for what in ("reading", "encoding"):
+    for what in ("hashing", "reading", "encoding"):
         done = [each[1] for each in told if each[0] == what]
         assert done[-1] == text.stat().st_size
         assert {each[2] for each in told if each[0] == what} == {text.stat().st_size}
