@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,18 +138,15 @@ def train_command(
     python -m charrnn train comments.csv --unit word --column body
     mpiexec -n 4 python -m charrnn train novel.toml
     """
-    is_recipe = source.suffix == RECIPE_SUFFIX
-    written = read_recipe(source) if is_recipe else recipe_for(source)
-    recipe = _with_options(written, name, options)
-    changed = is_recipe and recipe != written
-    kept = source if is_recipe and not changed else None
     ranks = ranks_here()
     if ranks and not ranks.is_first:
-        _follow(recipe, source.parent, ranks, Store(weights), kept)
+        _follow(source, name, options, Store(weights), ranks)
         return
+    with ranks.joining() if ranks else nullcontext():
+        recipe, kept = _recipe_of(source, name, options)
     with reporting(quiet) as listener, stoppable(*(FORWARDED if ranks else ())) as stop:
         outcome = train(
-            _absolute(recipe, source.parent) if changed else recipe,
+            recipe,
             source.parent,
             Store(weights),
             recipe_path=kept,
@@ -161,12 +158,26 @@ def train_command(
 
 
 def _follow(
-    recipe: Recipe, folder: Path, ranks: Ranks, store: Store, recipe_path: Path | None
+    source: Path, name: str | None, options: dict[str, Any], store: Store, ranks: Ranks
 ) -> None:
     """A rank that isn't the first has nothing to say: what ends it, the first one tells."""
     logging.getLogger("charrnn").setLevel(logging.CRITICAL)
     with suppress(CharRNNError), stoppable(*FORWARDED) as stop:
-        follow(recipe, folder, store, ranks, recipe_path=recipe_path, stop=stop)
+        with ranks.joining():
+            recipe, kept = _recipe_of(source, name, options)
+        follow(recipe, source.parent, store, ranks, recipe_path=kept, stop=stop)
+
+
+def _recipe_of(
+    source: Path, name: str | None, options: dict[str, Any]
+) -> tuple[Recipe, Path | None]:
+    """The recipe of a training, and where it is kept as it is; None where options change it."""
+    is_recipe = source.suffix == RECIPE_SUFFIX
+    written = read_recipe(source) if is_recipe else recipe_for(source)
+    recipe = _with_options(written, name, options)
+    if is_recipe and recipe == written:
+        return recipe, source
+    return (_absolute(recipe, source.parent) if is_recipe else recipe), None
 
 
 @main.command("sample")

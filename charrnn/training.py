@@ -20,18 +20,19 @@ from typing import Any
 import numpy as np
 
 from charrnn.batches import ChatFeed, Feed, NameFeed, TextFeed, evaluation_batches
-from charrnn.checkpoint import Progress, RunFiles, decoded, encoded
+from charrnn.checkpoint import Progress, RunFiles
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.corpus import Corpus
-from charrnn.dropping import Share, drops_anything
+from charrnn.dropping import drops_anything
 from charrnn.errors import ConfigError, FieldProblem, TrainingError, TrainingInterrupted
 from charrnn.evaluation import Loss, evaluate
 from charrnn.files import canonical_json
+from charrnn.joint import News, agreed, gather_state, own_part, take_up
 from charrnn.memory import peak_memory
-from charrnn.model import Batch, CharRNN, parts_of
+from charrnn.model import Batch, CharRNN
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm, clip_by_value, learning_rate
-from charrnn.parallel import Team, part_of
+from charrnn.parallel import Team
 from charrnn.parameters import Array
 from charrnn.ranks import Ranks
 from charrnn.recipe import Recipe, defaults_for
@@ -134,7 +135,7 @@ class Run:
         self.state = self.model.init_state(self.feed.batch_size)
         self._trying = False  # steps that nobody else hears of
         self._begun = self._saved = time.monotonic()
-        self._news = _News()
+        self._news = News()
 
     def train(self) -> Trained:
         """Run to the end of the budget, from the checkpoint where there is one.
@@ -223,7 +224,8 @@ class Run:
         if self._reduce:
             self._reduce(gradient)
         if self.ranks and not self._trying:
-            loss = self._together(self.ranks, gradient, loss)
+            own = News(self._stop(), self._is_to_save(), time.monotonic() - self._begun)
+            loss, self._news = agreed(self.ranks, gradient, loss, own)
         self._check(loss, clip_by_norm(gradient, config.clip_norm))
         if config.clip_value:
             clip_by_value(gradient, config.clip_value)
@@ -241,39 +243,8 @@ class Run:
         drops = drops_anything(self.model_config)
         seed = [self.config.random_seed, 2, step] if drops else None
         if self.ranks:
-            return self._own_part(self.ranks, batch, state, seed)
+            return own_part(self.ranks, self.model, batch, state, self.grads, self.work, seed)
         return self.team.loss_and_grads(batch, state, self.grads, seed)
-
-    def _own_part(
-        self, ranks: Ranks, batch: Batch, state: Array, seed: list[int] | None
-    ) -> tuple[float, Array]:
-        """This rank's part of the mean loss, and of the gradient; of the last states its own. Masks
-        are those of the whole batch.
-        """
-        if ranks.number >= int(batch.sizes[0]):
-            self.grads.flat[:] = 0
-            return 0.0, state
-        part, own = (
-            part_of(batch, ranks.number, ranks.count),
-            slice(ranks.number, None, ranks.count),
-        )
-        share = Share(ranks.number, ranks.count, parts_of(batch)) if seed else None
-        rng = np.random.default_rng(seed) if seed else None
-        loss, last, _ = self.model.loss_and_grads(
-            part, state[:, :, own], self.grads, self.work, rng=rng, share=share
-        )
-        weight, final = len(part.ids) / len(batch.ids), state.copy()
-        final[:, :, own] = last
-        self.grads.flat *= self.grads.flat.dtype.type(weight)
-        return weight * loss, final
-
-    def _together(self, ranks: Ranks, gradient: Array, loss: float) -> float:
-        """Add up the gradient and the loss of all ranks, and agree on what comes next."""
-        seconds = time.monotonic() - self._begun
-        own = np.array([loss, self._stop(), self._is_to_save(), seconds])
-        told = ranks.add(gradient, own)  # (R, 4)
-        self._news = _News(bool(told[:, 1].any()), bool(told[0, 2]), float(told[0, 3]))
-        return float(sum(told[:, 0].tolist()))
 
     def _check(self, loss: float, norm: float) -> None:
         limit = 10 * math.log(len(self.corpus.vocabulary))
@@ -440,16 +411,9 @@ class Run:
 
     def _save(self) -> None:
         if self.ranks and self.corpus.carries_state:
-            self._gather_state(self.ranks)
+            gather_state(self.ranks, self.state)
         self.files.save(self._fingerprint, self.progress, self._arrays())
         self._saved = time.monotonic()
-
-    def _gather_state(self, ranks: Ranks) -> None:
-        """The state of all sequences, of which each rank has carried on its own."""
-        own = np.ascontiguousarray(self.state[:, :, ranks.number :: ranks.count])
-        for k, data in enumerate(ranks.exchange(own.tobytes())):
-            theirs = self.state[:, :, k :: ranks.count]
-            theirs[...] = np.frombuffer(data, own.dtype).reshape(theirs.shape)
 
     def _resume(self) -> bool:
         """Take up the checkpoint of a stopped run of the same recipe and data, if there is one. All
@@ -462,16 +426,8 @@ class Run:
             for name, array in self._arrays().items():
                 array[...] = arrays[name]
         if self.ranks:
-            self._take_up(self.ranks)
+            self.progress, self.state = take_up(self.ranks, self.progress, self._arrays())
         return bool(self._from_first(found is not None))
-
-    def _take_up(self, ranks: Ranks) -> None:
-        """Begin with what rank 0 has: a checkpoint, older weights, or the same as all."""
-        self.progress = decoded(ranks.from_first(encoded(self.progress)))
-        self.state = ranks.array_from_first(self.state)
-        for name, array in self._arrays().items():
-            if name != "state":
-                array[...] = ranks.array_from_first(array)
 
     def _from_first(self, value: Any) -> Any:
         """What rank 0 has."""
@@ -488,15 +444,6 @@ class Run:
             "training format": str(TRAINING_FORMAT),
             **_versions(),
         }
-
-
-@dataclass(frozen=True)
-class _News:
-    """What the ranks have agreed on in a step: whether to stop, or to save, and what time it is."""
-
-    stop: bool = False
-    save: bool = False
-    seconds: float = 0.0
 
 
 def _feed(corpus: Corpus, config: TrainConfig) -> Feed:

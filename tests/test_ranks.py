@@ -249,13 +249,17 @@ def test_a_rank_with_other_data_or_another_recipe_is_refused(tmp_path):
     assert not list((tmp_path / "weights").glob("*/*.safetensors"))
 
 
-def test_a_rank_that_cannot_begin_is_told_of_and_all_end(tmp_path):
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [("names.txt", "is not there in"), ("recipe.toml", "can't be read: No such file")],
+)
+def test_a_rank_that_cannot_begin_is_told_of_and_all_end(lost, message, tmp_path):
     first, second = write_recipe(tmp_path / "a"), write_recipe(tmp_path / "b")
-    (tmp_path / "b" / "names.txt").unlink()
+    (tmp_path / "b" / lost).unlink()
     out, errors, status = ended(train_with(first, second, folder=tmp_path))
     assert (status, out) == (1, "")
     assert "rank 1 (" in errors
-    assert "is not there in" in errors
+    assert message in errors
     assert errors.count("error:") == 1
 
 

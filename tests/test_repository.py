@@ -83,7 +83,7 @@ FLOORS = (
         "spelling",
         "store",
     },
-    {"decoding", "inspection", "texts", "versions", "warm"},
+    {"decoding", "inspection", "joint", "texts", "versions", "warm"},
     {"asking", "drafting", "queues", "selection"},
     {"chat", "writing"},
     {"generator", "report", "tables"},
@@ -118,7 +118,17 @@ TRAINERS = {
     "optimizers",
 }
 TRAINERS |= {"checking", "gradients", "operations", "reference"}
-TRAINERS |= {"memory", "parallel", "progress", "ranks", "recipe", "retraining", "sharing", "tables"}
+TRAINERS |= {
+    "joint",
+    "memory",
+    "parallel",
+    "progress",
+    "ranks",
+    "recipe",
+    "retraining",
+    "sharing",
+    "tables",
+}
 TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
 TRAINERS |= {"budget", "cli_names", "cli_options", "comparison", "versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
