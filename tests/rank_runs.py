@@ -47,7 +47,7 @@ def recipe_of(kind: str, **values: object) -> Recipe:
     """A short run. "few" has fewer sequences in a batch than there are ranks, now and then."""
     if kind == "few":  # 98 names learned from: the last batch of an epoch has 2
         values = {"batch_size": 4, **values}
-    sizes = {"steps": 18, "evaluate_every": 6, **values}
+    sizes = {"steps": 18, "warmup_steps": 2, "evaluate_every": 6, **values}
     return small_recipe("names" if kind == "few" else kind, network=NETWORKS[kind], **sizes)
 
 
