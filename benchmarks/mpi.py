@@ -56,6 +56,20 @@ class Speed:
     characters: float
     gradient: int
 
+    @property
+    def rate(self) -> float:
+        """Characters a second."""
+        return self.characters / self.step
+
+
+@dataclass(frozen=True)
+class Case:
+    """Runs of so many ranks with so many streams each; so many of them side by side."""
+
+    ranks: int
+    batch: int
+    apart: int = 1
+
 
 class Times(Listener):
     """When each step was over, and how long its rank had exchanged by then."""
@@ -89,7 +103,7 @@ def train(path: Path, hidden: int, batch: int, steps: int) -> None:
         print(json.dumps(vars(times.speed(learning.grads.flat.nbytes))))
 
 
-def measured(path: Path, ranks: int, hidden: int, batch: int, steps: int) -> Speed:
+def started(path: Path, ranks: int, hidden: int, batch: int, steps: int) -> "subprocess.Popen[str]":
     """A run of so many ranks."""
     script = [sys.executable, str(Path(__file__).resolve()), "--child", str(path)]
     command = [*script, str(hidden), str(batch), str(steps)]
@@ -97,10 +111,21 @@ def measured(path: Path, ranks: int, hidden: int, batch: int, steps: int) -> Spe
         command = [_mpiexec() or "", "--oversubscribe", "-n", str(ranks), *command]
     environ = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMPI_MCA_btl": "self,sm"}
     environ |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return Speed(**json.loads(done.stdout))
+    return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True)
+
+
+def measured(path: Path, case: Case, hidden: int, steps: int) -> Speed:
+    """The speed of a case; of runs side by side that of all of them."""
+    runs = [started(path, case.ranks, hidden, case.batch, steps) for _ in range(case.apart)]
+    speeds = []
+    for each in runs:
+        out, _ = each.communicate()
+        if each.returncode:
+            raise SystemExit(f"a run of {case.ranks} ranks failed")
+        speeds.append(Speed(**json.loads(out)))
+    first = speeds[0]
+    rate = sum(each.rate for each in speeds)
+    return Speed(first.characters / rate, first.exchange, first.characters, first.gradient)
 
 
 def _mpiexec() -> str | None:
@@ -119,46 +144,49 @@ def measure(chosen: argparse.Namespace) -> Report:
     if not here:
         report.machine["mpi4py"] = NOT_INSTALLED
     steps, rounds = (6, 1) if chosen.quick else (chosen.steps, chosen.rounds)
-    batches = [BATCH // ranks for ranks in ((1, 2) if chosen.quick else ON_PAPER)]
-    cases = [(1, batch) for batch in batches]
-    cases += [(2, BATCH), (2, 2 * BATCH)] if here else []
+    shares = [Case(1, BATCH // ranks) for ranks in ((1, 2) if chosen.quick else ON_PAPER)]
+    pairs = [(Case(2, BATCH), Case(1, BATCH // 2, apart=2))]
+    pairs += [(Case(2, 2 * BATCH), Case(1, BATCH, apart=2))]
+    cases = [*shares, *(case for pair in pairs for case in pair if here)]
     rows: list[list[object]] = []
     paper: list[list[object]] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         write_text(path, 1)
         for hidden in (16,) if chosen.quick else SIZES:
-            found: dict[tuple[int, int], list[Speed]] = {case: [] for case in cases}
+            found: dict[Case, list[Speed]] = {case: [] for case in cases}
             for _ in range(rounds):  # in turn, so that what disturbs one disturbs all
                 for case in cases:
-                    found[case].append(measured(path, case[0], hidden, case[1], steps))
+                    found[case].append(measured(path, case, hidden, steps))
             speeds = {case: median(each) for case, each in found.items()}
-            name, one = f"GRU {hidden}", speeds[1, BATCH]
-            for case in ((1, BATCH), *(case for case in cases if case[0] > 1)):
-                rows.append(row(name, *case, speeds[case], one))
-            shares = [speeds[1, batch] for batch in batches]
-            paper += rows_on_paper(name, shares, chosen)
-    report.add(Table("Training by ranks on this machine", COLUMNS, rows))
+            name, one = f"GRU {hidden}", speeds[shares[0]]
+            rows.append([name, 1, BATCH, one.rate, 1.0, None, None])
+            for case, apart in pairs if here else ():
+                speed, others = speeds[case], speeds[apart]
+                against = [speed.rate / one.rate, speed.rate / others.rate]
+                rows.append(
+                    [name, 2, case.batch, speed.rate, *against, speed.exchange / speed.step]
+                )
+                rows.append(
+                    [name, "2 apart", case.batch, others.rate, others.rate / one.rate, 1.0, 0.0]
+                )
+            paper += rows_on_paper(name, [speeds[case] for case in shares], chosen)
+    report.add(Table("Training by ranks on this machine", COLUMNS, rows, APART))
     report.add(Table("Training by ranks on paper", PAPER, paper, _note(chosen)))
     return report
-
-
-def row(name: str, ranks: int, batch: int, speed: Speed, one: Speed) -> list[object]:
-    """What ranks do here, beside one."""
-    rate, alone = (each.characters / each.step for each in (speed, one))
-    shares = [rate / alone, rate / alone / ranks, speed.exchange / speed.step]
-    return [name, ranks, batch, rate, *shares]
 
 
 COLUMNS = [
     ("network", "s"),
     ("ranks", "d"),
-    ("global batch", "d"),
+    ("streams in all", "d"),
     ("characters/s", ",.0f"),
     ("to one rank", ".2f"),
-    ("efficiency", ".0%"),
+    ("to two apart", ".0%"),
     ("exchange", ".0%"),
 ]
+APART = """Two apart: two trainings of one process each, side by side, that have nothing to do with
+each other; with half of the streams each. They are what the machine gives to two processes now."""
 PAPER = [
     ("network", "s"),
     ("ranks", "d"),
