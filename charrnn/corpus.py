@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from charrnn.config import LARGE_TEXT, PERSON, CorpusConfig
-from charrnn.encoding import BLOCK, EncodedText, encode, key_of, scan
+from charrnn.encoding import BLOCK, EncodedText, changed, encode, key_of, scan
 from charrnn.errors import ConfigError, CorpusError, FieldProblem
 from charrnn.kinds import FEWEST_CHATS, FEWEST_NAMES, Kind, kind_of, turns
 from charrnn.namelist import kept
@@ -211,14 +211,15 @@ def _encoded(
     cache.check()
     case: Case = "keep" if config.case == "auto" else config.case
     scanned = scan(TextFiles(paths, watch=watch), case)
+    if key_of(scanned.sha256, config) != key:
+        raise changed(paths)
     if config.kind == "auto" and scanned.kind != "text":
         return scanned.kind
     if block_size(scanned.characters) < BLOCK:
         return "chat"  # most of it was no text
     characters = {chr(k): int(scanned.counts[k]) for k in np.flatnonzero(scanned.counts)}
-    vocabulary = Vocabulary.of_counts(
-        characters, ends=False, case=case, fewest=config.fewest or RARE
-    )
+    fewest = config.fewest or (RARE if scanned.characters >= LONG_TEXT else 1)
+    vocabulary = Vocabulary.of_counts(characters, ends=False, case=case, fewest=fewest)
     files = TextFiles(paths, what="encoding", watch=watch)
     made = cache.make(
         key,

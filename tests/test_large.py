@@ -500,23 +500,29 @@ def test_a_folder_that_cannot_be_written_is_an_error(text, tmp_path):
     assert set(told) == {"hashing"}  # it is told before the text is gone through
 
 
-def test_data_that_change_between_two_passes_are_refused(text, tmp_path):
-    changed = []
+@pytest.mark.parametrize(
+    ("during", "tail", "more"),
+    [
+        ("encoding", "other", ""),
+        ("encoding", "", "a"),
+        ("encoding", "", some_text(50_000)),
+        ("encoding", "ß", ""),
+        ("reading", "other", ""),
+    ],
+    ids=["altered", "longer", "much longer", "of other symbols", "before it was scanned"],
+)
+def test_data_that_change_between_two_passes_are_refused(during, tail, more, text, tmp_path):
+    changes = []
 
     def change(what, done, total):
-        if what == "encoding" and not changed:
-            changed.append(1)
-            text.write_text(some_text(100_000 - len(tail)) + tail + more)
+        if what == during and not changes:
+            changes.append(text.write_text(some_text(100_000 - len(tail)) + tail + more))
 
-    for tail, more in (("other", ""), ("", some_text(50_000)), ("", "a"), ("ß", "")):
-        assert not changed, (tail, more)
-        with pytest.raises(CorpusError, match="changed while it was read"):
-            load_corpus(
-                [text], CorpusConfig(kind="text"), cache=tmp_path / "cache", watch=Watch(change)
-            )
-        assert changed.pop()
-        assert not list((tmp_path / "cache").glob("*.ids"))
-        text.write_text(some_text())
+    cache, settings = tmp_path / "cache", CorpusConfig(kind="text")
+    with pytest.raises(CorpusError, match="changed while it was read"):
+        load_corpus([text], settings, cache=cache, watch=Watch(change))
+    assert changes
+    assert not list(cache.glob("*.ids"))
 
 
 @pytest.mark.parametrize("what", ["hashing", "reading", "encoding"])
