@@ -79,6 +79,23 @@ def write_names(path: Path, count: int) -> None:
     path.write_text("\n".join(list(names)[:count]) + "\n", encoding="utf-8")
 
 
+def write_kinds(folder: Path, megabytes: int) -> dict[str, tuple[Path, dict[str, str]]]:
+    """The same text as what it can be read as: files, and how they are read."""
+    text, talk, table = (folder / f"kind{ending}" for ending in (".txt", "-talk.txt", ".csv"))
+    write_text(text, megabytes)
+    lines = [line for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
+    pairs = zip(lines[::2], lines[1::2], strict=False)
+    talk.write_text("".join(f"> {a}\n{b}\n\n" for a, b in pairs), encoding="utf-8")
+    rows = (f"{k},{line}\n" for k, line in enumerate(lines))
+    table.write_text("id,text\n" + "".join(rows), encoding="utf-8")
+    return {
+        "running text": (text, {}),
+        "words": (text, {"unit": "word"}),
+        "conversations": (talk, {}),
+        "a table": (table, {}),
+    }
+
+
 # --- A training, in a process of its own ----------------------------------------------------------
 
 
@@ -171,9 +188,13 @@ def watched(process: int) -> Iterator[dict[str, int]]:
 
 def of_training(path: Path, folder: Path, steps: int, processes: int) -> dict[str, float]:
     """The figures of a training and its memory."""
-    script = [sys.executable, str(Path(__file__).resolve()), "--child", str(path), str(folder)]
+    return of_child("--child", str(path), str(folder), str(steps), str(processes))
+
+
+def of_child(*arguments: str) -> dict[str, float]:
+    """What another process of this program printed, and its memory."""
     process = subprocess.Popen(
-        [*script, str(steps), str(processes)],
+        [sys.executable, str(Path(__file__).resolve()), *arguments],
         cwd=ROOT,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -182,7 +203,7 @@ def of_training(path: Path, folder: Path, steps: int, processes: int) -> dict[st
     with watched(process.pid) as peaks:
         printed, _ = process.communicate()
     if process.returncode:
-        raise SystemExit(f"the training of {path.name} failed")
+        raise SystemExit(f"{' '.join(arguments)} failed")
     return {**json.loads(printed), **{part: count / 1e6 for part, count in peaks.items()}}
 
 
@@ -215,35 +236,43 @@ def _ask(port: int, body: dict[str, object]) -> None:
 
 def measure(chosen: argparse.Namespace) -> Report:
     report = Report(machine({}))
-    small, large, names = (1, 5, 50_000) if chosen.quick else (1, chosen.megabytes, chosen.names)
-    steps, rounds = (3, 1) if chosen.quick else (chosen.steps, ROUNDS)
-    by = (1,) if chosen.quick else (1, 2)
     with tempfile.TemporaryDirectory(dir=chosen.folder) as made:
         folder = Path(made)
-        texts = {f"{size:,} MB of text": folder / f"{size}.txt" for size in (small, large)}
-        for size, path in zip((small, large), texts.values(), strict=True):
-            write_text(path, size)
-        rows = []
-        for processes in by:
-            found: dict[str, list[dict[str, float]]] = {what: [] for what in texts}
-            for _ in range(rounds):  # in turn, so that what disturbs one disturbs both
-                for what, path in texts.items():
-                    found[what].append(of_training(path, folder, steps, processes))
-            first = statistics.median(one["rate"] for one in found[next(iter(texts))])
-            rows += [row(what, processes, each, first) for what, each in found.items()]
-        write_names(folder / "names.txt", names)
-        what = f"{names:,} names"
-        each = [of_training(folder / "names.txt", folder, steps, 1)]
-        rows.append(row(what, 1, each, None))
-        report.add(Table("Training from big data", COLUMNS, rows, NOTE))
+        report.add(Table("Training from big data", COLUMNS, trainings(folder, chosen), NOTE))
+        size, rows = 1 if chosen.quick else 10, []
+        for what, (path, config) in write_kinds(folder, size).items():
+            figures = of_child("--read", str(path), json.dumps(config))
+            rows.append([what, *(figures[name] for name in ("seconds", "all", *PARTS))])
+        columns = [(f"{size} MB read as", "s"), ("seconds", ".1f"), *MEMORY]
+        report.add(Table("Reading alone", columns, rows))
         served = of_service(folder / "weights", 8 if chosen.quick else 400)
-        columns = [("of two workers", "s"), ("answers/s", ",.0f")]
-        columns += [("MB, all", ",.0f"), *((f"MB, {part}", ",.0f") for part in PARTS)]
+        columns = [("of two workers", "s"), ("answers/s", ",.0f"), *MEMORY]
         values = [served[part] for part in ("rate", "all", *PARTS)]
-        report.add(Table(f"Serving {what}", columns, [["8 names each", *values]]))
+        report.add(Table("Serving those names", columns, [["8 names each", *values]]))
     return report
 
 
+def trainings(folder: Path, chosen: argparse.Namespace) -> list[list[object]]:
+    """Of two texts by one process and by two, and last of a list, whose model stays live."""
+    small, large, names = (1, 5, 50_000) if chosen.quick else (1, chosen.megabytes, chosen.names)
+    steps, rounds = (3, 1) if chosen.quick else (chosen.steps, ROUNDS)
+    texts = {f"{size:,} MB of text": folder / f"{size}.txt" for size in (small, large)}
+    for size, path in zip((small, large), texts.values(), strict=True):
+        write_text(path, size)
+    rows: list[list[object]] = []
+    for processes in (1,) if chosen.quick else (1, 2):
+        found: dict[str, list[dict[str, float]]] = {what: [] for what in texts}
+        for _ in range(rounds):  # in turn, so that what disturbs one disturbs both
+            for what, path in texts.items():
+                found[what].append(of_training(path, folder, steps, processes))
+        first = next(iter(found.values()))
+        rows += [row(what, processes, each, first) for what, each in found.items()]
+    write_names(folder / "names.txt", names)
+    each = [of_training(folder / "names.txt", folder, steps, 1)]
+    return [*rows, row(f"{names:,} names", 1, each, None)]
+
+
+MEMORY = [("MB, all", ",.0f"), *((f"MB, {part}", ",.0f") for part in PARTS)]
 COLUMNS = [
     ("data", "s"),
     ("processes", "d"),
@@ -251,29 +280,38 @@ COLUMNS = [
     ("read again, s", ".1f"),
     ("characters/s", ",.0f"),
     ("to the smallest", ".2f"),
-    ("MB, all", ",.0f"),
-    *((f"MB, {part}", ",.0f") for part in PARTS),
+    *MEMORY,
 ]
-NOTE = """Characters a second by the median step; of several trainings in turn the median one, and
-the largest memory of any. "Read again": with the encoded text found where the first left it."""
+NOTE = """Characters a second by the median step; of several trainings in turn the median one, the
+median ratio of neighbours, and the largest memory of any. "Read again": with the encoded text found where the first left it."""
 
 
 def row(
-    what: str, processes: int, each: list[dict[str, float]], first: float | None
+    what: str,
+    processes: int,
+    each: list[dict[str, float]],
+    first: list[dict[str, float]] | None,
 ) -> list[object]:
+    """The figures of some trainings, `first` those of the smallest text in the same turns."""
     encoded = [one["read"] for one in each if one["encoded"]]
     again = [one["read"] for one in each if not one["encoded"]]
     rate = statistics.median(one["rate"] for one in each)
+    ratios = [a["rate"] / b["rate"] for a, b in zip(each, first or [], strict=False)]
     peaks = [max(one[part] for one in each) for part in ("all", *PARTS)]
     return [
         *(what, processes, max(encoded, default=None), min(again, default=None), rate),
-        *(rate / first if first else None, *peaks),
+        *(statistics.median(ratios) if ratios else None, *peaks),
     ]
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         train(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+        sys.exit()
+    if sys.argv[1:2] == ["--read"]:
+        begun = time.perf_counter()
+        load_corpus([Path(sys.argv[2])], CorpusConfig.checked(json.loads(sys.argv[3])))
+        print(json.dumps({"seconds": time.perf_counter() - begun}))
         sys.exit()
     parser = options(__doc__ or "")
     parser.add_argument("--megabytes", type=int, default=2048, help="of text  [default: 2048]")

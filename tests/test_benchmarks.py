@@ -25,7 +25,7 @@ TITLES = {
     "service": ["Requests a second: 12", "Latency, half", "What others wait for"],
     "soak": ["Soak"],
     "mpi": ["Training by ranks on this machine", "Training by ranks on paper"],
-    "big": ["Training from big data", "Serving 50,000 names"],
+    "big": ["Training from big data", "Reading alone", "Serving those names"],
     "quality": [
         "names, 100 names",
         "text.txt, its last tenth",
