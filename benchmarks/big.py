@@ -283,7 +283,8 @@ COLUMNS = [
     *MEMORY,
 ]
 NOTE = """Characters a second by the median step; of several trainings in turn the median one, the
-median ratio of neighbours, and the largest memory of any. "Read again": with the encoded text found where the first left it."""
+median ratio of neighbours, and the largest memory of any. "Read again": with the encoded text
+found where the first left it."""
 
 
 def row(
