@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charrnn import corpus as corpora
-from charrnn import encoding, reading, textcache
+from charrnn import encoding, progress, reading, textcache
 from charrnn.batches import TextFeed
 from charrnn.config import CorpusConfig
 from charrnn.corpus import load_corpus
@@ -561,3 +561,18 @@ def test_a_training_keeps_its_text_beside_the_models_or_where_it_is_told(
     assert store.models() == ["one", "two"]
     tail = json.loads(json.dumps(store.load("two")[0].provenance["data"]))
     assert tail["train"] + tail["validation"] + tail["test"] == 24
+
+
+def test_what_takes_its_time_is_told_of_at_each_tenth(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    reporter = progress.Reporter()
+    for what in ("reading", "encoding"):
+        for done in range(0, 101, 3):
+            reporter.reading(what, done * 10**6, 10**8)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 18
+    assert lines[0] == "reading the data: 12% of 100 MB"
+    assert lines[-1] == "encoding the data: 90% of 100 MB"
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 60.0)
+    reporter.reading("checking", 50, 100)  # what is soon done needs no word
+    assert capsys.readouterr().err == ""
