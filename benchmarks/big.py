@@ -45,7 +45,8 @@ NAME = "big"
 LOOK_SECONDS = 0.02
 PARTS = ("RssAnon", "RssFile", "RssShmem")
 ROUNDS = 3
-NETWORK = {"cell": "gru", "hidden_size": 128, "dropout": 0.0, "recurrent_dropout": 0.0}
+HIDDEN = 128
+NETWORK = {"cell": "gru", "dropout": 0.0, "recurrent_dropout": 0.0}
 TRAINING = {"batch_size": 32, "learning_rate": 0.01, "averaging": 0.0}
 SYLLABLES = ["".join(s) for s in product("bdfgklmnprstvz", "aeiou", ["", "n", "r", "s"])]
 
@@ -79,7 +80,7 @@ def write_names(path: Path, count: int) -> None:
     path.write_text("\n".join(list(names)[:count]) + "\n", encoding="utf-8")
 
 
-def write_kinds(folder: Path, megabytes: int) -> dict[str, tuple[Path, dict[str, str]]]:
+def write_kinds(folder: Path, megabytes: float) -> dict[str, tuple[Path, dict[str, str]]]:
     """The same text as what it can be read as: files, and how they are read."""
     text, talk, table = (folder / f"kind{ending}" for ending in (".txt", "-talk.txt", ".csv"))
     write_text(text, megabytes)
@@ -115,7 +116,7 @@ class Times(Listener):
         return statistics.mean(n for _, n in self.steps) / statistics.median(seconds)
 
 
-def train(path: Path, folder: Path, steps: int, processes: int) -> None:
+def train(path: Path, folder: Path, steps: int, processes: int, hidden: int) -> None:
     """Learn from a file for some steps, keep the result as a live version, and print figures."""
     phases: dict[str, float] = {}
     begun = time.perf_counter()
@@ -128,7 +129,10 @@ def train(path: Path, folder: Path, steps: int, processes: int) -> None:
     read = time.perf_counter() - begun
     training = {**TRAINING, "steps": steps, "evaluate_every": steps, "processes": processes}
     recipe = Recipe.checked(
-        {"name": NAME, "data": [path.name], "network": NETWORK, "training": training}
+        {
+            **{"name": NAME, "data": [path.name], "training": training},
+            "network": {**NETWORK, "hidden_size": hidden},
+        }
     )
     times = Times()
     trained = Run(recipe, corpus, listener=times).train()
@@ -186,9 +190,9 @@ def watched(process: int) -> Iterator[dict[str, int]]:
         thread.join()
 
 
-def of_training(path: Path, folder: Path, steps: int, processes: int) -> dict[str, float]:
-    """The figures of a training and its memory."""
-    return of_child("--child", str(path), str(folder), str(steps), str(processes))
+def of_training(path: Path, folder: Path, *sizes: int) -> dict[str, float]:
+    """The figures of a training and its memory; `sizes` are steps, processes and hidden units."""
+    return of_child("--child", str(path), str(folder), *map(str, sizes))
 
 
 def of_child(*arguments: str) -> dict[str, float]:
@@ -239,7 +243,7 @@ def measure(chosen: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory(dir=chosen.folder) as made:
         folder = Path(made)
         report.add(Table("Training from big data", COLUMNS, trainings(folder, chosen), NOTE))
-        size, rows = 1 if chosen.quick else 10, []
+        size, rows = 0.02 if chosen.quick else 10, []
         for what, (path, config) in write_kinds(folder, size).items():
             figures = of_child("--read", str(path), json.dumps(config))
             rows.append([what, *(figures[name] for name in ("seconds", "all", *PARTS))])
@@ -254,8 +258,8 @@ def measure(chosen: argparse.Namespace) -> Report:
 
 def trainings(folder: Path, chosen: argparse.Namespace) -> list[list[object]]:
     """Of two texts by one process and by two, and last of a list, whose model stays live."""
-    small, large, names = (1, 5, 50_000) if chosen.quick else (1, chosen.megabytes, chosen.names)
-    steps, rounds = (3, 1) if chosen.quick else (chosen.steps, ROUNDS)
+    small, large, names = (1, 5, 1_000) if chosen.quick else (1, chosen.megabytes, chosen.names)
+    steps, rounds, hidden = (3, 1, 8) if chosen.quick else (chosen.steps, ROUNDS, HIDDEN)
     texts = {f"{size:,} MB of text": folder / f"{size}.txt" for size in (small, large)}
     for size, path in zip((small, large), texts.values(), strict=True):
         write_text(path, size)
@@ -264,11 +268,11 @@ def trainings(folder: Path, chosen: argparse.Namespace) -> list[list[object]]:
         found: dict[str, list[dict[str, float]]] = {what: [] for what in texts}
         for _ in range(rounds):  # in turn, so that what disturbs one disturbs both
             for what, path in texts.items():
-                found[what].append(of_training(path, folder, steps, processes))
+                found[what].append(of_training(path, folder, steps, processes, hidden))
         first = next(iter(found.values()))
         rows += [row(what, processes, each, first) for what, each in found.items()]
     write_names(folder / "names.txt", names)
-    each = [of_training(folder / "names.txt", folder, steps, 1)]
+    each = [of_training(folder / "names.txt", folder, steps, 1, hidden)]
     return [*rows, row(f"{names:,} names", 1, each, None)]
 
 
@@ -307,7 +311,7 @@ def row(
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        train(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+        train(Path(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:7]))
         sys.exit()
     if sys.argv[1:2] == ["--read"]:
         begun = time.perf_counter()
