@@ -65,7 +65,7 @@ clean: ## remove .venv, caches and builds; weights and training runs stay
 	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-pytest = OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --maxprocesses 8
+pytest = OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 compile = uv pip compile --quiet --universal --generate-hashes --fork-strategy fewest \
     --python-version $(lastword $(versions)) --no-emit-index-url --no-emit-find-links \

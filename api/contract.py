@@ -5,28 +5,27 @@ left out of the document.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-import charrnn
-from api import openai_contract
-from api.models import PREFERRED
+from api import examples, openai_contract
 from api.page import FILES
-from api.promises import CSS, EVENTS, HTML, JAVASCRIPT, JSON, PLAIN, Body, Route
-from api.settings import ServiceSettings
+from api.promises import (
+    BUSY,
+    CSS,
+    EVENTS,
+    HTML,
+    JAVASCRIPT,
+    JSON,
+    LEFT,
+    NO_MODEL,
+    PLAIN,
+    TOO_LARGE,
+    Body,
+    Route,
+    answer,
+    named,
+    stream,
+)
 from api.shapes import ref
-from charrnn.config import MODEL_NAME_PATTERN
-
-VERSION = "3f9ac2d41e7b"
-FULL_VERSION = VERSION + "58c06a9d0f3327be81c4a5f6e0d9187246b3c5aa90fe63d127b4"
-
-
-def _json(name: str, example: Any) -> Mapping[str, Body]:
-    return {JSON: Body(ref(name), {"an answer": example})}
-
-
-def _sample(text: str, logprob: float) -> dict[str, Any]:
-    return {"text": text, "logprob": logprob, "finish_reason": "end", "novel": True}
-
 
 ABOUT = """\
 Send a seed and get names: the first command of `POST /generate` is all that it takes.
@@ -53,183 +52,12 @@ EVERYWHERE = {
     405: "The path is there, but has not this method.",
     500: "Something went wrong in the service. Its log has the details.",
 }
-_BROKEN = {
-    "field": "count",
-    "rule": "must be from 1 to 100",
-    "value": "500",
-    "message": "count must be from 1 to 100, got 500",
-}
-FULL_PROBLEMS: Mapping[int, Mapping[str, Any]] = {
-    400: {"detail": "the body must be UTF-8; byte 10 is not"},
-    401: {
-        "detail": "this needs an API key; send it as `Authorization: Bearer KEY` or "
-        "`X-API-Key: KEY`"
-    },
-    404: {"detail": "there is no model 'unicorns'; the known ones are dinosaurs"},
-    405: {"detail": "'GET' is not allowed at '/generate'; use OPTIONS, POST"},
-    408: {"detail": "the client closed the connection before its answer"},
-    410: {"detail": "version bad0bad0 of model dinosaurs is damaged and can't be served"},
-    413: {"detail": "the body must have at most 65536 bytes"},
-    422: {"detail": _BROKEN["message"], "errors": [_BROKEN]},
-    500: {"detail": "something went wrong in the service; its log has the details"},
-    503: {"detail": "the service has as many requests as it can take; try again in 1 second"},
-}
-
-
-def request_examples(
-    settings: ServiceSettings, model: str, fields: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Requests that this service takes, by a few words that tell what they ask for."""
-    count = min(5, settings.max_count)
-    seed = {"seed": "Tyr"} if model == PREFERRED else {}  # another may not know these letters
-    examples = {
-        "texts from a seed": {**seed, "count": count},
-        "the same texts each time": {
-            **seed,
-            "count": count,
-            "temperature": 0.8,
-            "max_length": min(20, settings.max_length),
-            "random_seed": 7,
-        },
-        "one text of a model by its name": {"model": model},
-    }
-    if model == PREFERRED:
-        examples["names of a shape"] = {"count": count, "pattern": "t*raptor", "random_seed": 7}
-    if "stream" in fields:
-        examples["a stream"] = {**seed, "stream": True}
-    return examples
-
-
-ANSWER = {
-    "model": "dinosaurs",
-    "version": VERSION,
-    "seed": "Tyr",
-    "random_seed": 7,
-    "samples": [_sample("Tyrasaurus", -7.25), _sample("Tyrinator", -12.5)],
-    "requested": 2,
-    "characters": 13,
-    "shortfall": None,
-}
-STREAM = """\
-data: {"index":0,"text":"Tyr"}
-
-data: {"index":0,"text":"an"}
-
-: ping
-
-data: {"index":0,"text":"nis"}
-
-event: done
-data: {"model":"dinosaurs","version":"3f9ac2d41e7b","seed":"Tyr","random_seed":7,\
-"samples":[{"index":0,"logprob":-9.75,"finish_reason":"end","novel":true}],\
-"requested":1,"characters":5,"shortfall":null}
-
-"""
-BEAM = {
-    "model": "dinosaurs",
-    "version": VERSION,
-    "seed": "Tyr",
-    "samples": [{"text": "Tyrosaurus", "logprob": -2.75, "novel": True}],
-    "requested": 1,
-    "shortfall": None,
-}
-SCORES = {
-    "model": "dinosaurs",
-    "version": VERSION,
-    "scores": [
-        {
-            "text": "Ox",
-            "logprob": -9.5,
-            "perplexity": 23.75,
-            "likelier_than": 0.0025,
-            "symbols": [
-                {
-                    "symbol": letter,
-                    "probability": 0.0625,
-                    "logprob": -2.75,
-                    "expected": [{"symbol": "a", "probability": 0.25}],
-                }
-                for letter in ("o", "x", "\n")
-            ],
-        }
-    ],
-}
 _REFUSALS_OF_A_BODY: Mapping[int, str] = {
     400: "The body isn't strict JSON in UTF-8, or can't be read to its end.",
     404: "There is no such model, or no such version of it.",
     410: "The version is there, but its file is damaged.",
-    413: "The body is larger than the service takes.",
-    503: "The service has as many requests as it can take. Try again after Retry-After.",
-}
-MODEL = {
-    "name": "dinosaurs",
-    "version": VERSION,
-    "kind": "names",
-    "unit": "character",
-    "cell": "gru",
-    "hidden_size": 256,
-    "num_layers": 1,
-    "parameters": 225307,
-    "vocabulary": 27,
-    "known_characters": "abcdefghijklmnopqrstuvwxyz",
-    "max_length": 46,
-    "trained_on": {"bytes": 21667, "characters": 17217, "train": 1359, "test": 159},
-    "evaluation": {"test": {"characters": 2016, "nats_per_character": 1.63, "sequences": 159}},
-    "promoted_at": "2026-11-21T01:50:36+00:00",
-}
-INSPECTED = {
-    "model": "dinosaurs",
-    "version": VERSION,
-    "text": "R",
-    "layer": 1,
-    "steps": [
-        {
-            "symbol": symbol,
-            "expected": [{"symbol": "a", "probability": 0.25}],
-            "activations": [0.125, -0.5],
-        }
-        for symbol in ("", "r")
-    ],
-    "units": [
-        {
-            "unit": 1,
-            "gates": {"r": [0.5, 0.25], "z": [0.75, 0.875], "n": [0.5, -1.0]},
-            "parts": {"h": [-0.25, -0.5]},
-        }
-    ],
-    "interesting": [{"feature": "a vowel just read", "unit": 1, "correlation": 0.768}],
-}
-HISTORY = {
-    "model": "dinosaurs",
-    "events": [
-        {
-            "event": "promoted",
-            "at": "2026-11-21T01:50:36+00:00",
-            "reason": "first version",
-            "version": VERSION,
-            "validation": 1.58,
-            "test": 1.63,
-        }
-    ],
-}
-NAME = {
-    "name": "name",
-    "in": "path",
-    "required": True,
-    "description": "the name of a model",
-    "schema": {"type": "string", "pattern": f"^{MODEL_NAME_PATTERN}$"},
-    "example": "dinosaurs",
-}
-INDEX = {
-    "name": "charrnn",
-    "version": charrnn.__version__,
-    "endpoints": {"POST /generate": "texts from a seed"},
-    "example": """curl -d '{"seed": "Tyr", "count": 5}' http://localhost:8000/generate""",
-}
-HEALTH = {
-    "status": "ok",
-    "version": charrnn.__version__,
-    "models": {"dinosaurs": FULL_VERSION},
+    413: TOO_LARGE,
+    503: BUSY,
 }
 STREAMING = (
     "With `stream` the texts come as server-sent events while they are written. Each piece is "
@@ -238,12 +66,6 @@ STREAMING = (
     "either was cut off. Lines that begin with `:` are comments, sent in silence to keep the "
     "connection."
 )
-METRICS = """\
-# HELP charrnn_requests_total Requests by route and status.
-# TYPE charrnn_requests_total counter
-charrnn_requests_total{route="/generate",status="200"} 1024.0
-"""
-
 ROUTES: Mapping[tuple[str, str], Route] = {
     ("POST", "/generate"): Route(
         id="generate",
@@ -256,27 +78,25 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         "version, the machine and its libraries are the same. A larger `count` only adds texts.",
         success="The texts.",
         bodies={
-            JSON: Body(ref("Answer"), {"two names": ANSWER}),
-            EVENTS: Body(
-                {"description": STREAMING},  # no type: some tools check it against each event
-                {"one name": STREAM},
-                {"message": ref("StreamPiece"), "done": ref("StreamDone"), "error": ref("Problem")},
+            JSON: Body(ref("Answer"), {"two names": examples.ANSWER}),
+            EVENTS: stream(
+                STREAMING,
+                {"one name": examples.STREAM},
+                message="StreamPiece",
+                done="StreamDone",
+                error="Problem",
             ),
         },
         takes_texts=True,
         refusals={
-            400: "The body isn't strict JSON in UTF-8, or can't be read to its end.",
-            404: "There is no such model, or no such version of it.",
-            408: "The client has closed the connection; only the log shows this.",
-            410: "The version is there, but its file is damaged.",
-            413: "The body is larger than the service takes.",
+            **_REFUSALS_OF_A_BODY,
+            408: LEFT,
             422: "A field breaks a rule: one of the schema, or one that a schema can't tell. "
             "The seed has only characters that the model knows (one of words takes all), and is no "
             "longer than max_length; "
             "the conditions on names can be met together, and are asked of no running text; "
             "min_length is at most max_length; random_seed is left out where seed is a number; "
             "all texts together are no longer than the service allows. `errors` has them all.",
-            503: "The service has as many requests as it can take. Try again after Retry-After.",
         },
     ),
     ("POST", "/beam"): Route(
@@ -287,7 +107,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         "conditions, in falling order, and none left out that is likelier. Nothing is drawn: the "
         "same body gives the same names. Names only, not running text.",
         success="The names. Where `shortfall` says so, fewer: those that are proven.",
-        bodies=_json("BeamAnswer", BEAM),
+        bodies=answer("BeamAnswer", examples.BEAM),
         takes="BeamRequest",
         requests={
             "the most probable names": {"count": 3},
@@ -308,7 +128,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         "of the whole the log-probability, the perplexity, and how many names of the training "
         "list are less likely by their perplexity.",
         success="The scores, in the order of the texts.",
-        bodies=_json("Scores", SCORES),
+        bodies=answer("Scores", examples.SCORES),
         takes="ScoreRequest",
         requests={"two names": {"texts": ["rex", "tyrannosaurus"], "expected": 1}},
         refusals={
@@ -327,7 +147,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         "of some units. For a list of names, a few units that go with something one can say of a "
         "name were looked for, once for a version.",
         success="What it holds at each place.",
-        bodies=_json("Inspected", INSPECTED),
+        bodies=answer("Inspected", examples.INSPECTED),
         takes="InspectRequest",
         requests={"a name": {"text": "rex", "expected": 3}, "the start": {"expected": 10}},
         refusals={
@@ -341,16 +161,16 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         tag="models",
         summary="The models that are served",
         success="A card for each model, and the default.",
-        bodies=_json("Models", {"models": [MODEL], "default": "dinosaurs"}),
+        bodies=answer("Models", {"models": [examples.MODEL], "default": "dinosaurs"}),
     ),
     ("GET", "/models/{name}"): Route(
         id="describeModel",
         tag="models",
         summary="One of the models",
         success="Its card.",
-        bodies=_json("Model", MODEL),
-        parameters=(NAME,),
-        refusals={404: "There is no model of this name."},
+        bodies=answer("Model", examples.MODEL),
+        parameters=(named("the name of a model", "dinosaurs"),),
+        refusals={404: NO_MODEL},
     ),
     ("GET", "/models/{name}/history"): Route(
         id="tellHistory",
@@ -358,9 +178,9 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         summary="What was live when",
         description="Promotions, refusals and rollbacks, with their reasons and held-out losses.",
         success="The last fifty events.",
-        bodies=_json("History", HISTORY),
-        parameters=(NAME,),
-        refusals={404: "There is no model of this name."},
+        bodies=answer("History", examples.HISTORY),
+        parameters=(named("the name of a model", "dinosaurs"),),
+        refusals={404: NO_MODEL},
     ),
     **openai_contract.ROUTES,
     ("GET", "/livez"): Route(
@@ -368,14 +188,14 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         tag="operations",
         summary="Whether the process answers",
         success="It does.",
-        bodies=_json("Liveness", {"status": "ok"}),
+        bodies=answer("Liveness", {"status": "ok"}),
     ),
     ("GET", "/readyz"): Route(
         id="readyz",
         tag="operations",
         summary="Whether requests may be sent here",
         success="The weights are loaded.",
-        bodies=_json("Liveness", {"status": "ok"}),
+        bodies=answer("Liveness", {"status": "ok"}),
         refusals={503: "Not yet, or not any more: the weights are not loaded, or it is stopping."},
     ),
     ("GET", "/healthz"): Route(
@@ -383,14 +203,14 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         tag="operations",
         summary="Whether the service is well",
         success="It is. The live version of each model.",
-        bodies=_json("Health", HEALTH),
+        bodies=answer("Health", examples.HEALTH),
     ),
     ("GET", "/metrics"): Route(
         id="metrics",
         tag="operations",
         summary="Figures for Prometheus",
         success="The figures of all workers together, in Prometheus' text format.",
-        bodies={PLAIN: Body({"type": "string"}, {"a figure": METRICS})},
+        bodies={PLAIN: Body({"type": "string"}, {"a figure": examples.METRICS})},
     ),
     ("GET", "/"): Route(
         id="index",
@@ -398,7 +218,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         summary="The page, for browsers; the routes, for programs",
         description="HTML where the Accept header prefers it, else JSON.",
         success="What there is.",
-        bodies={**_json("Index", INDEX), HTML: Body({"type": "string"})},
+        bodies={**answer("Index", examples.INDEX), HTML: Body({"type": "string"})},
     ),
     ("GET", "/static/{name}"): Route(
         id="staticFile",

@@ -1,209 +1,27 @@
-"""What the routes of OpenAI's interface promise: their bodies, their answers, and examples."""
+"""What each route of OpenAI's interface promises: its answers by status, and examples."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from api.openai_schemas import (
-    IGNORED,
-    LONGEST_STOP,
-    MOST_MESSAGES,
-    MOST_STOPS,
-    NEUTRAL,
-    ROLES,
-    ChatRequest,
-    CompletionRequest,
-    limited,
+from api.openai_shapes import CHAT, COMPLETION
+from api.promises import (
+    BUSY,
+    EVENTS,
+    LEFT,
+    NO_MODEL,
+    TOO_LARGE,
+    Route,
+    answer,
+    named,
+    stream,
 )
-from api.promises import EVENTS, JSON, Body, Route
-from api.schemas import json_schema
-from api.settings import ServiceSettings
-from api.shapes import Schema, ref, shape
-from charrnn.config import MODEL_NAME_PATTERN
 
-COMPLETION, CHAT = "CompletionRequest", "ChatCompletionRequest"
 FINGERPRINT = "fp_3f9ac2d41e7b"
 STREAMING = (
     "With `stream` the choices come as server-sent events, `data: {json}`, while they are written; "
     "the last is `data: [DONE]`. What fails half way is `data: {error}`. Lines that begin with `:` "
     "are comments."
 )
-_TEXT = {"type": "string"}
-_NUMBER = {"type": "number"}
-_NULL = {"type": "null"}
-_WHOLE = {"type": "integer", "minimum": 0}
-
-
-def _or_null(*some: Schema) -> Schema:
-    return {"anyOf": [*some, _NULL]}
-
-
-def _list(items: Schema, **more: Any) -> Schema:
-    return {"type": "array", "items": items, **more}
-
-
-def _head(kind: str) -> dict[str, Schema]:
-    return {
-        "id": {**_TEXT, "description": "an id of this answer"},
-        "object": {**_TEXT, "enum": [kind]},
-        "created": {**_WHOLE, "description": "seconds since 1970"},
-        "model": {**_TEXT, "description": "the model that wrote it"},
-        "system_fingerprint": {**_TEXT, "description": "`fp_` and the model's version"},
-        "random_seed": {**_WHOLE, "description": "what to send as `seed` for the same texts again"},
-    }
-
-
-def _choice(logprobs: str, *, ended: bool, **members: Schema) -> Schema:
-    reason: Schema = {"type": "string", "enum": ["stop", "length"]}
-    return shape(
-        "One of the texts.",
-        index={**_WHOLE, "description": "which of the texts, from 0"},
-        **members,
-        logprobs=_or_null(ref(logprobs)),
-        finish_reason=reason if ended else _or_null(reason),
-    )
-
-
-def schemas() -> dict[str, Schema]:
-    """Every body of these routes, by its name."""
-    usage = _or_null(ref("Usage"))
-    role: Schema = {**_TEXT, "enum": ["assistant"]}
-    token = {"token": _TEXT, "logprob": _NUMBER, "bytes": _list(_WHOLE)}
-    return {
-        "Error": shape(
-            "What went wrong, as OpenAI says it.",
-            error=shape(
-                "What went wrong.",
-                message={**_TEXT, "description": "for people"},
-                type={**_TEXT, "enum": ["invalid_request_error", "server_error"]},
-                param={**_or_null(_TEXT), "description": "the field that broke a rule"},
-                code={**_or_null(_TEXT), "description": "for programs"},
-            ),
-        ),
-        "OpenAIModels": shape(
-            "What is served.", object={**_TEXT, "enum": ["list"]}, data=_list(ref("OpenAIModel"))
-        ),
-        "OpenAIModel": shape(
-            "A model.",
-            id=_TEXT,
-            object={**_TEXT, "enum": ["model"]},
-            created=_WHOLE,
-            owned_by=_TEXT,
-        ),
-        "Usage": shape(
-            "What was read and drawn, in characters.",
-            prompt_tokens=_WHOLE,
-            completion_tokens=_WHOLE,
-            total_tokens=_WHOLE,
-        ),
-        "Completion": shape(
-            "Texts.",
-            **_head("text_completion"),
-            choices=_list(ref("CompletionChoice")),
-            usage=ref("Usage"),
-        ),
-        "CompletionChoice": _choice("CompletionLogprobs", ended=True, text=_TEXT),
-        "CompletionChunk": shape(
-            "A piece of texts.",
-            **_head("text_completion"),
-            choices=_list(_choice("CompletionLogprobs", ended=False, text=_TEXT)),
-            usage={**usage, "optional": True},
-        ),
-        "CompletionLogprobs": shape(
-            "How likely each character was: natural logarithms, at temperature 1, without limits.",
-            tokens=_list(_TEXT),
-            token_logprobs=_list(_or_null(_NUMBER)),
-            top_logprobs=_or_null(
-                _list(_or_null({"type": "object", "additionalProperties": _NUMBER}))
-            ),
-            text_offset=_list(_WHOLE),
-        ),
-        "ChatCompletion": shape(
-            "Replies.",
-            **_head("chat.completion"),
-            choices=_list(ref("ChatChoice")),
-            usage=ref("Usage"),
-        ),
-        "ChatChoice": _choice(
-            "ChatLogprobs",
-            ended=True,
-            message=shape("The reply.", role=role, content=_TEXT, refusal=_NULL),
-        ),
-        "ChatCompletionChunk": shape(
-            "A piece of replies.",
-            **_head("chat.completion.chunk"),
-            choices=_list(_choice("ChatLogprobs", ended=False, delta=ref("ChatDelta"))),
-            usage={**usage, "optional": True},
-        ),
-        "ChatDelta": shape(
-            "What is new of a reply.",
-            role={**role, "optional": True},
-            content={**_TEXT, "optional": True},
-            refusal={**_NULL, "optional": True},
-        ),
-        "ChatLogprobs": shape(
-            "How likely each character was: natural logarithms, at temperature 1, without limits.",
-            content=_list(
-                shape(
-                    "A character.",
-                    **token,
-                    top_logprobs=_list(shape("One that might stand there.", **token)),
-                )
-            ),
-            refusal=_NULL,
-        ),
-    }
-
-
-def request_schemas(settings: ServiceSettings) -> dict[str, Schema]:
-    """The schemas of both bodies, with the bounds of this service."""
-    completion = _request(json_schema(limited(CompletionRequest, settings)))
-    chat = _request(json_schema(limited(ChatRequest, settings)))
-    prompts = _list(_TEXT, minItems=1)
-    completion["properties"]["prompt"] |= _or_null(_TEXT, prompts)
-    part = {
-        "type": "object",
-        "required": ["type", "text"],
-        "properties": {"type": {"type": "string", "enum": ["text"]}, "text": _TEXT},
-    }
-    message: Schema = {
-        "type": "object",
-        "required": ["role", "content"],
-        "properties": {
-            "role": {"type": "string", "enum": list(ROLES)},
-            "content": {"anyOf": [_TEXT, _list(part)]},
-        },
-    }
-    messages = _list(message, minItems=1, maxItems=MOST_MESSAGES)
-    chat["properties"]["messages"] |= messages
-    return {COMPLETION: completion, CHAT: chat}
-
-
-def _request(schema: Schema) -> Schema:
-    fields = schema["properties"]
-    stop = {"type": "string", "minLength": 1, "maxLength": LONGEST_STOP}
-    fields["stop"] |= _or_null(stop, _list(stop, maxItems=MOST_STOPS))
-    flag = {"type": "boolean"}
-    options = {"include_usage": flag, "include_obfuscation": flag}
-    fields["stream_options"] |= _or_null(
-        {"type": "object", "properties": options, "additionalProperties": False}
-    )
-    for name, field in fields.items():
-        field.pop("title", None)
-        if "anyOf" not in field and name not in schema["required"]:
-            kept = {key: field.pop(key) for key in ("description", "default") if key in field}
-            fields[name] = {"anyOf": [field, _NULL], **kept}
-    words = "what this service can't do; only what asks for nothing is taken"
-    neutral = {
-        name: {"enum": [*values, None], "description": words} for name, values in NEUTRAL.items()
-    }
-    ignored = {name: {"description": "makes no difference"} for name in sorted(IGNORED)}
-    return {
-        **schema,
-        "description": "null is as if a field were left out.",
-        "properties": {**fields, **neutral, **ignored},
-    }
-
-
 USAGE = {"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10}
 _HEAD = {
     "id": "cmpl-5f1d0c9be2a748d3a6b0c1e2",
@@ -256,23 +74,14 @@ _REFUSALS = {
     400: "The body isn't strict JSON in UTF-8, or a field breaks a rule: one of the schema, or one "
     "that a schema can't tell. `param` names the first.",
     404: "There is no such model.",
-    408: "The client has closed the connection; only the log shows this.",
-    413: "The body is larger than the service takes.",
-    503: "The service has as many requests as it can take. Try again after Retry-After.",
-}
-_NAME: Schema = {
-    "name": "name",
-    "in": "path",
-    "required": True,
-    "description": "the id of a model",
-    "schema": {"type": "string", "pattern": f"^{MODEL_NAME_PATTERN}$"},
-    "example": "rex",
+    408: LEFT,
+    413: TOO_LARGE,
+    503: BUSY,
 }
 
 
-def _stream(of: str, example: str) -> Body:
-    described = {"description": STREAMING}  # no type: some tools check it against each event
-    return Body(described, {"a stream": example}, {"message": ref(of), "error": ref("Error")})
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _HEAD["created"], "owned_by": "charrnn"}
 
 
 ROUTES: Mapping[tuple[str, str], Route] = {
@@ -281,46 +90,20 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         tag="openai",
         summary="The models that are served",
         success="Their ids.",
-        bodies={
-            JSON: Body(
-                ref("OpenAIModels"),
-                {
-                    "two models": {
-                        "object": "list",
-                        "data": [
-                            {
-                                "id": name,
-                                "object": "model",
-                                "created": 1794268800,
-                                "owned_by": "charrnn",
-                            }
-                            for name in ("dinosaurs", "rex")
-                        ],
-                    }
-                },
-            )
-        },
+        bodies=answer(
+            "OpenAIModels",
+            {"object": "list", "data": [_model(name) for name in ("dinosaurs", "rex")]},
+            "two models",
+        ),
     ),
     ("GET", "/v1/models/{name}"): Route(
         id="describeOpenAIModel",
         tag="openai",
         summary="One of the models",
         success="Its id.",
-        bodies={
-            JSON: Body(
-                ref("OpenAIModel"),
-                {
-                    "a model": {
-                        "id": "rex",
-                        "object": "model",
-                        "created": 1794268800,
-                        "owned_by": "charrnn",
-                    }
-                },
-            )
-        },
-        parameters=(_NAME,),
-        refusals={404: "There is no model of this name."},
+        bodies=answer("OpenAIModel", _model("rex"), "a model"),
+        parameters=(named("the id of a model", "rex"),),
+        refusals={404: NO_MODEL},
     ),
     ("POST", "/v1/completions"): Route(
         id="createCompletion",
@@ -331,8 +114,10 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         "together ask for no more than one request may.",
         success="The texts.",
         bodies={
-            JSON: Body(ref("Completion"), {"a name": ANSWER}),
-            EVENTS: _stream("CompletionChunk", STREAM),
+            **answer("Completion", ANSWER, "a name"),
+            EVENTS: stream(
+                STREAMING, {"a stream": STREAM}, message="CompletionChunk", error="Error"
+            ),
         },
         takes=COMPLETION,
         requests={
@@ -355,8 +140,10 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         "system says is not read. Characters that the model doesn't know are mapped or left out.",
         success="The reply, or replies.",
         bodies={
-            JSON: Body(ref("ChatCompletion"), {"a reply": REPLY}),
-            EVENTS: _stream("ChatCompletionChunk", CHAT_STREAM),
+            **answer("ChatCompletion", REPLY, "a reply"),
+            EVENTS: stream(
+                STREAMING, {"a stream": CHAT_STREAM}, message="ChatCompletionChunk", error="Error"
+            ),
         },
         takes=CHAT,
         requests={

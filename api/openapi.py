@@ -12,8 +12,9 @@ from flask import Blueprint, Flask, Response, current_app, jsonify
 from werkzeug.http import HTTP_STATUS_CODES
 
 import charrnn
-from api import openai_contract
-from api.contract import ABOUT, EVERYWHERE, FULL_PROBLEMS, ROUTES, TAGS, WITH_KEYS, request_examples
+from api import openai_shapes
+from api.contract import ABOUT, EVERYWHERE, ROUTES, TAGS, WITH_KEYS
+from api.examples import FULL_PROBLEMS, request_examples
 from api.openai_errors import is_openai, of_problem
 from api.promises import EVENTS, JSON, Body, Route
 from api.schemas import other_request_schema, request_model, request_models, request_schema
@@ -59,7 +60,7 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
     """
     request = _request(settings)
     others = {name: other_request_schema(each) for name, each in request_models(settings).items()}
-    others |= openai_contract.request_schemas(settings)
+    others |= openai_shapes.request_schemas(settings)
     paths: dict[str, Schema] = {}
     for method, path in routes_of(app):
         assert (method, path) in ROUTES, f"give {method} {path} its place in api.contract.ROUTES"
@@ -79,9 +80,7 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
         if settings.asks_for_keys and not closed:
             operation["security"] = []
         paths.setdefault(path, {})[method.lower()] = operation
-    parts = _components(
-        paths, {**schemas(), **openai_contract.schemas(), **others, REQUEST: request}
-    )
+    parts = _components(paths, {**schemas(), **openai_shapes.schemas(), **others, REQUEST: request})
     return {
         "openapi": "3.1.0",
         "info": {

@@ -52,8 +52,8 @@ def _hexadecimal(version: str) -> str:
     return version.lower()
 
 
-class GenerateRequest(GenerationConfig):
-    """The body of POST /generate. Every field may be left out, and null is as if it were."""
+class AskedOfAModel(Settings):
+    """What every body says that asks something of a model. Null is as if a field were left out."""
 
     model: str | None = setting(
         default=None, description="which model; left out: the service's default"
@@ -64,6 +64,18 @@ class GenerateRequest(GenerationConfig):
         description="which version of it, by the first 6 or more hexadecimal digits of its "
         "SHA-256; left out: the live one",
     )
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Null means absent."""
+        known = cls.fields()
+        said = {key: v for key, v in values.items() if v is not None or key not in known}
+        return super().checked(said, where)
+
+
+class GenerateRequest(AskedOfAModel, GenerationConfig):
+    """The body of POST /generate. Every field may be left out, and null is as if it were."""
+
     stream: bool = setting(
         default=False, description="whether the texts come piece by piece, as server-sent events"
     )
@@ -72,11 +84,6 @@ class GenerateRequest(GenerationConfig):
         check=_text_or_random_seed,
         description="what every text begins with; a whole number is a random_seed",
     )
-
-    @classmethod
-    def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        """Null means absent."""
-        return super().checked(_without_nulls(cls, values), where)
 
     def _fit(self, context: Any) -> None:
         super()._fit(context)
@@ -97,17 +104,10 @@ class GenerateRequest(GenerationConfig):
         return GenerationConfig.checked(values)
 
 
-class BeamRequest(BeamConfig):
+class BeamRequest(AskedOfAModel, BeamConfig):
     """The body of POST /beam. Every field may be left out, and null is as if it were."""
 
-    model: str | None = GenerateRequest.fields()["model"]  # type: ignore[assignment]
-    version: str | None = GenerateRequest.fields()["version"]  # type: ignore[assignment]
     seed: str = setting(default="", description="what every name begins with")
-
-    @classmethod
-    def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        """Null means absent."""
-        return super().checked(_without_nulls(cls, values), where)
 
     def search(self) -> BeamConfig:
         """The library's part of the request."""
@@ -115,11 +115,9 @@ class BeamRequest(BeamConfig):
         return BeamConfig.checked({n: value for n, value in self.said().items() if n in ours})
 
 
-class ScoreRequest(Settings):
+class ScoreRequest(AskedOfAModel):
     """The body of POST /score. `texts` must be there; null is as if a field were left out."""
 
-    model: str | None = GenerateRequest.fields()["model"]  # type: ignore[assignment]
-    version: str | None = GenerateRequest.fields()["version"]  # type: ignore[assignment]
     texts: tuple[str, ...] = setting(
         min_length=1, items={"min_length": 1, "max_length": LONGEST_TEXT}, description="the texts"
     )
@@ -130,17 +128,10 @@ class ScoreRequest(Settings):
         description="how many of the likeliest symbols are told for each place",
     )
 
-    @classmethod
-    def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        """Null means absent."""
-        return super().checked(_without_nulls(cls, values), where)
 
-
-class InspectRequest(Settings):
+class InspectRequest(AskedOfAModel):
     """The body of POST /inspect. Every field may be left out, and null is as if it were."""
 
-    model: str | None = GenerateRequest.fields()["model"]  # type: ignore[assignment]
-    version: str | None = GenerateRequest.fields()["version"]  # type: ignore[assignment]
     text: str = setting(
         default="", max_length=LONGEST_INSPECTED, description="what the network reads"
     )
@@ -160,16 +151,6 @@ class InspectRequest(Settings):
         le=MOST_EXPECTED,
         description="how many of the likeliest next symbols are told for each place",
     )
-
-    @classmethod
-    def checked(cls, values: Mapping[str, Any], where: str = "") -> Self:
-        """Null means absent."""
-        return super().checked(_without_nulls(cls, values), where)
-
-
-def _without_nulls(model: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
-    known = model.fields()
-    return {key: v for key, v in values.items() if v is not None or key not in known}
 
 
 def request_models(settings: ServiceSettings) -> dict[str, type[Settings]]:

@@ -16,7 +16,13 @@ from charrnn.checking import check_command
 from charrnn.cli_chat import converse
 from charrnn.cli_export import EXPORT_COMMANDS
 from charrnn.cli_names import NAME_COMMANDS
-from charrnn.cli_options import said, settings_options, weights_option
+from charrnn.cli_options import (
+    asking_options,
+    said,
+    settings_options,
+    version_option,
+    weights_option,
+)
 from charrnn.cli_versions import STOPPED, VERSION_COMMANDS, exit_status, say_outcome
 from charrnn.comparison import TEXTS, compare
 from charrnn.config import (
@@ -145,9 +151,7 @@ def train_command(
 @click.argument("model")
 @click.option("--seed", default="", help="The text that the output begins with.")
 @settings_options(GenerationConfig, *GenerationConfig.fields())
-@click.option("--version", "version", help="A kept version, by its first hex digits.")
-@weights_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, as the service answers.")
+@asking_options
 def sample_command(
     model: str,
     seed: str,
@@ -197,7 +201,7 @@ def sample_command(
 @main.command("chat")
 @click.argument("model", default="rex")
 @settings_options(GenerationConfig, *CHAT_OPTIONS)
-@click.option("--version", "version", help="A kept version, by its first hex digits.")
+@version_option
 @weights_option
 def chat_command(model: str, version: str | None, weights: Path | None, **options: Any) -> None:
     """Talk with a model that learned from conversations.
@@ -216,9 +220,7 @@ def chat_command(model: str, version: str | None, weights: Path | None, **option
 @main.command("evaluate")
 @click.argument("model")
 @settings_options(EvaluationConfig, *EvaluationConfig.fields())
-@click.option("--version", "version", help="A kept version, by its first hex digits.")
-@weights_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@asking_options
 def evaluate_command(
     model: str, version: str | None, weights: Path | None, as_json: bool, **options: Any
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from charrnn.cli_options import said, settings_options, weights_option
+from charrnn.cli_options import asking_options, said, settings_options
 from charrnn.config import EXPECTED, MOST_EXPECTED, BeamConfig
 from charrnn.generator import load
 from charrnn.tables import table_of_score
@@ -19,9 +19,7 @@ MOST_TEXTS = 10_000  # of one command
 @click.argument("model")
 @click.option("--seed", default="", help="The text that the names begin with.")
 @settings_options(BeamConfig, *BeamConfig.fields())
-@click.option("--version", "version", help="A kept version, by its first hex digits.")
-@weights_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@asking_options
 def beam_command(
     model: str,
     seed: str,
@@ -67,9 +65,7 @@ def beam_command(
     default=EXPECTED,
     help=f"How many of the likeliest symbols are told for each place.  [default: {EXPECTED}]",
 )
-@click.option("--version", "version", help="A kept version, by its first hex digits.")
-@weights_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@asking_options
 def score_command(
     model: str,
     texts: tuple[str, ...],

@@ -17,6 +17,14 @@ weights_option = click.option(
     help="The weights folder.  [default: $CHARRNN_WEIGHTS, or the repository's]",
 )
 
+version_option = click.option("--version", help="A kept version, by its first hex digits.")
+
+
+def asking_options(function: F) -> F:
+    """Which version of a model is asked, from which folder, and how it answers."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+    return version_option(weights_option(as_json(function)))
+
 
 def settings_options(model: type[Settings], *names: str) -> Callable[[F], F]:
     """An option for each field, described by the field itself. Not given means not said."""

@@ -2,89 +2,30 @@
 
 Each sequence has its own settings, random numbers and constraint. Its result depends, bit for bit,
 on these, on where it starts and on how the batch multiplies its rows: not on what shares the batch,
-nor on its slot (`charrnn.compiled` says why). What is drawn in a run is kept, with its logits,
-until the run is over; the log-probabilities are then worked out all at once.
+nor on its slot (`charrnn.compiled` says why).
 """
 
-import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
 from charrnn.compiled import CompiledModel, Lanes, Position
 from charrnn.config import GenerationConfig
 from charrnn.constraints import Constraint
-from charrnn.errors import WeightsCorruptError
-from charrnn.ops import chosen_log_softmax
 from charrnn.parameters import Array
 from charrnn.products import BY_ROW, Block
-from charrnn.sampling import Limits, scaled_noise
+from charrnn.runs import FinishReason, Run, Stretch
+from charrnn.sampling import scaled_noise
+from charrnn.sequences import DrawnSequence, Group, Parked, chooser
 
-FinishReason = Literal["end", "length", "stop", "time"]
 FIRST_STEPS = 16  # of noise, for a sequence that has just joined: many are short
 MOST_STEPS = 256  # of a run, and of noise later on; fewer for many sequences of a large vocabulary:
 RUN_NUMBERS = 1 << 17  # memory grows with none of them
 IDLE_BYTES = 1 << 21  # of matrices read for rows that have ended already, before others close up
-
-
-class Stretch(NamedTuple):
-    """What a sequence drew in a run. The log-probabilities are natural, at temperature 1, and
-    unconstrained. With a finish reason, the sequence has left."""
-
-    slot: int
-    ids: list[int]
-    logprobs: list[float]
-    finish_reason: FinishReason | None
-
-
-class Group(Protocol):
-    """Sequences that are drawn together, by what they are worth beside one another."""
-
-    config: GenerationConfig
-
-    @property
-    def size(self) -> int:
-        """How many there are at first."""
-
-    def draw(self, logits: Array, copy: Callable[[Array, Array], Any]) -> Array:
-        """The next symbol of each that hasn't ended, (n,), the end symbol for those that end.
-
-        Args:
-            logits: (n, V), in the order of the sequences.
-            copy: called, if at all, with places (k,) among these from which those at other places
-                (k,) go on.
-        """
-
-
-@dataclass
-class _Sequence:
-    slot: int
-    config: GenerationConfig
-    rng: np.random.Generator
-    constraint: Constraint | None
-    q: Any
-    group: Group | None = None
-    place: int = 0  # among those of its group
-
-    def __post_init__(self) -> None:
-        config = self.config
-        self.limited = self.group is None and (
-            bool(self.constraint) or config.top_k is not None or config.top_p is not None
-        )
-
-
-@dataclass(frozen=True)
-class Parked:
-    """A sequence out of its batch: where it stands, its numbers, and the noise that it has left."""
-
-    sequence: _Sequence
-    position: Position
-    numbers: Array
-    noise: Array
 
 
 class DecodeBatch:
@@ -108,7 +49,7 @@ class DecodeBatch:
         self._lanes = Lanes(model, slots, block)
         self._solo = Lanes(model, 1) if block == BY_ROW else None  # for the last one left
         self._most_idle = IDLE_BYTES // model.matrix_bytes  # rows, all steps together
-        self._live: list[_Sequence] = []  # in the order of their lanes
+        self._live: list[DrawnSequence] = []  # in the order of their lanes
         self._free = list(range(slots))[::-1]
         self._grouped = 0  # sequences in groups
         self._idle_rng = np.random.Generator(np.random.PCG64(0))  # of those: a group draws itself
@@ -119,9 +60,7 @@ class DecodeBatch:
         self._ids, self._made, self._limits, self._fewest, self._places, self._slot = self._numbers
         self._noise = np.zeros((slots, self.most_steps, vocab), dtype)
         self._scores = np.zeros((slots, vocab), dtype)
-        # What a run drew, by its steps and by lane: for which slot (-1: none), what, from what.
-        self._slots, self._drawn = np.zeros((2, self.most_steps, slots), int)
-        self._logits = np.zeros((self.most_steps, slots, vocab), dtype)
+        self._run = Run(self.most_steps, slots, model.out_bias)
 
     @property
     def live(self) -> int:
@@ -160,7 +99,7 @@ class DecodeBatch:
         q = constraint.start() if constraint else None
         slots = self._take(len(rngs))
         sequences = [
-            _Sequence(slot, config, rng, constraint, q)
+            DrawnSequence(slot, config, rng, constraint, q)
             for slot, rng in zip(slots, rngs, strict=True)
         ]
         self._join(sequences, position, 0, limit, fewest if self.end is not None else 0)
@@ -172,7 +111,7 @@ class DecodeBatch:
         """
         slots = self._take(group.size)
         sequences = [
-            _Sequence(slot, group.config, self._idle_rng, None, None, group, place)
+            DrawnSequence(slot, group.config, self._idle_rng, None, None, group, place)
             for place, slot in enumerate(slots)
         ]
         lanes = slice(len(self._live), len(self._live) + len(slots))
@@ -190,15 +129,16 @@ class DecodeBatch:
         if not self._live:
             return []
         steps = min(n, self._room())
-        self._slots[:steps] = -1
+        self._run.begin(steps)
         if self._solo and len(self._live) == 1 and not self._grouped:
             return [self._draw_alone(self._solo, steps)]
-        run, made = self._slots[:steps, : len(self._live)], 0
+        count, made = len(self._live), 0
         left: dict[int, FinishReason] = {}
         while made < steps and self._live:
             made += self._draw(made, steps)
             left |= self._let_go()
-        return self._stretches(run, left)
+        self._free += left
+        return self._run.stretches(steps, count, left)
 
     def state(self, slot: int) -> Array:
         """A copy of a sequence's state, (L, S, H), after all that it has read."""
@@ -214,7 +154,7 @@ class DecodeBatch:
         lane = self._lane(slot)
         origin = self._live[lane]
         (new_slot,) = self._take(1)
-        copy = _Sequence(new_slot, origin.config, rng, origin.constraint, origin.q)
+        copy = DrawnSequence(new_slot, origin.config, rng, origin.constraint, origin.q)
         made, limit, fewest = self._made[lane], self._limits[lane], self._fewest[lane]
         self._join([copy], self.position(slot), made, limit, fewest)
         return new_slot
@@ -264,7 +204,7 @@ class DecodeBatch:
         return [self._free.pop() for _ in range(count)]
 
     def _join(
-        self, sequences: list[_Sequence], position: Position, made: int, limit: int, fewest: int
+        self, sequences: list[DrawnSequence], position: Position, made: int, limit: int, fewest: int
     ) -> None:
         lanes = slice(len(self._live), len(self._live) + len(sequences))
         self._lanes.put(lanes, position)
@@ -333,11 +273,12 @@ class DecodeBatch:
         add, scores, end, id_ = np.add, self._scores[0], self.end, int(self._ids[0])
         argmax: Callable[[], Any] = scores.argmax
         if self._live[0].limited:
-            choose, row = self._chooser([0]), logits[None]
-            argmax = lambda: choose(row)[0]  # noqa: E731
+            choose = chooser(self._live, self.model.drawn_bias)
+            row, score_row = logits[None], scores[None]
+            argmax = lambda: choose(row, score_row)[0]  # noqa: E731
         ids: list[int] = []
         steps = min(steps, int(self._limits[0] - self._made[0]))
-        kept = iter(self._logits[:steps, 0])
+        kept = iter(self._run.logits[:steps, 0])
         while len(ids) < steps and (id_ != end or not ids):
             self._refill(1)
             place, before = int(self._places[0]), len(ids)
@@ -353,8 +294,8 @@ class DecodeBatch:
             self._places[0] += len(ids) - before
             self._made[0] += len(ids) - before
         slot = self._live[0].slot
+        self._run.note(0, self._slot[:1], None, len(ids))
         reason: FinishReason | None = None
-        self._slots[: len(ids), 0] = slot
         if id_ == end or self._made[0] == self._limits[0]:
             reason = "end" if id_ == end else "length"
             self._live.clear()
@@ -362,7 +303,7 @@ class DecodeBatch:
         else:
             self._ids[0] = id_
             solo.hand(0, self._lanes, 0)
-        logprobs = self._logprobs(self._logits[: len(ids), 0].copy(), np.array(ids))
+        logprobs = self._run.logprobs(self._run.logits[: len(ids), 0].copy(), np.array(ids))
         return Stretch(slot, ids, logprobs, reason)
 
     def _draw(self, made: int, steps: int) -> int:
@@ -381,10 +322,11 @@ class DecodeBatch:
             groups, most_idle = self._groups(), 0
         if any(sequence.limited for sequence in self._live):
             limited = [lane for lane, sequence in enumerate(self._live) if sequence.limited]
-            choose = self._chooser(limited)
+            choose = chooser([self._live[lane] for lane in limited], self.model.drawn_bias)
             most_idle = 0  # a constraint knows nothing of what would come after the end
         ids, scores, noise = self._ids[:count], self._scores[:count], self._noise[:count]
-        drawn, kept = self._drawn[made : made + steps, :count], self._logits[made:, :count]
+        run = self._run
+        drawn, kept = run.drawn[made : made + steps, :count], run.logits[made:, :count]
         in_step, first = bool((places == places[0]).all()), int(places[0])
         ended, idle, done = np.zeros(count, bool), 0, 0
         while done < steps and idle <= most_idle:
@@ -394,7 +336,7 @@ class DecodeBatch:
             np.add(logits, here, scores)
             ids = scores.argmax(1, drawn[done])
             if choose:
-                ids[limited] = choose(logits[limited])
+                ids[limited] = choose(logits[limited], scores[limited])
             for group, members in groups:
                 copy = partial(self._copy, members)
                 ids[members] = group.draw(logits[members] + self.model.drawn_bias, copy)
@@ -411,16 +353,13 @@ class DecodeBatch:
         and whether there is an end for each, (B,).
         """
         done, count = drawn.shape
-        self._ids[:count], slots = drawn[-1], self._slots[made : made + done, :count]
-        slots[...] = self._slot[:count]
+        self._ids[:count], lengths = drawn[-1], None
         if ended.any():
             self._ids[:count][ended] = self.end
             lengths = np.where(ended, (drawn == self.end).argmax(0) + 1, done)
-            slots[np.arange(done)[:, None] >= lengths] = -1
-            self._made[:count] += lengths
-        else:
-            self._made[:count] += done
+        self._made[:count] += done if lengths is None else lengths
         self._places[:count] += done
+        self._run.note(made, self._slot[:count], lengths, done)
 
     def _groups(self) -> list[tuple[Group, Array]]:
         """Each group with the lanes of its sequences, in their order."""
@@ -435,31 +374,6 @@ class DecodeBatch:
     def _copy(self, members: Array, sources: Array, targets: Array) -> None:
         """Let some of a group's lanes stand where others of it do."""
         self._lanes.move(members[sources], members[targets])
-
-    def _chooser(self, lanes: list[int]) -> Callable[[Array], Array]:
-        """The choice for sequences with constraints, top_k or top_p: from their logits without the
-        output bias (n, V), and the scores in place, to their symbols (n,).
-        """
-        sequences = [self._live[lane] for lane in lanes]
-        limits = Limits([sequence.config for sequence in sequences], self._scores.shape[1])
-        constrained = [
-            (n, one, one.constraint) for n, one in enumerate(sequences) if one.constraint
-        ]
-        bias = self.model.drawn_bias
-
-        def choose(logits: Array) -> Array:
-            logits, scores = logits + bias, self._scores[lanes]
-            logits[scores == -np.inf] = -np.inf  # the end symbol, too early
-            for n, sequence, constraint in constrained:
-                allowed = constraint.allowed(sequence.q)
-                if allowed is not None:
-                    logits[n, ~allowed] = scores[n, ~allowed] = -np.inf
-            ids = limits.choose(logits, scores)
-            for n, sequence, constraint in constrained:
-                sequence.q = constraint.advance(sequence.q, int(ids[n]))
-            return ids
-
-        return choose
 
     def _let_go(self) -> dict[int, FinishReason]:
         """Let those leave that have drawn their end, or all that they may. Returns why, by slot;
@@ -481,38 +395,3 @@ class DecodeBatch:
             self._grouped -= sum(self._live[lane].group is not None for lane in lanes.tolist())
         self._remove(lanes)
         return reasons
-
-    def _stretches(self, run: Array, left: dict[int, FinishReason]) -> list[Stretch]:
-        """What each slot drew in a run. The slots of those that left are free from now on.
-
-        Args:
-            run: (steps, lanes), the slot of each lane in each step, -1 for none.
-            left: why a slot's sequence left, where it did.
-        """
-        self._free += left
-        step, lane = np.nonzero(run >= 0)  # in the order of the steps
-        slots = run[step, lane].astype(np.int16)  # which numpy sorts by counting
-        order = np.argsort(slots, kind="stable")
-        step, lane, slots = step[order], lane[order], slots[order]
-        drawn = self._drawn[step, lane]
-        chosen = self._logprobs(self._logits[step, lane], drawn)
-        ids, stretches, start = drawn.tolist(), [], 0
-        for end in [*(np.flatnonzero(np.diff(slots)) + 1).tolist(), len(ids)] if ids else []:
-            slot = int(slots[start])
-            reason = left.get(slot)
-            stretches.append(Stretch(slot, ids[start:end], chosen[start:end], reason))
-            start = end
-        return stretches
-
-    def _logprobs(self, logits: Array, drawn: Array) -> list[float]:
-        """Of the symbols that were drawn (N,), from their logits without the output bias (N, V),
-        overwritten.
-        """
-        logits += self.model.out_bias
-        logprobs: list[float] = chosen_log_softmax(logits, drawn).tolist()
-        if not math.isfinite(sum(logprobs)):
-            raise WeightsCorruptError(
-                "the network's logits must be finite, and are not: its weights are of no use; "
-                "train it again, or go back to an earlier version"
-            )
-        return logprobs

@@ -12,8 +12,8 @@ from charrnn.compiled import Position
 from charrnn.conditions import Conditions
 from charrnn.config import FIRST_SHARED_SEED, GenerationConfig
 from charrnn.constraints import Constraint
-from charrnn.decoding import FinishReason, Stretch
 from charrnn.lookahead import Lookahead
+from charrnn.runs import FinishReason, Stretch
 from charrnn.wording import Mark, Wording
 from charrnn.wordlist import AnyVocabulary
 

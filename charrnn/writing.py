@@ -10,17 +10,19 @@ a request among many), and of a large network of which two rows take no longer t
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from charrnn.compiled import KEPT_LENGTH, CompiledModel
-from charrnn.decoding import DecodeBatch, Parked
+from charrnn.decoding import DecodeBatch
 from charrnn.drafting import Drafting
 from charrnn.products import BY_ROW
+from charrnn.queues import Queue, Tries
 from charrnn.selection import Selection
+from charrnn.sequences import Parked
 from charrnn.texts import Candidate, Language, Request, Text, Written
 
 SLOTS = 64  # sequences of a batch
@@ -34,27 +36,6 @@ MOST_TIMES = 50  # that a word of running text is drawn again, before the text e
 NEXT_TRY = 1 << 40  # streams from a try of a sample to its next one: more than there are samples
 
 
-class FirstTries(Sequence[tuple[int, int]]):
-    """The first tries of some samples, as pairs of sample and try."""
-
-    def __init__(self, indices: range) -> None:
-        self._indices = indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return FirstTries(self._indices[place])
-        return self._indices[place], 0
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((index, 0) for index in self._indices)
-
-
-Tries = Sequence[tuple[int, int]]  # of samples: an index, and which try of it
-
-
 class Writer:
     """Writes the texts of requests, which join and leave between its turns. Belongs to one thread
     at a time.
@@ -62,8 +43,8 @@ class Writer:
 
     def __init__(self, model: CompiledModel, language: Language) -> None:
         self._language, self._model = language, model
-        self._alone = _Queue(DecodeBatch(model, SLOTS, end=language.vocabulary.end))
-        self._together: _Queue | None = None  # made where it is needed
+        self._alone = Queue(DecodeBatch(model, SLOTS, end=language.vocabulary.end))
+        self._together: Queue | None = None  # made where it is needed
         self._drafting: Drafting | None = None  # likewise
         self._over: list[int] = []  # requests that are finished, until they are taken
         self._shortfalls: dict[int, str] = {}  # theirs, likewise
@@ -210,7 +191,7 @@ class Writer:
             self._hand_out(news)
         return news
 
-    def _step(self, queue: "_Queue", steps: int, news: list[Written]) -> None:
+    def _step(self, queue: Queue, steps: int, news: list[Written]) -> None:
         """Up to `steps` symbols of each text of a batch; adds what is new of them."""
         going_back = []
         for stretch in queue.batch.step(steps) if queue.batch.live else ():
@@ -239,7 +220,7 @@ class Writer:
         for text in going_back:  # only now: a slot that is free again may have a stretch here
             news += self._go_back(queue, text)
 
-    def _go_back(self, queue: "_Queue", text: Text) -> list[Written]:
+    def _go_back(self, queue: Queue, text: Text) -> list[Written]:
         """Let a text that has come to a blocked word go on from before it, on other random numbers;
         one that would come to it again and again ends there.
         """
@@ -336,7 +317,7 @@ class Writer:
                 joined.unread = []
                 self._unread.popleft()
 
-    def _queues(self) -> "list[_Queue]":
+    def _queues(self) -> list[Queue]:
         return [self._alone, self._together] if self._together else [self._alone]
 
     def _draft(self) -> Drafting:
@@ -345,11 +326,11 @@ class Writer:
             self._drafting = Drafting(self._model, self._language.vocabulary.end)
         return self._drafting
 
-    def _many(self) -> "_Queue":
+    def _many(self) -> Queue:
         """The queue of the batch whose rows share products."""
         if self._together is None:
             end, block = self._language.vocabulary.end, self._model.block
-            self._together = _Queue(DecodeBatch(self._model, SLOTS, end=end, block=block))
+            self._together = Queue(DecodeBatch(self._model, SLOTS, end=end, block=block))
         return self._together
 
     def _finish(self, number: int, count: int) -> None:
@@ -368,7 +349,7 @@ class Writer:
         if joined.stream is None:
             joined.stream = np.random.PCG64(joined.request.random_seed).state
 
-    def _begin(self, queue: "_Queue", number: int, tries: "Tries", news: list[Written]) -> None:
+    def _begin(self, queue: Queue, number: int, tries: Tries, news: list[Written]) -> None:
         """Let samples of a request join a batch; adds what can be said of them at once."""
         joined = self._open[number]
         request, room = joined.request, joined.request.max_length - joined.request.seed_length
@@ -434,64 +415,4 @@ class _Joined:
     unread: list[int] = field(default_factory=list)  # a long prompt, until it is read to its end
     place: int = 0  # where the position stands in it
     paused: bool = False
-    parked: "list[tuple[_Queue, Parked, Text]]" = field(default_factory=list)
-
-
-class _Queue:
-    """A batch, and the samples that wait for a slot of it: each request's in order, and requests
-    in turn.
-    """
-
-    def __init__(self, batch: DecodeBatch) -> None:
-        self.batch = batch
-        self.texts: dict[int, Text] = {}  # those in the batch, by slot
-        self.returning: deque[tuple[Parked, Text]] = deque()  # that stood still, and wait too
-        self._left: deque[tuple[int, Tries]] = deque()
-
-    @property
-    def waiting(self) -> int:
-        """Samples that wait."""
-        return len(self.returning) + sum(len(tries) for _, tries in self._left)
-
-    def add(self, number: int, indices: range) -> None:
-        """Let samples of a request wait."""
-        self._left.append((number, FirstTries(indices)))
-
-    def add_tries(self, number: int, tries: "Tries") -> None:
-        """Let samples of a request that are drawn once more wait, before those that haven't begun:
-        others may wait for them.
-        """
-        self._left.appendleft((number, tries))
-
-    def remove(self, number: int) -> None:
-        """Let samples of a request that have not begun wait no more."""
-        self._left = deque(each for each in self._left if each[0] != number)
-
-    def park(self, number: int) -> "list[tuple[Parked, Text]]":
-        """Take a request's samples that have begun out of the batch."""
-        slots = [slot for slot, text in self.texts.items() if text.number == number]
-        parked = [(self.batch.park(slot), self.texts.pop(slot)) for slot in slots]
-        parked += [each for each in self.returning if each[1].number == number]
-        self.returning = deque(each for each in self.returning if each[1].number != number)
-        return parked
-
-    def let_return(self) -> None:
-        """Let those go on that stood still, as far as there are slots."""
-        while self.returning and self.batch.free:
-            parked, text = self.returning.popleft()
-            self.texts[self.batch.unpark(parked)] = text
-
-    def next(self, is_held: Callable[[int], bool]) -> "Iterator[tuple[int, Tries]]":
-        """Samples for the free slots, as a request's number and tries."""
-        if not self._left:
-            return
-        free, held = self.batch.free, [each for each in self._left if is_held(each[0])]
-        waiting = deque(each for each in self._left if not is_held(each[0]))
-        while free and waiting:
-            number, tries = waiting.popleft()
-            share = max(1, free // (len(waiting) + 1))
-            if len(tries) > share:
-                waiting.append((number, tries[share:]))
-            free -= len(tries[:share])
-            yield number, tries[:share]
-        self._left = waiting + deque(held)
+    parked: list[tuple[Queue, Parked, Text]] = field(default_factory=list)

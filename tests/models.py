@@ -179,7 +179,7 @@ def observe(batch, lives):
     before = {slot: batch.state(slot).tobytes() for slot in lives}
     for stretch in batch.step():
         life = lives[stretch.slot]
-        logits = batch._logits[0][batch._slots[0] == stretch.slot].tobytes()
+        logits = batch._run.logits[0][batch._run.slots[0] == stretch.slot].tobytes()
         life.trace.append((before[stretch.slot], logits, stretch[1:]))
         if stretch.finish_reason:
             del lives[stretch.slot]

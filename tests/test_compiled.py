@@ -52,11 +52,10 @@ def test_sums_in_parts_equal_the_plain_networks(cell, block):
         assert np.abs(got - logits).max() < 1e-12
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_rows_of_long_sums_are_exact_here(layers):
-    for hidden in (449, 520):
-        model = CompiledModel(network("lstm", hidden=hidden, layers=layers, vocab=27))
-        assert rows_are_exact(model, steps=2)
+@pytest.mark.parametrize(("hidden", "layers"), [(520, 1), (449, 2)])
+def test_rows_of_long_sums_are_exact_here(hidden, layers):
+    model = CompiledModel(network("lstm", hidden=hidden, layers=layers, vocab=27))
+    assert rows_are_exact(model, steps=2)
 
 
 @pytest.mark.parametrize(("cell", "layers"), every_cell((1, 2)))

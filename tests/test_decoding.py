@@ -65,7 +65,7 @@ def run(batch, turns=10_000, steps=1):
 
 def logits_of(batch, slot, steps):
     """What it drew from in the last run, of so many steps: a row for each symbol."""
-    return batch._logits[:steps][batch._slots[:steps] == slot]
+    return batch._run.logits[:steps][batch._run.slots[:steps] == slot]
 
 
 def batch_of(network, slots, end=None, block=BY_ROW):

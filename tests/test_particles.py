@@ -35,13 +35,13 @@ def drawn(made, tries, count, seed="", **settings):
 @pytest.mark.parametrize("tries", [(2000, 0), (0, 8)], ids=["freely", "by drafts"])
 def test_names_come_from_free_sampling_given_the_shape(settings, accepts, tries):
     """A false alarm comes once in a million runs; the drafts' own distance at N = 32 is far below
-    what 500 names can tell.
+    what 250 names can tell.
     """
     made = abra()
     config = GenerationConfig(**settings)
     names = every_name(made, config.max_length, config)
     expected = given(names, accepts)
-    texts = drawn(made, tries, 500, particles=32, **settings)
+    texts = drawn(made, tries, 250, particles=32, **settings)
     assert_drawn_from(texts, expected)
 
 
@@ -50,7 +50,7 @@ def test_the_seed_is_part_of_the_shape():
     made = abra()
     names = every_name(made, 6, before="ba")
     expected = given(names, lambda name: name.endswith("ab"))
-    assert_drawn_from(drawn(made, (0, 8), 500, "ba", ends_with="ab", max_length=6), expected)
+    assert_drawn_from(drawn(made, (0, 8), 250, "ba", ends_with="ab", max_length=6), expected)
 
 
 def test_masking_alone_would_be_another_distribution():

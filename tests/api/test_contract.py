@@ -1,6 +1,7 @@
 """Requests made up by schemathesis from the document, valid and not: every answer is promised.
 
-A few dozen of each kind for every route, and 1,500 in `make prove`.
+A few dozen of each kind for every route, and those at the edges of its schema, of one of the two
+services; in `make prove` 1,500, and the edges of both.
 """
 
 from collections import Counter
@@ -25,7 +26,7 @@ SERVICES = {
     "open": ServiceSettings(time_limit=1),  # which ends a search, too
     "with keys": ServiceSettings(api_keys=KEY, max_count=3, max_length=50, time_limit=1),
 }
-FEW, MANY = 40, 1500
+FEW, MANY = 25, 1500
 # What the document says in words, since a schema can't: field and rule.
 IN_WORDS = (
     ("seed", "must have only characters that the model knows"),
@@ -137,7 +138,7 @@ def refused_in_words(answer):
         assert answer.status_code in (200, 404, 413, 503)  # 413: a chat as long as it may be
 
 
-def send_all(app, method, path, count):
+def send_all(app, method, path, count, *, edges):
     """So many cases in each mode that the operation has, and those at the edges of its schema."""
     operation, document = operation_of(app, method, path)
     watch = Watch(document)
@@ -151,11 +152,11 @@ def send_all(app, method, path, count):
             watch.send(case)
 
         send()
-    edges = operation.schema.iter_coverage_cases(
-        operation, generation_modes=BOTH, generation_config=NO_KEYS_OF_ITS_OWN
-    )
-    for case in edges:
-        watch.send(case)
+    if edges:
+        for case in operation.schema.iter_coverage_cases(
+            operation, generation_modes=BOTH, generation_config=NO_KEYS_OF_ITS_OWN
+        ):
+            watch.send(case)
     assert watch.modes.total() >= count
     return watch
 
@@ -163,8 +164,9 @@ def send_all(app, method, path, count):
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_every_answer_to_a_made_up_request_is_promised(applications, service, method, path):
-    watch = send_all(applications[service], method, path, FEW)
-    assert watch.statuses[200] >= 1
+    edges = service == "open"
+    watch = send_all(applications[service], method, path, FEW, edges=edges)
+    assert watch.statuses[200] >= edges
 
 
 @pytest.mark.prove
@@ -173,4 +175,4 @@ def test_every_answer_to_a_made_up_request_is_promised(applications, service, me
 def test_every_answer_to_thousands_of_made_up_requests_is_promised(
     applications, service, method, path
 ):
-    send_all(applications[service], method, path, MANY)
+    send_all(applications[service], method, path, MANY, edges=True)

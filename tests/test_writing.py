@@ -1,0 +1,269 @@
+"""Requests that are written at once: each gets what it gets alone, whoever joins and leaves."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from charrnn.compiled import CompiledModel
+from charrnn.config import FIRST_SHARED_SEED, GenerationConfig
+from charrnn.decoding import DecodeBatch
+from charrnn.errors import ConfigError, WeightsCorruptError
+from charrnn.generator import MANY
+from charrnn.products import BY_ROW
+from charrnn.writing import SLOTS
+from tests.models import (
+    generator,
+    names_model,
+    running,
+    titled,
+)
+
+
+def test_a_samples_random_numbers_are_a_jump_of_the_requests_stream():
+    """So the streams of two samples never overlap: numpy's own way to make them."""
+    g = running()
+    for index, attempt in ((0, 0), (1, 0), (7, 3), (10**6, 0), (10**5, 1000)):
+        writer = g.writer()
+        mine = writer._rng(np.random.PCG64(123).state, index, attempt)
+        numpys = np.random.Generator(np.random.PCG64(123).jumped(index + (attempt << 40)))
+        assert mine.bit_generator.state == numpys.bit_generator.state
+
+
+def test_many_requests_at_once_give_what_each_gives_alone():
+    g = titled(hidden=64, layers=2)
+    settings = [
+        {"count": 1},
+        {"count": 9, "temperature": 0.5},
+        {"count": 70, "top_k": 5},
+        {"count": 3, "min_length": 12, "max_length": 30},
+        {"count": 6, "stop": ["a", "s"]},
+        {"count": 2, "max_length": 2},
+        {"count": 5, "top_p": 0.7},
+    ]
+    requests = [
+        (seed, GenerationConfig(random_seed=k, **settings[k % 7]))
+        for k, seed in enumerate(["", "Re", "S", "", "Ta", "Xe", ""] * 8)
+    ]
+    expected = [g.generate(seed, config=config) for seed, config in requests]
+    made = g.generate_many(requests)
+    assert made == expected
+    for mine, alone in zip(made, expected, strict=True):
+        assert (mine.seed, mine.random_seed, mine.requested) == (
+            alone.seed,
+            alone.random_seed,
+            alone.requested,
+        )
+    assert g.generate_many(requests[::-1]) == expected[::-1]
+    assert g.generate_many([]) == []
+
+
+@pytest.mark.parametrize("bad", [None, "Rex", ("Rex",), 3, {"seed": "Rex"}])
+def test_a_request_of_many_that_is_none_is_named(bad):
+    with pytest.raises(ConfigError, match=r"requests\[1\] must be a seed and its GenerationConfig"):
+        titled().generate_many([("Re", GenerationConfig()), bad])
+
+
+def test_what_requests_begin_with_is_read_when_they_begin(monkeypatch):
+    """So ten thousand requests hold no more than those that are being written."""
+    g, held = titled(), []
+    whole = CompiledModel.read
+    monkeypatch.setattr(
+        CompiledModel, "read", lambda self, prompt: held.append(prompt) or whole(self, prompt)
+    )
+    written = g._stream(g.request("R", GenerationConfig(count=500, max_length=6)))
+    next(written)
+    assert len(held) == 1
+    config = GenerationConfig(max_length=3, random_seed=0)
+    requests = [g.request("R", config) for _ in range(300)]
+    news = g.writer().write(requests, 1)
+    next(news)
+    assert len(held) < 100
+    assert len([each for each in news if each.sample]) == 300
+    assert len(held) == 301
+
+
+def written_alone(g, request):
+    return [news for news in g.writer().write([request], 8) if news.sample]
+
+
+def test_many_texts_share_products_if_their_random_seed_is_ours():
+    g, plain = titled(hidden=64), ("", GenerationConfig())
+    assert g.generate(count=MANY).random_seed >= FIRST_SHARED_SEED
+    assert g.generate(count=MANY - 1).random_seed < FIRST_SHARED_SEED
+    assert g.generate(count=MANY, random_seed=7).random_seed == 7
+    for made in g.generate_many([plain] * MANY):
+        assert made.random_seed >= FIRST_SHARED_SEED
+        assert made == g.generate(random_seed=made.random_seed)
+
+
+def test_requests_that_join_and_leave_between_turns_get_what_each_gets_alone():
+    """At random: some leave in the middle, some have one turn of a symbol, some many."""
+    g, rng = titled(hidden=64, layers=2), np.random.default_rng(0)
+    requests = [
+        g.request(
+            ["", "Re", "S", "Tat"][k % 4],
+            GenerationConfig(
+                random_seed=k, count=int(rng.integers(1, 90)), stop=[[], ["a"]][k % 2]
+            ),
+        )
+        for k in range(40)
+    ]
+    writer, waiting, numbers = g.writer(), list(range(40)), {}
+    samples, texts, left, paused = {}, {}, set(), set()
+    while waiting or writer.busy:
+        for _ in range(int(rng.integers(0, 4))):
+            if waiting:
+                place = waiting.pop()
+                numbers[writer.join(requests[place])] = place
+        for news in writer.turn(int(rng.choice([1, 3, 200]))):
+            key = numbers[news.request], news.sample_index
+            assert key[0] not in left
+            texts[key] = texts.get(key, "") + news.characters
+            if news.sample:
+                samples[key] = news.sample
+        for number in list(writer._open):
+            if rng.random() < 0.02:
+                writer.leave(number)
+                left.add(numbers[number])
+            elif rng.random() < 0.5:
+                paused.add(number)
+                writer.pause(number)
+            elif rng.random() < 0.8:
+                writer.resume(number)
+    assert len(left) > 5
+    assert len(paused) > 20
+    for place, request in enumerate(requests):
+        expected = {news.sample_index: news.sample for news in written_alone(g, request)}
+        found = {index: one for (other, index), one in samples.items() if other == place}
+        if place in left:
+            assert found.items() <= expected.items()
+        else:
+            assert found == expected
+    for key, sample in samples.items():
+        assert g.vocabulary.write(texts[key]) == sample.text
+
+
+def test_a_request_stands_still_while_it_is_paused():
+    g = running()
+    writer = g.writer()
+    number = writer.join(g.request("", GenerationConfig(count=200, max_length=50)))
+    live = len(writer.turn(3))
+    assert live == writer.live >= SLOTS
+    writer.pause(number)
+    writer.pause(number)
+    assert not writer.turn(3)
+    assert writer.busy
+    writer.resume(number)
+    writer.resume(number)
+    assert len(writer.turn(3)) == live
+
+
+def test_a_request_that_is_ended_keeps_what_its_texts_have():
+    g = running()
+    config = GenerationConfig(count=200, max_length=500, random_seed=1, stop=["ab"])
+    request = g.request("abc", config)
+    whole = {news.sample_index: news.sample.text for news in written_alone(g, request)}
+    writer = g.writer()
+    number = writer.join(request)
+    shown = {}
+    for _ in range(4):
+        for news in writer.turn(8):
+            shown[news.sample_index] = shown.get(news.sample_index, "") + news.characters
+    ended = writer.end(number)
+    assert not writer.busy
+    assert not writer.end(number)
+    assert {news.sample.finish_reason for news in ended} == {"time"}
+    assert 0 < len(ended) <= SLOTS + 1
+    for news in ended:
+        text = news.sample.text
+        assert text == shown[news.sample_index] + news.characters
+        assert whole[news.sample_index].startswith(text.removesuffix("a"))
+        assert news.sample.logprob < 0
+
+
+def test_a_request_that_leaves_gives_its_slots_back_at_once():
+    g = titled()
+    writer, config = g.writer(), GenerationConfig(count=500, max_length=900, temperature=9)
+    number = writer.join(g.request("", config))
+    writer.turn(1)
+    writer.leave(number)
+    writer.leave(number)
+    assert not writer.busy
+    assert {queue.batch.free for queue in writer._queues()} == {SLOTS}
+    assert not writer.turn(1)
+
+
+def test_a_long_prompt_is_read_between_the_steps_of_others(monkeypatch):
+    g = running()
+    rng = np.random.default_rng(0)
+    seeds = ["".join(rng.choice(list(g.known_characters), n)) for n in (2000, 700, 65, 64, 3)]
+    requests = [g.request(seed, GenerationConfig(random_seed=1, count=3)) for seed in seeds]
+    expected = [written_alone(g, request) for request in requests]
+    whole, read = CompiledModel.read, []
+    monkeypatch.setattr(
+        CompiledModel,
+        "read",
+        lambda self, ids, *more: read.append(len(ids)) or whole(self, ids, *more),
+    )
+    writer = g.writer()
+    numbers = [writer.join(request) for request in requests]
+    turns, samples = [], {number: {} for number in numbers}
+    while writer.busy:
+        before = len(read)
+        for news in writer.turn(8):
+            if news.sample:
+                samples[news.request][news.sample_index] = news.sample
+        turns.append(sum(read[before:]))
+    for number, each in zip(numbers, expected, strict=True):
+        assert samples[number] == {news.sample_index: news.sample for news in each}
+    assert sum(turns) > 2700
+    assert max(turns[1:]) < 100, "those that are short are read at once, in the first turn"
+
+
+def test_a_request_that_leaves_is_read_no_further():
+    g = running()
+    writer = g.writer()
+    numbers = [writer.join(g.request("abc" * 500, GenerationConfig(count=2))) for _ in range(3)]
+    writer.turn(8)
+    writer.leave(numbers[1])
+    assert not writer.end(numbers[0])
+    writer.pause(numbers[2])
+    for _ in range(200):
+        assert not writer.turn(8)
+    writer.resume(numbers[2])
+    assert writer.turn(8)
+
+
+def test_a_request_of_many_samples_does_not_keep_others_from_the_batch():
+    g = running()
+    writer = g.writer()
+    writer.join(g.request("", GenerationConfig(count=1000, max_length=1000)))
+    writer.turn(8)
+    second = writer.join(g.request("", GenerationConfig(count=40, max_length=8)))
+    turns = 0
+    while second in writer._open:
+        writer.turn(8)
+        turns += 1
+    assert turns < 130  # those of the thousand that were first are over after 125
+
+
+def test_a_network_whose_logits_are_no_numbers_is_refused():
+    model = names_model()
+    params = model.params.like(model.params.flat.copy())
+    params["out.c"][2] = np.nan
+    g = generator(replace(model, params=params))
+    for use in (lambda: g.generate(count=9), lambda: list(g.stream())):
+        with pytest.raises(WeightsCorruptError, match="must be finite"):
+            use()
+
+
+def test_where_no_shared_product_is_exact_all_samples_are_multiplied_alone(monkeypatch):
+    g, turns = titled(), []
+    monkeypatch.setattr(CompiledModel, "block", BY_ROW)
+    whole = DecodeBatch.step
+    monkeypatch.setattr(DecodeBatch, "step", lambda self, n: turns.append(self) or whole(self, n))
+    made = g.generate(count=90, random_seed=3)
+    assert g.generate(count=2, random_seed=3) == made[:2]
+    assert g.generate(count=9, random_seed=3) == made[:9]
+    assert len(set(turns)) == 1
