@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from charrnn.cli_options import said, settings_options, weights_option
+from charrnn.cli_options import said, settings_options, version_option, weights_option
 from charrnn.config import ExportConfig
 from charrnn.errors import CharRNNError
 from charrnn.export import torch_file
@@ -33,7 +33,7 @@ FORMATS = get_args(ExportConfig.fields()["to"].annotation)
     help="The file to write.  [default: the model's name, with an ending, in the current folder]",
 )
 @click.option("--force", is_flag=True, help="Write over a file that is there already.")
-@click.option("--version", "version", help="A kept version, by its first hex digits.")
+@version_option
 @weights_option
 def export_command(
     model: str,
