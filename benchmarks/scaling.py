@@ -103,7 +103,15 @@ def measure(chosen: argparse.Namespace) -> Report:
                 for count, (port, process) in servers.items():
                     one = found.setdefault((kind.name, count), Measured())
                     _round(one, port, process, kind, int(count), quick=chosen.quick)
+        held = Table("What it holds in memory", [("", ""), ("MB", ",.0f")])
+        for count, (_, process) in servers.items():
+            held.rows.append([f"{count} worker{'s' * (count != '1')}", _held(process) / 1e6])
+    held.note = (
+        "The master and its workers together, what they share counted once (proportional set "
+        "size), after the load, with the three models loaded."
+    )
     report.add(_cores(found))
+    report.add(held)
     report.add(_network(found, sizes))
     report.add(_million(found, sizes))
     return report
@@ -128,12 +136,22 @@ def _round(
 
 def _processor_seconds(master: int) -> float:
     """What a master and its workers have had of the processor so far, seconds."""
-    children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
     total = 0
-    for pid in (master, *map(int, children)):
+    for pid in _processes(master):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         total += int(fields[11]) + int(fields[12])  # in user mode, and in the system's
     return total / TICKS
+
+
+def _held(master: int) -> int:
+    """The memory of a master and its workers, bytes; what they share counts once."""
+    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in _processes(master)]
+    return sum(1024 * int(text.split("\nPss:")[1].split()[0]) for text in texts)
+
+
+def _processes(master: int) -> list[int]:
+    children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    return [master, *map(int, children)]
 
 
 def _sizes(port: int, request: bytes) -> tuple[int, int]:
