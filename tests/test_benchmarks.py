@@ -24,6 +24,7 @@ TITLES = {
     "memory": ["Growth of training with V", "Growth of one request with length"],
     "service": ["Requests a second: 12", "Latency, half", "What others wait for"],
     "soak": ["Soak"],
+    "scaling": ["What a core serves", "What goes over the network", "A million users a day"],
     "quality": [
         "names, 100 names",
         "text.txt, its last tenth",
