@@ -35,10 +35,11 @@ test: lint ## check style and types, then run the tests
 prove: .venv/.tests ## run the long proofs in full
 	@CHARRNN_PROVE=1 $(pytest) -m prove
 
-bench: .venv/.bench ## measure everything, for docs/performance.md; TEXT=, NAMES= for quality too
+bench: .venv/.bench ## measure everything, for docs/performance.md and scaling.md; TEXT=, NAMES= for quality too
 	@.venv/bin/python benchmarks/generate.py --json build/bench/generate.json
 	@.venv/bin/python benchmarks/train.py --json build/bench/train.json
 	@.venv/bin/python benchmarks/service.py --json build/bench/service.json
+	@.venv/bin/python benchmarks/scaling.py --json build/bench/scaling.json
 	@.venv/bin/python benchmarks/choices.py --json build/bench/choices.json
 	@.venv/bin/python benchmarks/memory.py --json build/bench/memory.json --svg docs/growth.svg
 	@$(if $(TEXT)$(NAMES),.venv/bin/python benchmarks/quality.py --seconds 82 --seconds 600 \

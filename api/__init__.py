@@ -4,6 +4,7 @@ import logging
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import charrnn
 from api import (
@@ -72,6 +73,9 @@ def create_app(
     app.register_blueprint(pages.blueprint())
     app.extensions["charrnn.openapi"] = openapi.document(app, settings, models.default)
     security.register(app, settings)
+    if settings.proxies:
+        behind = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=1)
+        app.wsgi_app = behind  # type: ignore[method-assign]
     return app
 
 

@@ -3,6 +3,9 @@
 There is no thread of its own. A request's thread that finds nobody leading leads: it steps the
 batches, takes along whoever has joined meanwhile, and hands the lead on when its own request has
 news. So a request alone waits for no other thread, and many share their steps.
+
+One short text of a small network takes less time than it takes to wake another thread. Its own
+thread writes it, in a batch of its own, one thread at a time.
 """
 
 import logging
@@ -50,6 +53,8 @@ class Ticket:
         self.wake = threading.Event()
         self.characters = 0  # drawn so far
         self.shortfall: str | None = None  # why there are fewer texts than were asked for
+        self.is_brief = not streamed and generator.is_brief(request)
+        self.batch: _Batch | None = None  # its own, if it is brief and has begun
         self._begun: set[int] = set()
         self._news: deque[charrnn.Written] = deque()  # of a stream, until it is taken
 
@@ -102,6 +107,7 @@ class Engine:
         self._at_work = 0  # requests that have joined and not left
         self._batches: WeakKeyDictionary[charrnn.Generator, _Batch] = WeakKeyDictionary()
         self._outdated: list[charrnn.Generator] = []
+        self._alone = threading.Lock()  # held by the thread that writes a brief text
 
     @property
     def live(self) -> int:
@@ -112,6 +118,8 @@ class Engine:
         """Let a request's texts be written, while somebody waits for theirs."""
         with self._lock:
             self._at_work += 1
+            if ticket.is_brief:
+                return
             if self._at_work >= MANY:
                 ticket.request = ticket.request.among_others()
             self._arrivals.append(ticket)
@@ -119,6 +127,8 @@ class Engine:
     def wait(self, ticket: Ticket, seconds: float) -> bool:
         """Until a ticket is ready, or so many seconds have passed; whether it is ready."""
         until = time.monotonic() + seconds
+        if ticket.is_brief:
+            return self._write(ticket, until)
         while not ticket.is_ready():
             left = until - time.monotonic()
             if left <= 0:
@@ -138,12 +148,37 @@ class Engine:
                         self._call_next()  # it may have been woken to lead, and has no time
         return True
 
+    def _write(self, ticket: Ticket, until: float) -> bool:
+        """As its thread, write a brief text. Returns whether it is over."""
+        while not ticket.over:
+            if not self._alone.acquire(timeout=max(0.0, until - time.monotonic())):
+                return False
+            try:
+                if ticket.batch is None:
+                    ticket.batch = _Batch(ticket.generator.writer())
+                    ticket.batch.join(ticket)
+                with charrnn.blas_threads(1):
+                    ticket.batch.see_to_tickets()
+                    ticket.batch.turn()
+                    if ticket.over and not ticket.error:
+                        ticket.batch.give_back(ticket.generator)
+            except Exception as error:  # nobody else would tell it
+                log.error("a request could not be written", exc_info=error)
+                ticket.break_off(error)
+            finally:
+                self._alone.release()
+            if not ticket.over:
+                time.sleep(0)  # others wait, too
+        return True
+
     def leave(self, ticket: Ticket) -> None:
         """Write no more of a request; the slots of its texts are free when this returns."""
         with self._lock:
             self._at_work -= not ticket.left
         ticket.left = True  # whoever leads sees to it, and may be about to lead no more
-        if not ticket.over:
+        if ticket.is_brief:
+            ticket.over = True
+        elif not ticket.over:
             self.wait(ticket, LEAVE_SECONDS)
 
     def _takes_lead(self, ticket: Ticket | None = None) -> bool:
@@ -247,6 +282,10 @@ class _Batch:
     def waiting(self) -> int:
         """Texts that wait for a place."""
         return self._writer.waiting
+
+    def give_back(self, generator: charrnn.Generator) -> None:
+        """Let others have its writer: nobody is in it, nor will be."""
+        generator.keep(self._writer)
 
     def join(self, ticket: Ticket) -> None:
         """Let a request join, unless it has left already."""

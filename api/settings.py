@@ -115,6 +115,14 @@ class ServiceSettings(Settings):
     access_log: Literal["on", "off"] = setting(
         default="on", description="whether each request is logged"
     )
+    proxies: int = setting(
+        default=0,
+        ge=0,
+        le=16,
+        description="proxies that every request comes through, each of which adds the address "
+        "that asked it to X-Forwarded-For: the log has the client's then; 0: that header is not "
+        "believed",
+    )
     workers: int = setting(default=cores, ge=1, le=1024, description="worker processes")
     threads: int = setting(
         default=128, ge=1, le=1024, description="threads of a worker, and so requests at once"

@@ -1,5 +1,5 @@
-"""Writes the tables of the benchmarks into docs/performance.md, between the markers that stand
-there; the text around them is written by hand.
+"""Writes the tables of the benchmarks into docs/performance.md, and those of scaling.py into
+docs/scaling.md, between the markers that stand there; the text around them is written by hand.
 
     python benchmarks/report.py build/bench       # the folder of the benchmarks' --json files
 
@@ -19,26 +19,27 @@ from typing import Any
 from benchmarks.common import ROOT, Table
 
 PAGE = ROOT / "docs" / "performance.md"
+PAGES = {"scaling": ROOT / "docs" / "scaling.md"}  # of those that have another one
 START_UP = "Start-up"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--page", type=Path, help="write into this page, whatever is found")
     chosen = parser.parse_args()
-    page = chosen.page.read_text(encoding="utf-8")
-    for name in ("generate", "train", "choices", "memory", "quality", "service", "soak"):
-        path = chosen.folder / f"{name}.json"
+    for name in ("generate", "train", "choices", "memory", "quality", "service", "soak", "scaling"):
+        path, place = chosen.folder / f"{name}.json", chosen.page or PAGES.get(name, PAGE)
         if not path.exists():
             continue
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["quick"]:
             raise SystemExit(f"{path}: figures of --quick mean nothing; measure without it")
+        page = place.read_text(encoding="utf-8")
         for section, text in sections(found).items():
             page = filled(page, section, text)
-    chosen.page.write_text(page, encoding="utf-8")
-    print(f"written: {chosen.page}")
+        place.write_text(page, encoding="utf-8")
+        print(f"written: {path.stem} into {place}")
 
 
 def sections(found: dict[str, Any]) -> dict[str, str]:

@@ -76,7 +76,7 @@ CONTENDERS = {
 
 @contextmanager
 def serving(
-    application: str, arguments: list[str], environ: dict[str, str]
+    application: str, arguments: list[str], environ: dict[str, str], *, workers: str = WORKERS
 ) -> Iterator[tuple[int, int]]:
     """A gunicorn on a free port of this machine alone: the port, and its process."""
     with socket.socket() as probe:
@@ -90,7 +90,7 @@ def serving(
         "--no-control-socket",
         f"--pythonpath={ROOT}",
     ]
-    command += [f"--workers={WORKERS}", f"--bind={HOST}:{port}", "--log-level=error", application]
+    command += [f"--workers={workers}", f"--bind={HOST}:{port}", "--log-level=error", application]
     own = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     # gunicorn reads the configuration of the folder that it is started in.
     folder = ROOT if application == OURS else tempfile.gettempdir()

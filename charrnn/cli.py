@@ -17,6 +17,7 @@ import click
 from charrnn import __version__
 from charrnn.checking import check_command
 from charrnn.cli_chat import converse
+from charrnn.cli_export import EXPORT_COMMANDS
 from charrnn.cli_names import NAME_COMMANDS
 from charrnn.cli_options import (
     asking_options,
@@ -91,7 +92,7 @@ def main() -> None:
 
 
 main.add_command(check_command)
-for command in (*VERSION_COMMANDS, *NAME_COMMANDS):
+for command in (*VERSION_COMMANDS, *NAME_COMMANDS, *EXPORT_COMMANDS):
     main.add_command(command)
 
 CHAT_OPTIONS = ("temperature", "top_k", "top_p", "max_length", "random_seed")

@@ -288,6 +288,22 @@ class EvaluationConfig(Settings):
     )
 
 
+class ExportConfig(Settings):
+    """For which other program a model is written, and how."""
+
+    to: Literal["torch", "onnx", "json"] = setting(
+        description="torch: a PyTorch state dict in safetensors; onnx: a graph that onnxruntime "
+        "and others run; json: small, for a page or a small device"
+    )
+    numbers: Literal["int8", "float16", "float32"] = setting(
+        default="int8", description="json: how the weights are written; smaller is less exact"
+    )
+
+    def _fit(self, context: Any) -> None:
+        if self.to != "json" and "numbers" in self.said():
+            raise ValueError(f"numbers must be left out with {self.to}: it is always float32")
+
+
 class GenerationConfig(Settings):
     """What is asked of the network: how many texts, how daring, how long."""
 

@@ -16,40 +16,27 @@ PyTorch adds two biases where we have one: only their sum counts, and each has o
 The exception is the GRU's candidate n, whose hidden bias stands inside the reset gate. Dropout is
 not carried over: PyTorch's spares the output of the last layer, ours does not.
 
-What loads it, where PyTorch is installed (parameters in float64 also want `.double()`):
-
-    import charrnn, torch
-    from charrnn.export import torch_state_dict
-
-    class Network(torch.nn.Module):
-        def __init__(self, config):
-            super().__init__()
-            recurrent = getattr(torch.nn, config.cell.upper())  # nn.RNN, nn.LSTM or nn.GRU
-            sizes = config.vocab_size, config.hidden_size, config.num_layers
-            self.rnn = recurrent(*sizes, batch_first=True)
-            self.linear = torch.nn.Linear(config.hidden_size, config.vocab_size)
-
-        def forward(self, ids, state=None):  # ids (B, T), int64
-            x = torch.nn.functional.one_hot(ids, self.rnn.input_size).to(self.linear.weight.dtype)
-            h, state = self.rnn(x, state)
-            return self.linear(h), state  # logits (B, T, vocabulary)
-
-    model = charrnn.load("dinosaurs").model
-    arrays = torch_state_dict(model.config, model.params)
-    network = Network(model.config)
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+`torch_file` writes them with a description of the model as safetensors; docs/export.md has the ten
+lines that load it. What the files of all formats say of a model is `described`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import safetensors.numpy
 
 from charrnn.cells import cell_named
 from charrnn.config import ModelConfig
 from charrnn.errors import ConfigError, FieldProblem
+from charrnn.files import canonical_json
+from charrnn.generator import Generator
 from charrnn.model import parameter_shapes
 from charrnn.parameters import Array
+from charrnn.vocabulary import Vocabulary
+
+METADATA_KEY = "charrnn_export"  # not that of our own weights: this file is none
 
 
 @dataclass(frozen=True)
@@ -98,6 +85,44 @@ def torch_state_dict(config: ModelConfig, params: Mapping[str, Array]) -> dict[s
     arrays["linear.weight"] = params["out.V"].T.copy()
     arrays["linear.bias"] = params["out.c"].copy()
     return arrays
+
+
+def torch_file(generator: Generator) -> bytes:
+    """The parameters as a PyTorch state dict in safetensors; `described` stands in the metadata,
+    as JSON under "charrnn_export". Raises ConfigError.
+    """
+    model = generator.model
+    arrays = torch_state_dict(model.config, model.params)
+    about = {METADATA_KEY: canonical_json(described(generator))}
+    data: bytes = safetensors.numpy.save(arrays, about)
+    return data
+
+
+def described(generator: Generator) -> dict[str, Any]:
+    """What an exported file says of a model: which it is, its shape, and its vocabulary, ready for
+    JSON. Symbols stand in the order of their ids.
+    """
+    config, vocabulary = generator.model.config, generator.vocabulary
+    more: dict[str, Any] = {}
+    if not isinstance(vocabulary, Vocabulary):  # how words are put together: docs/words.md
+        kept = vocabulary.to_json()
+        more = {key: kept[key] for key in kept.keys() - {"symbols", "case", "unit"}}
+    return {
+        "name": generator.name,
+        "version": generator.version,
+        "kind": generator.frozen.kind,
+        "cell": config.cell,
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_layers,
+        "unit": vocabulary.unit,
+        "symbols": list(vocabulary.symbols),
+        "start": vocabulary.start,
+        "end": vocabulary.end,
+        "unknown": vocabulary.unknown,
+        "case": vocabulary.case,
+        **more,
+        "max_length": generator.default_max_length,
+    }
 
 
 def _torch_cell(name: str) -> TorchCell:

@@ -1,5 +1,6 @@
 """Files that are whole or absent: a crash at any instant leaves the old bytes or the new ones."""
 
+import errno
 import json
 import os
 import secrets
@@ -10,10 +11,11 @@ from typing import Any
 TEMPORARY = ".partial"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, replace: bool = True) -> None:
     """Write a temporary file beside `path`, flush it to the disk, and rename it over `path`.
 
-    Raises OSError (a full disk, a read-only folder); `path` is then as it was.
+    Without `replace` a file that is there stays: FileExistsError. Raises OSError (a full disk, a
+    read-only folder); `path` is then as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY}")
@@ -22,13 +24,32 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if replace:
+            temporary.replace(path)
+        else:
+            _rename_anew(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
     _sync_folder(path.parent)
+
+
+def _rename_anew(temporary: Path, path: Path) -> None:
+    """Rename to a name that nothing has. Two at once: the second one fails, where the file system
+    has hard links.
+    """
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 def append_line(path: Path, line: str) -> None:

@@ -40,6 +40,7 @@ from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
 from charrnn.writing import Writer
 
 IDLE_WRITERS = 4  # kept for the next requests
+BRIEF_SYMBOLS, BRIEF_BYTES = 64, 1 << 20  # of a text, of the matrices that a step reads
 CHAT_END = "\n\n"  # of a whole conversation
 MANY = 8  # texts, from which on the first is as well off among the others
 TEXT_LENGTH = 500  # default max_length of running text, characters
@@ -403,6 +404,23 @@ class Generator:
             names = self._asking.names
             return Writer(self.compiled, Language(self.vocabulary, names.all if names else None))
 
+    def keep(self, writer: Writer) -> None:
+        """Have a writer ready for the next request, one of this generator's that writes nothing."""
+        if len(self._idle) < IDLE_WRITERS:
+            self._idle.append(writer)
+
+    def is_brief(self, request: Request) -> bool:
+        """Whether a request is written sooner than it can be handed to another thread: one short
+        text of a small network, of no rare shape.
+        """
+        symbols = request.max_length - request.seed_length
+        return (
+            request.config.count == 1
+            and max(symbols, len(request.prompt)) <= BRIEF_SYMBOLS
+            and (not request.conditions or request.tries[0] > 0)
+            and self.compiled.matrix_bytes <= BRIEF_BYTES
+        )
+
     def piece(self, news: Written) -> Piece:
         """News of a text as a stream shows it."""
         characters = self.vocabulary.write_on(news.before, news.characters)
@@ -456,5 +474,4 @@ class Generator:
         """A writer of one's own: an idle one, or a new one."""
         writer = self.writer()
         yield writer  # one that is left early isn't used again
-        if len(self._idle) < IDLE_WRITERS:
-            self._idle.append(writer)
+        self.keep(writer)

@@ -150,12 +150,42 @@ class AsColumns(Products):
         return _all([(np.positive, h.T, self._h[:, STRIP : STRIP + len(h)]), product])
 
 
+class AsColumnsInTurn(Products):
+    """More rows as columns than were tried in one product: several, one after the other."""
+
+    def __init__(self, layer: CompiledLayer, capacity: int) -> None:
+        self._starts = range(0, capacity, MOST_ROWS)
+        rooms = [min(MOST_ROWS, capacity - start) for start in self._starts]
+        self._parts = [AsColumns(layer, room) for room in rooms]
+        self.waiting = np.concatenate([part.waiting for part in self._parts], -2)
+        self.following = np.concatenate([part.following for part in self._parts], -2)
+
+    def bind(self, h: Array, lanes: slice | int) -> Callable[[], Any]:
+        calls: list[Callable[[], Any]] = []
+        for start, part in zip(self._starts, self._parts, strict=True):
+            rows = h[start : start + MOST_ROWS]
+            if len(rows):
+                calls.append(part.bind(rows, slice(len(rows))))
+                for made, output in (
+                    (part.waiting, self.waiting),
+                    (part.following, self.following),
+                ):
+                    theirs = output[..., start : start + len(rows), :]
+                    calls.append(partial(np.positive, made[..., : len(rows), :], theirs))
+
+        def multiply() -> None:
+            for call in calls:
+                call()
+
+        return multiply
+
+
 def products(layer: CompiledLayer, capacity: int, block: Block, number: int) -> Products:
     """Room for the products of a layer, the network's so manieth, multiplied as `block` says."""
     if block == BY_ROW:
         return ByRow(layer, capacity)
     if block.as_columns:
-        return AsColumns(layer, capacity)
+        return (AsColumns if capacity <= MOST_ROWS else AsColumnsInTurn)(layer, capacity)
     return ByGate(layer, capacity, block.most[2 * number :][:2] or (MOST_ROWS, MOST_ROWS))
 
 

@@ -26,6 +26,7 @@ TITLES = {
     "soak": ["Soak"],
     "mpi": ["Training by ranks on this machine", "Training by ranks on paper"],
     "big": ["Training from big data", "Reading alone", "Serving those names"],
+    "scaling": ["What a core serves", "What goes over the network", "A million users a day"],
     "quality": [
         "names, 100 names",
         "text.txt, its last tenth",

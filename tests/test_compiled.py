@@ -38,6 +38,22 @@ def test_a_step_equals_the_plain_networks(cell, layers, block, lanes):
             assert np.abs(together.position(lane, 0).state - state[:, :, lane]).max() < 1e-14
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_more_lanes_than_a_product_has_rows_step_as_the_plain_network(block):
+    model = plain_in_float64(network("lstm", hidden=9, layers=2, vocab=9))
+    compiled, rng, lanes = CompiledModel(model), np.random.default_rng(0), 2 * MOST_ROWS + 11
+    together, state = Lanes(compiled, lanes, block), model.init_state(lanes)
+    together.put(slice(lanes), compiled.start(0))
+    for count in (lanes, lanes, MOST_ROWS, MOST_ROWS + 1, lanes - 20):
+        ids, state = rng.integers(0, 9, count), state[:, :, :count]
+        logits, state = model.step(ids, state)
+        got = together.bound(count).read(np.resize(ids, together.bound(count).logits.shape[0]))
+        assert np.abs(got[:count] + compiled.out_bias - logits).max() < 1e-13
+        state = np.concatenate([state, np.zeros_like(model.init_state(lanes - count))], 2)
+        for lane in range(count, lanes):
+            together.put(lane, compiled.start(0))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("block", [Block(2), Block(8, (8,) * 4), AS_COLUMNS])
 def test_sums_in_parts_equal_the_plain_networks(cell, block):

@@ -1,18 +1,13 @@
 """Our networks against PyTorch's: by pinned numbers everywhere, live where it is installed."""
 
-import inspect
-import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-import charrnn
-from charrnn import export
 from charrnn.cells import CELLS
 from charrnn.cells.rnn import RNN
 from charrnn.config import ModelConfig
@@ -251,24 +246,6 @@ def test_torch_gives_what_is_pinned() -> None:
             assert np.abs(getattr(now, name) - getattr(then, name)).max() < SAME, name
         for name, gradient in then.grads.items():
             assert np.abs(now.grads[name] - gradient).max() < SAME, name
-
-
-@pytest.mark.parametrize("cell", TORCH_CELLS)
-def test_the_loader_in_the_documentation_loads(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
-    config = ModelConfig(cell=cell, hidden_size=6, num_layers=2, vocab_size=9)
-    model = CharRNN.initialized(config, np.random.default_rng(0))
-    model.params.freeze()  # as those of a file
-    monkeypatch.setattr(charrnn, "load", lambda _: SimpleNamespace(model=model))
-    text = inspect.cleandoc(export.__doc__ or "")
-    names: dict[str, Any] = {}
-    exec(textwrap.dedent(text[text.index("    import charrnn") :]), names)
-    ids = np.random.default_rng(1).integers(0, 9, (3, 7))
-    logits, state = names["network"](torch.from_numpy(ids))
-    logits, _ = names["network"](torch.from_numpy(ids), state)  # and from a state of its own
-    expected, carried, _ = model.forward(ids, model.init_state(3))
-    expected, _, _ = model.forward(ids, carried)
-    assert np.abs(logits.detach().numpy() - expected).max() < 1e-5
 
 
 def random_config(cell: str, layers: int, rng: np.random.Generator) -> ModelConfig:

@@ -118,14 +118,15 @@ def test_a_leader_whose_texts_break_off_hands_the_lead_on(names, monkeypatch):
     assert served(engine, ticket_of(names, **settings)) == names.generate(**settings)
 
 
+@pytest.mark.parametrize("count", [1, 2])  # of which one is brief
 @pytest.mark.parametrize("place", [charrnn.Generator, charrnn.Writer])
-def test_a_request_that_can_not_join_is_told_and_the_next_one_can(names, monkeypatch, place):
+def test_a_request_that_can_not_join_is_told_and_the_next_one_can(names, monkeypatch, place, count):
     name = "writer" if place is charrnn.Generator else "join"
 
     def fail(*_):
         raise MemoryError
 
-    engine, ticket = Engine(), ticket_of(names)
+    engine, ticket = Engine(), ticket_of(names, count=count)
     with monkeypatch.context() as patch:
         patch.setattr(place, name, fail)
         engine.join(ticket)
@@ -133,8 +134,55 @@ def test_a_request_that_can_not_join_is_told_and_the_next_one_can(names, monkeyp
             engine.wait(ticket, 0.1)
     assert isinstance(ticket.error, MemoryError)
     assert ticket.over
-    settings = {"count": 3, "random_seed": 1}
-    assert served(engine, ticket_of(names, **settings)) == names.generate(**settings)
+    for settings in ({"count": 3, "random_seed": 1}, {"random_seed": 1}):
+        assert served(engine, ticket_of(names, **settings)) == names.generate(**settings)
+
+
+def test_a_brief_text_is_written_beside_the_batch_and_is_the_same(names, prose):
+    """By its own thread, while others are being written, and again in a batch."""
+    engine, long = Engine(), ticket_of(prose, streamed=True, max_length=9000)
+    engine.join(long)
+    assert engine.wait(long, SOON)
+    for settings in ({}, {"seed": "Ty", "max_length": 30}, {"contains": "a"}, {"avoid": ["Rex"]}):
+        asked = {**settings, "random_seed": 5}
+        ticket = ticket_of(names, **asked)
+        assert ticket.is_brief
+        assert served(engine, ticket) == names.generate(**asked)
+        streamed = ticket_of(names, streamed=True, **asked)
+        assert served(engine, streamed) == texts_of(ticket)
+        assert set(engine._batches) == {prose, names}
+        engine._batches.pop(names)
+    assert not long.over
+
+
+def test_brief_texts_of_many_threads_are_each_ones_own(names):
+    engine = Engine()
+    expected = [names.generate(random_seed=k, max_length=40) for k in range(40)]
+    tickets = [ticket_of(names, random_seed=k, max_length=40) for k in range(40)]
+    with ThreadPoolExecutor(40) as pool:
+        assert list(pool.map(lambda ticket: served(engine, ticket), tickets)) == expected
+    assert not engine._batches
+    assert len(names._idle) <= 4
+
+
+def test_a_brief_text_waits_in_time_and_ends_when_it_is_late_or_left(names, monkeypatch):
+    engine = Engine()
+    with engine._alone:  # another is being written
+        ticket = ticket_of(names, random_seed=1)
+        engine.join(ticket)
+        assert not engine.wait(ticket, 0.05)
+        engine.leave(ticket)
+        assert ticket.over
+    late = ticket_of(names, seconds=-1)
+    assert served(engine, late) == []
+    monkeypatch.setattr(
+        charrnn.Writer, "turn", lambda *_: (_ for _ in ()).throw(MemoryError("none left"))
+    )
+    broken = ticket_of(names)
+    assert served(engine, broken) == []
+    assert isinstance(broken.error, MemoryError)
+    monkeypatch.undo()
+    assert served(engine, ticket_of(names, random_seed=1)) == names.generate(random_seed=1)
 
 
 def test_who_is_called_to_lead_too_late_calls_the_next(prose):
@@ -250,7 +298,7 @@ def test_a_stream_that_nobody_reads_stands_still_and_others_go_on(prose):
 def test_a_wait_ends_in_time_with_nothing_new(prose):
     engine, other = Engine(), ticket_of(prose, streamed=True, max_length=9000)
     engine.join(other)
-    never = ticket_of(prose, max_length=20)  # it has not joined
+    never = ticket_of(prose, max_length=200)  # it has not joined
     assert not engine.wait(never, 0.05)
     assert not never.over
 
@@ -271,18 +319,19 @@ def test_the_batch_of_an_older_version_is_let_go_once_it_is_empty(prose, weights
     slow = ticket_of(prose, streamed=True, max_length=9000, random_seed=1)
     engine.join(slow)
     assert engine.wait(slow, SOON)
-    served(engine, ticket_of(newer, max_length=9, random_seed=1))
+    served(engine, ticket_of(newer, max_length=99, random_seed=1))
     assert set(engine._batches) == {prose, newer}  # somebody is in the older one
     engine.leave(slow)
-    served(engine, ticket_of(newer, max_length=9, random_seed=1))
+    served(engine, ticket_of(newer, max_length=99, random_seed=1))
     assert set(engine._batches) == {newer}
-    again = {"max_length": 9, "random_seed": 2}
+    again = {"max_length": 99, "random_seed": 2}
     assert served(engine, ticket_of(prose, **again)) == prose.generate(**again)
 
 
 def test_a_request_among_many_shares_products_if_its_random_seed_is_ours(names):
     engine = Engine()
-    asked = [ticket_of(names) for _ in range(2 * MANY)] + [ticket_of(names, random_seed=7)]
+    asked = [ticket_of(names, count=2) for _ in range(2 * MANY)]
+    asked.append(ticket_of(names, count=2, random_seed=7))
     for ticket in asked:
         engine.join(ticket)
     seeds = [ticket.request.random_seed for ticket in asked]
@@ -291,7 +340,7 @@ def test_a_request_among_many_shares_products_if_its_random_seed_is_ours(names):
     assert seeds[-1] == 7
     for ticket, seed in zip(asked, seeds, strict=True):
         assert engine.wait(ticket, SOON)
-        assert texts_of(ticket) == names.generate(random_seed=seed)
+        assert texts_of(ticket) == names.generate(count=2, random_seed=seed)
         engine.leave(ticket)
         engine.leave(ticket)
     alone = ticket_of(names)

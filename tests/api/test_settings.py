@@ -29,6 +29,7 @@ def test_every_setting_is_read_from_its_variable():
         "CHARRNN_MAX_REQUESTS": "2",
         "CHARRNN_LOG_FORMAT": "json",
         "CHARRNN_ACCESS_LOG": "off",
+        "CHARRNN_PROXIES": "2",
         "CHARRNN_WORKERS": "3",
         "CHARRNN_THREADS": "4",
         "CHARRNN_API_KEYS": KEY,

@@ -3,13 +3,13 @@
 import json
 import os
 import re
-import shutil
+import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.api import tiny
-from tests.api.load import Connection
+from tests.api.load import Connection, load
 from tests.api.problems import read_problem
 from tests.api.server import PATIENCE, ROOT, Server, read_answer, running, stop
+from tests.deploy.programs import needed
 
 CONF = ROOT / "deploy" / "nginx.conf"
 
@@ -36,11 +37,7 @@ class Front:
 
 
 def nginx() -> str:
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found is None:
-        assert not os.environ.get("CI"), "nginx is not installed"
-        pytest.skip("nginx is not installed")
-    return found
+    return needed("nginx", "`apt install nginx-light`")
 
 
 def free_port() -> int:
@@ -103,20 +100,21 @@ def wait_for_port(port: int) -> None:
 GENEROUS = {"rate=20r/s": "rate=1000r/s", "burst=40": "burst=1000"}
 
 
+@contextmanager
+def two_instances(folder: Path, **settings: str) -> Iterator[list[Server]]:
+    """Two instances of the service behind a proxy."""
+    nginx()
+    weights = tiny.make(folder)
+    settings |= {"CHARRNN_WEIGHTS": weights.root, "CHARRNN_LOG_FORMAT": "json"}
+    with ExitStack() as stack:
+        yield [stack.enter_context(running(CHARRNN_PROXIES="1", **settings)) for _ in range(2)]
+
+
 @pytest.fixture(scope="module")
 def instances(tmp_path_factory):
-    """Two instances of the service with one thread each."""
-    nginx()
-    weights = tiny.make(tmp_path_factory.mktemp("weights"))
-    with ExitStack() as stack:
-        yield [
-            stack.enter_context(
-                running(
-                    CHARRNN_WEIGHTS=weights.root, CHARRNN_THREADS="1", CHARRNN_LOG_FORMAT="json"
-                )
-            )
-            for _ in range(2)
-        ]
+    """Two with one thread each."""
+    with two_instances(tmp_path_factory.mktemp("weights"), CHARRNN_THREADS="1") as both:
+        yield both
 
 
 @pytest.fixture
@@ -175,6 +173,57 @@ def test_a_body_above_the_limit_is_refused_by_nginx(tmp_path, ports):
     read_problem(413, answer.headers["content-type"], answer.body)
 
 
+def test_the_address_of_the_client_is_in_the_logs_of_both(tmp_path, instances, ports):
+    forged = b"X-Forwarded-For: 203.0.113.9\r\n"
+    with front(tmp_path / "nginx", ports, **GENEROUS) as server:
+        for number in range(1, 5):  # each from an address of its own, on loopback
+            here = (f"127.0.1.{number}", 0)
+            where = (server.host, server.port)
+            with socket.create_connection(where, PATIENCE, source_address=here) as client:
+                head = b"GET /readyz HTTP/1.0\r\nX-Request-ID: of-%d\r\n" % number
+                client.sendall(head + forged + b"\r\n")
+                assert read_answer(client).status == 200
+        outside = {
+            line["request_id"]: line["remote"]
+            for line in map(json.loads, (server.folder / "access.log").read_text().splitlines())
+        }
+    inside = {
+        line["request_id"]: line["remote"]
+        for each in instances
+        for line in each.log.lines()
+        if line.get("request_id", "").startswith("of-")
+    }
+    expected = {f"of-{number}": f"127.0.1.{number}" for number in range(1, 5)}
+    assert inside == outside == expected
+
+
+def test_a_service_without_a_proxy_believes_no_such_header(tmp_path):
+    weights = tiny.make(tmp_path)
+    with running(CHARRNN_WEIGHTS=weights.root, CHARRNN_LOG_FORMAT="json") as server:
+        server.send(b"GET /readyz HTTP/1.0\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n")
+        server.log.wait_for('"/readyz"')
+        lines = [line for line in server.log.lines() if line.get("route") == "/readyz"]
+    assert [line["remote"] for line in lines] == ["127.0.0.1"]
+
+
+def test_an_instance_that_is_killed_under_load_costs_no_request(tmp_path):
+    with (
+        two_instances(tmp_path / "weights") as (killed, other),
+        front(tmp_path / "nginx", [killed.port, other.port], **GENEROUS) as server,
+        load(server, [{"random_seed": 1}], clients=4) as seen,
+    ):
+        seen.wait_for_more(100)
+        for pid in (killed.process.pid, *killed.workers()):  # master first: it can't replace them
+            os.kill(pid, signal.SIGKILL)
+        seen.wait_for_more(200)
+    assert seen.failures() == []
+    assert seen.broken == []
+    lines = (server.folder / "access.log").read_text().splitlines()
+    upstreams = [json.loads(line)["upstream"] for line in lines]
+    assert f"127.0.0.1:{killed.port}" in upstreams  # it had answered
+    assert upstreams[-1] == f"127.0.0.1:{other.port}"
+
+
 def test_the_other_instance_answers_while_one_is_away(tmp_path, instances):
     (away, here) = free_port(), instances[0].port
     with front(tmp_path / "nginx", [away, here], **GENEROUS) as server:
@@ -229,6 +278,44 @@ def test_an_event_stream_is_not_held_back(tmp_path):
         upstream.shutdown()
         upstream.server_close()
         serving.join()
+
+
+def pieces_until_nothing_comes(connection: socket.socket) -> bytes:
+    """What arrives until half a second brings nothing more."""
+    data = b""
+    connection.settimeout(0.5)
+    with suppress(TimeoutError):
+        while piece := connection.recv(1 << 20):
+            data += piece
+    connection.settimeout(PATIENCE)
+    return data
+
+
+def test_a_stream_of_the_service_comes_while_its_text_is_written(tmp_path):
+    """Whoever writes it is held as soon as the first piece is here: then the last isn't made yet.
+    That each single event comes at once is shown above.
+    """
+    nginx()
+    weights, length = tiny.make(tmp_path / "weights"), 20_000
+    body = json.dumps({"model": "prose", "stream": True, "max_length": length}).encode()
+    head = b"POST /generate HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    with (
+        running(CHARRNN_MAX_LENGTH=str(length), CHARRNN_WEIGHTS=weights.root) as instance,
+        front(tmp_path / "nginx", [instance.port]) as server,
+        socket.create_connection((server.host, server.port), timeout=PATIENCE) as client,
+    ):
+        client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        first = client.recv(1000)
+        (writing,) = instance.workers()
+        os.kill(writing, signal.SIGSTOP)
+        try:
+            first += pieces_until_nothing_comes(client)
+        finally:
+            os.kill(writing, signal.SIGCONT)
+        rest = b"".join(iter(lambda: client.recv(1 << 20), b""))
+    assert b"data: " in first
+    assert b"event: done" not in first
+    assert b"event: done" in rest
 
 
 def test_the_numbers_are_not_for_the_public(tmp_path, ports):
