@@ -135,7 +135,7 @@ def _mpiexec() -> str | None:
 
 def median(runs: list[Speed]) -> Speed:
     """The run in the middle, by its step."""
-    return sorted(runs, key=lambda each: each.step)[len(runs) // 2]
+    return sorted(runs, key=lambda each: each.step)[(len(runs) - 1) // 2]
 
 
 def measure(chosen: argparse.Namespace) -> Report:
