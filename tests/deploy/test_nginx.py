@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from openai import OpenAI, RateLimitError
 
 from tests.api import tiny
 from tests.api.load import Connection, load
@@ -148,6 +149,22 @@ def test_a_client_that_asks_too_much_gets_429_with_a_time_to_wait(tmp_path, port
     for each in refused:
         read_problem(429, each.headers["content-type"], each.body)
         assert each.headers["retry-after"] == "1"
+
+
+def test_who_asks_too_much_of_openais_routes_is_told_so_in_their_shape(tmp_path, ports):
+    """The official client has an error of its own for it, and by default tries again."""
+    with front(tmp_path / "nginx", ports) as server:
+        address = {"base_url": f"http://{server.host}:{server.port}/v1", "api_key": "none"}
+        with OpenAI(**address, max_retries=0) as hasty, pytest.raises(RateLimitError) as refused:
+            all(hasty.models.list() for _ in range(200))
+        assert refused.value.code == "rate_limit_exceeded"
+        assert refused.value.response.headers["retry-after"] == "1"
+        with OpenAI(**address) as patient:
+            assert list(patient.models.list())
+        large = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n"
+        answer = server.send(large + b" " * 70_000)
+        assert answer.status == 413
+        assert json.loads(answer.body)["error"]["code"] == "request_too_large"
 
 
 def test_half_open_clients_hold_no_worker(tmp_path, ports):
