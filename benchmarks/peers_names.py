@@ -85,7 +85,7 @@ class Outcome:
 
 
 def trained(
-    reference: Reference, sides: dict[str, tuple[str, ...]], symbols: str, seconds: float, seed: int
+    reference: Reference, sides: dict[str, Sequence[str]], symbols: str, seconds: float, seed: int
 ) -> Outcome:
     """A reference trained for so many seconds of the processor, on one thread.
 

@@ -44,11 +44,12 @@ from benchmarks import peers
 from benchmarks.common import NOT_INSTALLED, ROOT, Report, Table, machine, options, run
 from benchmarks.recipes import taken
 from charrnn.config import CorpusConfig
-from charrnn.corpus import load_corpus, split
+from charrnn.corpus import load_corpus
 from charrnn.evaluation import evaluate
 from charrnn.model import count_parameters
 from charrnn.ops import Workspace
 from charrnn.recipe import Recipe, recipe_for
+from charrnn.splits import split
 from charrnn.training import Run
 
 HELD_OUT = 0.1  # of a text

@@ -11,8 +11,10 @@ import numpy as np
 from charrnn.corpus import Corpus
 from charrnn.model import Batch
 from charrnn.parameters import Array
+from charrnn.vocabulary import Vocabulary
 from charrnn.wordlist import AnyVocabulary
 
+WINDOW = 1 << 18  # symbols of running text that are made ready at a time
 EVALUATION_ROWS = 4_096  # rows of a packed batch in evaluation: bounds its memory
 
 
@@ -52,7 +54,7 @@ class TextFeed:
     """
 
     def __init__(self, corpus: Corpus, batch_size: int, seq_length: int, random_seed: int) -> None:
-        self._symbols = corpus.vocabulary.ids_of("".join(corpus.sequences["train"]))
+        self._symbols = corpus.learned()
         self._random_seed = random_seed
         targets = len(self._symbols) - 1
         self.seq_length = min(seq_length, targets)
@@ -61,9 +63,10 @@ class TextFeed:
         stream = self.steps_in_epoch * self.seq_length
         self._spare = targets - self.batch_size * stream
         self._first = (-1, 0)  # an epoch, and where it begins
-        starts = stream * np.arange(self.batch_size)
-        self._places = (starts + np.arange(self.seq_length)[:, None]).ravel()  # time-major
+        self._starts = [stream * row for row in range(self.batch_size)]
         self._sizes = np.full(self.seq_length, self.batch_size)
+        self._at_once = max(1, WINDOW // (self.batch_size * self.seq_length))  # steps of a window
+        self._window: tuple[int, int, Array] = (-1, -1, np.empty(0))  # its epoch and number
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
@@ -71,8 +74,23 @@ class TextFeed:
         if self._first[0] != epoch:
             rng = np.random.default_rng([self._random_seed, 1, epoch])
             self._first = (epoch, int(rng.integers(self._spare + 1)))
-        places = self._places + (self._first[1] + index * self.seq_length)
-        return Batch(self._symbols[places], self._symbols[places + 1], self._sizes)
+        begin = index % self._at_once * self.seq_length
+        window = self._window_of(epoch, index // self._at_once)[begin : begin + self.seq_length + 1]
+        return Batch(window[:-1].ravel(), window[1:].ravel(), self._sizes)
+
+    def _window_of(self, epoch: int, number: int) -> Array:
+        """What all streams read in some steps, and one symbol more, (T, B): a large text is read
+        from its file a window at a time.
+        """
+        if self._window[:2] != (epoch, number):
+            begin = number * self._at_once * self.seq_length
+            steps = min(self._at_once, self.steps_in_epoch - number * self._at_once)
+            size, first = steps * self.seq_length + 1, self._first[1] + begin
+            streams = [
+                self._symbols[start + first : start + first + size] for start in self._starts
+            ]
+            self._window = (epoch, number, np.stack(streams, axis=1).astype(np.int64))
+        return self._window[2]
 
     def starts_afresh(self, step: int) -> bool:
         """Whether the state is zero before a step: where an epoch begins."""
@@ -143,13 +161,15 @@ def packed(symbols: Array, starts: Array, lengths: Array, span: int = 0) -> Batc
     starts, lengths = starts[order], lengths[order]
     alive = lengths > np.arange(lengths[0])[:, None]  # (T, B)
     places = (starts + np.arange(lengths[0])[:, None])[alive]  # time-major, without padding
-    return Batch(symbols[places], symbols[places + 1], alive.sum(axis=1), span)
+    ids, targets = (symbols[at].astype(np.int64, copy=False) for at in (places, places + 1))
+    return Batch(ids, targets, alive.sum(axis=1), span)
 
 
 def evaluation_batches(
-    sequences: Sequence[str], vocabulary: AnyVocabulary
+    sequences: Sequence[str], vocabulary: AnyVocabulary, number: int = 0, of: int = 1
 ) -> Iterator[tuple[Batch, bool]]:
-    """Packed batches that cover `sequences` once, each from a zero state.
+    """Packed batches that cover `sequences` once, each from a zero state; or, of the groups of
+    sequences that are read side by side, every `of`-th from `number` on.
 
     Yields a batch, and whether it begins new sequences (else it continues, row by row, the longest
     of those before it).
@@ -157,11 +177,12 @@ def evaluation_batches(
     if vocabulary.end is not None:
         symbols, starts, lengths = _joined(sequences, vocabulary)
     else:
-        symbols = vocabulary.ids_of("".join(sequences))
+        assert isinstance(vocabulary, Vocabulary)
+        symbols = vocabulary.small_ids(sequences)
         sizes = np.array([len(sequence) for sequence in sequences])
         starts, lengths = np.concatenate([[0], np.cumsum(sizes)[:-1]]), sizes - 1
     order = np.argsort(-lengths, kind="stable")
-    for first in range(0, len(order), 256):
+    for first in range(256 * number, len(order), 256 * of):
         chosen = order[first : first + 256]
         span = max(1, EVALUATION_ROWS // len(chosen))
         for begin in range(0, int(lengths[chosen[0]]), span):

@@ -24,6 +24,9 @@ class Within(Listener):
     def __init__(self, recipe: Recipe, path: Path, listener: Listener) -> None:
         self._most, self._path, self._listener = recipe.retraining.memory, path, listener
 
+    def reading(self, what: str, done: int, total: int) -> None:
+        self._listener.reading(what, done, total)
+
     def started(self, run: Run) -> None:
         """Raises ConfigError where the run would take more."""
         wanted = run.estimated_memory() if self._most else None

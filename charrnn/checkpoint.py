@@ -49,7 +49,7 @@ class RunFiles:
         """Write a checkpoint. `fingerprint` is what the run that goes on from it must share."""
         if self.folder is None:
             return
-        metadata = {"fingerprint": fingerprint, "progress": _encoded(progress)}
+        metadata = {"fingerprint": fingerprint, "progress": encoded(progress)}
         with _going_on("the checkpoint"):
             write_atomically(self.folder / CHECKPOINT, pack_arrays(arrays, metadata))
 
@@ -111,15 +111,16 @@ def _read(path: Path, fingerprint: str) -> tuple[Progress, dict[str, Array]] | N
         return None
     if metadata.get("fingerprint") != fingerprint:
         return None
-    return _decoded(metadata["progress"]), arrays
+    return decoded(metadata["progress"]), arrays
 
 
-def _encoded(progress: Progress) -> dict[str, Any]:
-    """JSON has no infinity and no NaN; float.hex keeps every bit of the others too."""
+def encoded(progress: Progress) -> dict[str, Any]:
+    """As JSON: it has no infinity and no NaN; float.hex keeps every bit of the others too."""
     return {k: v.hex() if isinstance(v, float) else v for k, v in asdict(progress).items()}
 
 
-def _decoded(values: dict[str, Any]) -> Progress:
+def decoded(values: dict[str, Any]) -> Progress:
+    """Back from `encoded`."""
     progress = Progress()
     for name, value in values.items():
         setattr(progress, name, float.fromhex(value) if isinstance(value, str) else value)

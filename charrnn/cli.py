@@ -4,8 +4,11 @@ in `charrnn.cli_versions`. Options that are settings take their bounds and defau
 """
 
 import json
+import logging
 import os
+import signal
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +35,16 @@ from charrnn.config import (
     NetworkConfig,
     TrainConfig,
 )
-from charrnn.corpus import SPLITS, split
 from charrnn.errors import CharRNNError, TrainingInterrupted, WeightsError
 from charrnn.evaluation import Loss, evaluate
 from charrnn.generator import Generator, load
 from charrnn.ops import Workspace
 from charrnn.progress import reporting, stoppable
+from charrnn.ranks import Ranks, ranks_here
 from charrnn.recipe import SUFFIX as RECIPE_SUFFIX
 from charrnn.recipe import Recipe, read_recipe, recipe_for
-from charrnn.retraining import train
+from charrnn.retraining import follow, train
+from charrnn.splits import SPLITS, split
 from charrnn.store import Store, spare_root
 from charrnn.tables import table_of_comparison, table_of_losses, table_of_models
 
@@ -109,6 +113,9 @@ TRAIN_OPTIONS = (
 )
 
 
+FORWARDED = (signal.SIGUSR1,)  # mpiexec passes it on to all ranks, and leaves them time
+
+
 @main.command("train")
 @click.argument("source", metavar="FILE_OR_RECIPE", type=click.Path(path_type=Path))
 @click.option("--name", help="The model's name.  [default: the file's]")
@@ -130,21 +137,48 @@ def train_command(
     \b
     python -m charrnn train my-list.txt
     python -m charrnn train comments.csv --unit word --column body
+    mpiexec -n 4 python -m charrnn train novel.toml
     """
+    ranks = ranks_here()
+    if ranks and not ranks.is_first:
+        _follow(source, name, options, Store(weights), ranks)
+        return
+    with ranks.joining() if ranks else nullcontext():
+        recipe, kept = _recipe_of(source, name, options)
+    with reporting(quiet) as listener, stoppable(*(FORWARDED if ranks else ())) as stop:
+        outcome = train(
+            recipe,
+            source.parent,
+            Store(weights),
+            recipe_path=kept,
+            listener=listener,
+            stop=stop,
+            ranks=ranks,
+        )
+    say_outcome(outcome)
+
+
+def _follow(
+    source: Path, name: str | None, options: dict[str, Any], store: Store, ranks: Ranks
+) -> None:
+    """A rank that isn't the first has nothing to say: what ends it, the first one tells."""
+    logging.getLogger("charrnn").setLevel(logging.CRITICAL)
+    with suppress(CharRNNError), stoppable(*FORWARDED) as stop:
+        with ranks.joining():
+            recipe, kept = _recipe_of(source, name, options)
+        follow(recipe, source.parent, store, ranks, recipe_path=kept, stop=stop)
+
+
+def _recipe_of(
+    source: Path, name: str | None, options: dict[str, Any]
+) -> tuple[Recipe, Path | None]:
+    """The recipe of a training, and where it is kept as it is; None where options change it."""
     is_recipe = source.suffix == RECIPE_SUFFIX
     written = read_recipe(source) if is_recipe else recipe_for(source)
     recipe = _with_options(written, name, options)
-    changed = is_recipe and recipe != written
-    with reporting(quiet) as listener, stoppable() as stop:
-        outcome = train(
-            _absolute(recipe, source.parent) if changed else recipe,
-            source.parent,
-            Store(weights),
-            recipe_path=source if is_recipe and not changed else None,
-            listener=listener,
-            stop=stop,
-        )
-    say_outcome(outcome)
+    if is_recipe and recipe == written:
+        return recipe, source
+    return (_absolute(recipe, source.parent) if is_recipe else recipe), None
 
 
 @main.command("sample")

@@ -16,10 +16,11 @@ from typing import Any
 import click
 
 from charrnn.cli_options import weights_option
-from charrnn.errors import CharRNNError, ConfigError, CorpusError, LockedError
+from charrnn.errors import CharRNNError, ConfigError, CorpusError, FieldProblem, LockedError
 from charrnn.evaluation import Loss
 from charrnn.outcomes import Outcome
 from charrnn.progress import reporting, stoppable
+from charrnn.ranks import told_by_mpiexec
 from charrnn.retraining import retrain
 from charrnn.store import SHORT_VERSION, Current, Store
 from charrnn.tables import sequences_of, table_of_history
@@ -72,6 +73,9 @@ def retrain_command(
     python -m charrnn retrain dinosaurs
     python -m charrnn retrain my-list --quiet --json
     """
+    if told_by_mpiexec():
+        rule = "must be run without mpiexec: one process compares and promotes"
+        raise ConfigError([FieldProblem("retrain", rule, "several")])
     with reporting(quiet) as listener, stoppable() as stop:
         outcome = retrain(
             model,

@@ -13,12 +13,12 @@ import numpy as np
 
 from charrnn.conditions import Names
 from charrnn.config import CorpusConfig, EvaluationConfig
-from charrnn.corpus import split
 from charrnn.gate import REPEATING
 from charrnn.generator import Generator
+from charrnn.splits import split
 from charrnn.vocabulary import END
 
-Sides = dict[str, tuple[str, ...]]  # the names of each split
+Sides = dict[str, Sequence[str]]  # the names of each split
 
 NEAREST = 2_000  # names whose nearest neighbour is looked for: a mean good to about 0.004
 MOST_CHUNKS = 50  # samples that are held against the same real names

@@ -6,7 +6,7 @@ Each condition only refuses: a text that is drawn again until it is kept is a dr
 network's distribution given that all conditions hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from charrnn.blocklist import Blocklist
 from charrnn.config import GenerationConfig
 from charrnn.errors import ConfigError, FieldProblem, shown
+from charrnn.namelist import NameList, in_chunks
 from charrnn.shapes import Shape
 from charrnn.wordlist import AnyVocabulary
 
@@ -22,7 +23,8 @@ class Names:
     """The list that a model learned from and was tested on, to be compared with."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.ordered, self.all = names, frozenset(names)
+        self.ordered = names
+        self.all: Container[str] = names if isinstance(names, NameList) else frozenset(names)
 
     @cached_property
     def _scorer(self) -> Any:
@@ -36,9 +38,11 @@ class Names:
         """
         from rapidfuzz import process
 
-        if not self.ordered:
-            return 1.0
-        return 1.0 - float(process.extractOne(text, self.ordered, scorer=self._scorer)[1])
+        found = (
+            process.extractOne(text, some, scorer=self._scorer)[1]
+            for some in in_chunks(self.ordered)
+        )
+        return 1.0 - float(max(found, default=0.0))
 
     def are_near(self, text: str, similarity: float) -> bool:
         """Whether a name of the list is more like a text than this: 1 - Levenshtein distance / the
@@ -46,8 +50,11 @@ class Names:
         """
         from rapidfuzz import process
 
-        best = process.extractOne(text, self.ordered, scorer=self._scorer, score_cutoff=similarity)
-        return best is not None and best[1] > similarity
+        for some in in_chunks(self.ordered):
+            best = process.extractOne(text, some, scorer=self._scorer, score_cutoff=similarity)
+            if best is not None and best[1] > similarity:
+                return True
+        return False
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,9 @@ MOST_AVOIDED = 100_000  # names that a caller may list
 EXPECTED, MOST_EXPECTED = 3, 20  # symbols that a score tells with each of a text's
 LONGEST_INSPECTED = 200  # symbols whose hidden units are told
 MOST_UNITS = 16  # units whose gates are told with them
+RANK_PATIENCE = 600.0  # seconds that a rank waits for another one, before it gives all of them up
+LARGE_TEXT = 4_000_000  # bytes from which running text is learned from a file, not from memory
+MOST_HELD_OUT = 2**21  # characters of a held-out side of it that are looked at
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
 MODEL_NAME_RULE = (
     "must be 1 to 64 lower-case letters, digits, dots, hyphens and underscores, beginning with a "

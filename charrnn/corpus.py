@@ -1,162 +1,49 @@
 """Training data: files -> names, running text or conversations -> splits.
 
 A name, a block of text, or a conversation falls on its side by a salted hash of itself, so it stays
-there as the list grows. `batches` makes of a corpus what the network is fed.
+there as the list grows. Running text from `LARGE_TEXT` bytes on is encoded into a file and read
+from there; names are read line by line, and kept in few bytes where they are many; conversations,
+tables and texts of words are in memory as they are. `batches` makes of a corpus what the network is
+fed.
 """
 
-import hashlib
 import logging
 import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from charrnn.columns import Column, column_of, delimiter_of
-from charrnn.config import PERSON, CorpusConfig
+from charrnn.config import LARGE_TEXT, PERSON, CorpusConfig
+from charrnn.encoding import BLOCK, EncodedText, changed, encode, key_of, scan
 from charrnn.errors import ConfigError, CorpusError, FieldProblem
+from charrnn.kinds import FEWEST_CHATS, FEWEST_NAMES, Kind, kind_of, turns
+from charrnn.namelist import kept
+from charrnn.parameters import Array
+from charrnn.reading import (
+    UNWATCHED,
+    Source,
+    TextFiles,
+    Watch,
+    hash_of_files,
+    read_files,
+    size_of_files,
+)
+from charrnn.splits import SPLITS, split
+from charrnn.textcache import TextCache
 from charrnn.tokens import one_line, sentences
-from charrnn.vocabulary import Case, Vocabulary, case_of, matched
+from charrnn.vocabulary import Case, Vocabulary, case_of, matched, smallest
 from charrnn.wordlist import FEWEST_TIMES, LARGEST, WORD_CASES, AnyVocabulary, WordVocabulary
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["names", "text", "chat"]
-FEWEST_NAMES = 3  # one to learn from, one to choose by, one to report on
 SHORTEST_TEXT = 1_000
-FEWEST_CHATS = 3
 FEWEST_SENTENCES = 20
 LONG_TEXT = 100_000  # characters, from which rare ones are folded into one:
 RARE = 3  # those that are there fewer times
 LONGEST_NAME = 200  # characters; a longer line of a list is no name, and would rule its training
-SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Source:
-    """What was read: the normalised text, and what had to be mended on the way.
-
-    is_table: whether `text` is the cells of a column, each a text of its own between blank lines;
-    said: what a person is told of it.
-    """
-
-    text: str
-    sha256: str
-    size: int
-    mended: dict[str, int]
-    is_table: bool = False
-    said: tuple[str, ...] = ()
-
-
-def hash_of_files(paths: Sequence[Path]) -> str:
-    """The SHA-256 that `read_files` gives its source, without reading more into the files.
-
-    Raises CorpusError for a file that can't be read.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        _add_to(digest, _read_bytes(path), alone=len(paths) == 1)
-    return digest.hexdigest()
-
-
-def _add_to(digest: "hashlib._Hash", data: bytes, *, alone: bool) -> None:
-    digest.update(data if alone else f"{len(data)}\0".encode() + data)
-
-
-def read_files(paths: Sequence[Path], column: str | None = None) -> Source:
-    """Read UTF-8 files as one text: NFC, no byte order mark, lines ended by a newline; of a table
-    one column, by name or number.
-
-    Raises CorpusError for a file that can't be read, is empty, or isn't UTF-8; for a table that
-    isn't one, or has no such column.
-    """
-    digest, size, texts, tables = hashlib.sha256(), 0, [], []
-    mended = {
-        "byte order marks": 0,
-        "CRLF line ends": 0,
-        "CR line ends": 0,
-        "lines with characters in pieces": 0,
-        "rows without the column": 0,
-    }
-    for path in paths:
-        data = _read_bytes(path)
-        _add_to(digest, data, alone=len(paths) == 1)
-        size += len(data)
-        text = _decoded(data, path)
-        mended["byte order marks"] += text.count("\ufeff")  # within, where files were joined
-        mended["CRLF line ends"] += text.count("\r\n")
-        mended["CR line ends"] += text.count("\r") - text.count("\r\n")
-        lines = re.sub("\r\n?", "\n", text.replace("\ufeff", "")).split("\n")
-        whole = [unicodedata.normalize("NFC", line) for line in lines]
-        mended["lines with characters in pieces"] += sum(map(str.__ne__, lines, whole))
-        texts.append("\n".join(whole))
-        empty = not texts[-1].strip()
-        delimiter = None if empty else delimiter_of(texts[-1], path, told=column is not None)
-        if delimiter:
-            tables.append(column_of(texts[-1], delimiter, column, path))
-            mended["rows without the column"] += tables[-1].short
-            texts[-1] = _paragraphs(tables[-1])
-    if tables and len(tables) < len(paths):
-        raise CorpusError(
-            f"{', '.join(map(str, paths))}: must all be tables (CSV, TSV), or none; give them to "
-            "trainings of their own"
-        )
-    between = "\n\n" if tables else "\n"
-    joined = between.join(text.removesuffix("\n") for text in texts)
-    if not joined.strip():
-        raise CorpusError(f"{', '.join(map(str, paths))}: no text in it; give a file with some")
-    said = tuple(dict.fromkeys(table.said for table in tables))
-    return Source(joined + "\n", digest.hexdigest(), size, mended, bool(tables), said)
-
-
-def _paragraphs(column: Column) -> str:
-    """The cells of a column, each a paragraph without blank lines in it."""
-    cells = (re.sub(r"\n\s*\n", "\n", cell.strip()) for cell in column.cells)
-    return "\n\n".join(cell for cell in cells if cell)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
-        reason = getattr(error, "strerror", error)
-        raise CorpusError(f"{path}: can't be read: {reason}; give a text file") from None
-
-
-def _decoded(data: bytes, path: Path) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CorpusError(f"{path}: is UTF-16, must be UTF-8; save it as UTF-8")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise CorpusError(
-            f"{path}: must be UTF-8, got byte 0x{data[error.start]:02X} in line {line}; "
-            "save it as UTF-8"
-        ) from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise CorpusError(f"{path}: must be text, got a zero byte in line {line}")
-    return text
-
-
-def kind_of(text: str) -> Kind:
-    """Names, running text or conversations, by looking: names are short lines of few words
-    without punctuation; in conversations many lines begin with "> ".
-    """
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if lines[0].startswith(PERSON) and _turns(text) >= max(len(lines) / 4, FEWEST_CHATS):
-        return "chat"
-    words = sum(len(line.split()) for line in lines) / len(lines)
-    letters = sum(map(len, lines)) / len(lines)
-    sentences = sum(line[-1] in ".,;:!?…，、；：。！？」』”{}" for line in lines) / len(lines)
-    is_list = words <= 3 and letters <= 30 and sentences <= 0.2 and len(lines) >= FEWEST_NAMES
-    return "names" if is_list else "text"
 
 
 @dataclass(frozen=True)
@@ -164,14 +51,18 @@ class Corpus:
     """Training data, split. `sequences[split]` are names, blocks of text, sentences of a text of
     words, or conversations (with the newline before them, and the blank line that ends them), as
     the model reads them; `names` is the whole list (empty for all others).
+
+    encoded: large running text. What is learned from is there alone, not in `sequences`; these have
+    of what is held out no more than is looked at.
     """
 
     kind: Kind
     vocabulary: AnyVocabulary
-    sequences: dict[str, tuple[str, ...]]
-    names: tuple[str, ...]
+    sequences: dict[str, Sequence[str]]
+    names: Sequence[str]
     source: Source
     mended: dict[str, int]
+    encoded: EncodedText | None = None
 
     @property
     def carries_state(self) -> bool:
@@ -186,23 +77,39 @@ class Corpus:
         return "block" if self.carries_state else "sentence"
 
     def characters(self, split: str) -> int:
-        """Symbols to predict in a split; the end of a name, or a sentence, is one."""
+        """Symbols to predict in a split; the end of a name, or a sentence, is one. Of what is held
+        out of large text, those that are looked at.
+        """
         return self._counts[split]
+
+    def size(self, split: str) -> int:
+        """How many sequences a split has."""
+        return self.encoded.blocks[split] if self.encoded else len(self.sequences[split])
+
+    def learned(self) -> "Array | EncodedText":
+        """Running text to learn from, as ids in the smallest type: an array, or what is read like
+        one, by slices.
+        """
+        if self.encoded:
+            return self.encoded
+        assert isinstance(self.vocabulary, Vocabulary)
+        return self.vocabulary.small_ids(self.sequences["train"])
 
     @cached_property
     def _counts(self) -> dict[str, int]:
         length, ends = self.vocabulary.length, self.vocabulary.end is not None
-        return {
+        counts = {
             split: sum(map(length, sequences)) + ends * len(sequences)
             for split, sequences in self.sequences.items()
         }
+        return {**counts, "train": len(self.encoded)} if self.encoded else counts
 
     def summary(self) -> list[str]:
         """What a person is told of the data before training."""
         plural = {"name": "names", "block": "blocks of text", "conversation": "conversations"}
         of = plural.get(self.each, "sentences")
         unit = self.vocabulary.unit
-        counts = ", ".join(f"{len(self.sequences[split]):,} {split}" for split in SPLITS)
+        counts = ", ".join(f"{self.size(split):,} {split}" for split in SPLITS)
         case = {"keep": "letters kept as they are"}.get(
             self.vocabulary.case, f"learned in lower case, written in {self.vocabulary.case} case"
         )
@@ -214,6 +121,9 @@ class Corpus:
             lines[1] += (
                 f"; {self._unknown_share():.1%} of the text is of rarer ones, not told apart"
             )
+        if self.encoded and any(self.size(s) > len(self.sequences[s]) for s in SPLITS[1:]):
+            looked = ", ".join(f"{len(self.sequences[s]):,} {s}" for s in SPLITS[1:])
+            lines.append(f"of the blocks held out, so many are looked at: {looked}")
         mended = [f"{count:,} {what}" for what, count in self.mended.items() if count]
         return lines + ([f"mended: {', '.join(mended)}"] if mended else [])
 
@@ -224,11 +134,33 @@ class Corpus:
         return float(sum(map(np.count_nonzero, ids)) / max(1, sum(map(len, ids))))
 
 
-def load_corpus(paths: Sequence[Path], config: CorpusConfig) -> Corpus:
-    """Read, normalise and split files. Raises CorpusError, and ConfigError for settings that don't
-    fit each other.
+def load_corpus(
+    paths: Sequence[Path],
+    config: CorpusConfig,
+    *,
+    cache: Path | None = None,
+    watch: Watch = UNWATCHED,
+) -> Corpus:
+    """Read, normalise and split files.
+
+    Args:
+        cache: the folder in which large running text is encoded, and found encoded; None for a
+            temporary file.
+        watch: is told how the reading goes.
+
+    Raises CorpusError, ConfigError for settings that don't fit each other, and TrainingInterrupted.
     """
-    source = read_files(paths, config.column)
+    large = None
+    if config.unit != "word" and size_of_files(paths) >= LARGE_TEXT:
+        large = _large(paths, config, TextCache(cache), watch)
+    corpus = large or _in_memory(paths, config, watch)
+    for line in corpus.summary():
+        log.info(line)
+    return corpus
+
+
+def _in_memory(paths: Sequence[Path], config: CorpusConfig, watch: Watch) -> Corpus:
+    source = read_files(paths, config.column, watch)
     of_words = config.unit == "word"
     found: Kind = "text" if of_words else kind_of(source.text)
     kind: Kind = found if config.kind == "auto" else config.kind
@@ -237,12 +169,77 @@ def load_corpus(paths: Sequence[Path], config: CorpusConfig) -> Corpus:
     if of_words and kind != "text":
         problem = FieldProblem("kind", "must be text where unit is word", repr(kind))
         raise ConfigError([problem])
-    text = _sentences if of_words else _running_text
-    read = {"names": _names, "text": text, "chat": _conversations}[kind]
-    corpus = read(source, config, paths)
-    for line in corpus.summary():
+    if source.size >= LARGE_TEXT:
+        what = "a table" if source.is_table else "a text of words" if of_words else "conversations"
+        log.info("%s: kept in memory whole, many times its size (docs/scaling.md)", what)
+    if kind == "names":
+        lines = source.text.removesuffix("\n").split("\n")
+        return _names(lines, lambda: source, config, paths)
+    read = {"text": _sentences if of_words else _running_text, "chat": _conversations}[kind]
+    return read(source, config, paths)
+
+
+def _large(
+    paths: Sequence[Path], config: CorpusConfig, cache: TextCache, watch: Watch
+) -> Corpus | None:
+    """The corpus of much text, gone through piece by piece; None for what must be in memory: tables
+    and conversations.
+    """
+    if config.kind == "chat" or TextFiles(paths, config.column).begin_with_a_table():
+        return None
+    found: EncodedText | Kind = "names"
+    if config.kind != "names":
+        key = key_of(hash_of_files(paths, watch), config)
+        found = _found(cache, key, watch) or _encoded(paths, config, cache, key, watch)
+    if found == "chat":
+        return None
+    nothing = Source("", "", 0, {})
+    for line in taken_for("text" if isinstance(found, EncodedText) else "names", config, nothing):
         log.info(line)
-    return corpus
+    if not isinstance(found, EncodedText):
+        files = TextFiles(paths, watch=watch)
+        return _names(files.lines(), files.source, config, paths)
+    source = Source("", found.sha256, found.size, found.mended)
+    sequences: dict[str, Sequence[str]] = {"train": (), **found.held_out}
+    return Corpus("text", found.vocabulary, sequences, (), source, dict(found.mended), found)
+
+
+def _encoded(
+    paths: Sequence[Path], config: CorpusConfig, cache: TextCache, key: str, watch: Watch
+) -> EncodedText | Kind:
+    """Running text, encoded; or that it is of another kind, for "chat" read as too short, too."""
+    cache.check()
+    case: Case = "keep" if config.case == "auto" else config.case
+    scanned = scan(TextFiles(paths, watch=watch), case)
+    if key_of(scanned.sha256, config) != key:
+        raise changed(paths)
+    if config.kind == "auto" and scanned.kind != "text":
+        return scanned.kind
+    if block_size(scanned.characters) < BLOCK:
+        return "chat"  # most of it was no text
+    characters = {chr(k): int(scanned.counts[k]) for k in np.flatnonzero(scanned.counts)}
+    fewest = config.fewest or (RARE if scanned.characters >= LONG_TEXT else 1)
+    vocabulary = Vocabulary.of_counts(characters, ends=False, case=case, fewest=fewest)
+    files = TextFiles(paths, what="encoding", watch=watch)
+    made = cache.make(
+        key,
+        scanned.characters * smallest(len(vocabulary)).itemsize,
+        lambda file: encode(files, scanned, vocabulary, config, file),
+        lambda: watch.look("waiting for", 0, 1),
+    )
+    return EncodedText(*made, watch)
+
+
+def _found(cache: TextCache, key: str, watch: Watch) -> EncodedText | None:
+    """The encoded text of an earlier run, where it is whole; else it is removed."""
+    if (found := cache.find(key)) is None:
+        return None
+    try:
+        return EncodedText(*found, watch)
+    except (CorpusError, ValueError, KeyError, TypeError, IndexError) as error:
+        log.warning("%s: encoded anew", error)
+        cache.drop(key)
+        return None
 
 
 def taken_for(kind: Kind, config: CorpusConfig, source: Source) -> list[str]:
@@ -263,29 +260,40 @@ def taken_for(kind: Kind, config: CorpusConfig, source: Source) -> list[str]:
     return [f"taken for {said}"] if said else []
 
 
-def _names(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpus:
-    lines = source.text.removesuffix("\n").split("\n")
-    tidy = [" ".join(line.split()) for line in lines]
-    filled = [name for name in tidy if 0 < len(name) <= LONGEST_NAME]
-    names = list(dict.fromkeys(filled))
+def _names(
+    lines: Iterable[str], source: Callable[[], Source], config: CorpusConfig, paths: Sequence[Path]
+) -> Corpus:
+    """A list, line by line; `source` is asked when all have been read."""
+    found: dict[str, None] = {}
+    filled = blank = stray = long = 0
+    for line in lines:
+        name = " ".join(line.split())
+        blank += not name
+        stray += line != name != ""
+        if 0 < len(name) <= LONGEST_NAME:
+            filled += 1
+            found[name] = None
+        else:
+            long += bool(name)
+    read_from = source()
+    names = kept(tuple(found))
+    del found
     case = case_of(names) if config.case == "auto" else config.case
-    read = tuple(dict.fromkeys(matched(name, case) for name in names))
+    names = kept(tuple(dict.fromkeys(matched(name, case) for name in names)))
     mended = {
-        **source.mended,
-        "blank lines": 0 if source.is_table else tidy.count(""),
-        f"lines left out, longer than {LONGEST_NAME} characters": len(tidy)
-        - tidy.count("")
-        - len(filled),
-        "lines with stray spaces": sum(a != b != "" for a, b in zip(lines, tidy, strict=True)),
-        "duplicates": len(filled) - len(read),
+        **read_from.mended,
+        "blank lines": 0 if read_from.is_table else blank,
+        f"lines left out, longer than {LONGEST_NAME} characters": long,
+        "lines with stray spaces": stray,
+        "duplicates": filled - len(names),
     }
-    if len(read) < FEWEST_NAMES:
+    if len(names) < FEWEST_NAMES:
         raise CorpusError(
             f"{', '.join(map(str, paths))}: needs at least {FEWEST_NAMES} different names (one a "
-            f"line) to learn from some and test on others, got {len(read)}"
+            f"line) to learn from some and test on others, got {len(names)}"
         )
-    vocabulary = Vocabulary.of(read, ends=True, case=case, fewest=config.fewest or 1)
-    return Corpus("names", vocabulary, split(read, config), read, source, mended)
+    vocabulary = Vocabulary.of(names, ends=True, case=case, fewest=config.fewest or 1)
+    return Corpus("names", vocabulary, split(names, config), names, read_from, mended)
 
 
 def _running_text(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpus:
@@ -312,7 +320,7 @@ def _conversations(source: Source, config: CorpusConfig, paths: Sequence[Path]) 
     text = matched(source.text, case)
     lines = ["\n".join(" ".join(line.split()) for line in text.split("\n"))]
     blocks = [block.strip("\n") for block in re.split("\n{2,}", lines[0]) if block.strip("\n")]
-    whole = [block for block in blocks if _turns(block)]
+    whole = [block for block in blocks if turns(block)]
     read = list(dict.fromkeys(f"\n{block}\n\n" for block in whole))
     if len(read) < FEWEST_CHATS:
         raise CorpusError(
@@ -326,15 +334,6 @@ def _conversations(source: Source, config: CorpusConfig, paths: Sequence[Path]) 
     }
     vocabulary = Vocabulary.of(read, ends=False, case=case, fewest=config.fewest or 1)
     return Corpus("chat", vocabulary, split(read, config), (), source, mended)
-
-
-def _turns(text: str) -> int:
-    """How often a person is answered."""
-    lines = text.split("\n")
-    return sum(
-        line.startswith(PERSON) and bool(answer) and not answer.startswith(PERSON)
-        for line, answer in pairwise(lines)
-    )
 
 
 def _sentences(source: Source, config: CorpusConfig, paths: Sequence[Path]) -> Corpus:
@@ -371,39 +370,3 @@ def block_size(characters: int) -> int:
     the same while the text grows, up to 4,096.
     """
     return min(4096, 1 << max(5, (characters // 20).bit_length() - 1))
-
-
-def split(sequences: Sequence[str], config: CorpusConfig) -> dict[str, tuple[str, ...]]:
-    """Each sequence's side, by its place from 0 up to 1; never an empty side.
-
-    The place is the sequence's own hash; or, by order, it falls from the first sequence to the
-    last, so the end of the data is held out.
-    """
-    n = len(sequences)
-    if config.split_by == "order":
-        places = [1 - (k + 0.5) / n for k in range(n)]
-    else:
-        places = [_hash(sequence, config.salt) for sequence in sequences]
-    sides = [
-        "validation"
-        if place < config.validation
-        else "test"
-        if place < config.validation + config.test
-        else "train"
-        for place in places
-    ]
-    rising = sorted(range(n), key=places.__getitem__)
-    for side, order in (("validation", rising), ("test", rising), ("train", rising[::-1])):
-        if side not in sides:  # too few for the fractions: the lowest place that another can spare
-            spare = next(n for n in order if sides.count(sides[n]) > 1)
-            sides[spare] = side
-    return {
-        name: tuple(s for s, side in zip(sequences, sides, strict=True) if side == name)
-        for name in SPLITS
-    }
-
-
-def _hash(sequence: str, salt: str) -> float:
-    """A number from 0 up to 1 that is the sequence's own, whatever its capitals."""
-    digest = hashlib.sha256(f"{salt}\0{sequence.casefold()}".encode("utf-8", "surrogatepass"))
-    return int.from_bytes(digest.digest()[:8], "big") / 2**64

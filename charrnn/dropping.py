@@ -7,16 +7,29 @@ Keskar & Socher 2018, "Regularizing and optimizing LSTM language models".
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from charrnn.config import NetworkConfig
-from charrnn.ops import Array, Workspace, dropout_mask
+from charrnn.ops import Array, Workspace, dropout_mask, places
 
 
 def drops_anything(config: NetworkConfig) -> bool:
     """Whether a network's training needs random numbers."""
     return config.dropout > 0 or config.recurrent_dropout > 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which sequences of a whole batch a batch has: every `of`-th, from `number` on. parts: the
+    rows of each step, of each part that the whole one would be passed in.
+    """
+
+    number: int
+    of: int
+    parts: Sequence[Array]
 
 
 class Drops:
@@ -32,6 +45,7 @@ class Drops:
         rows: int,
         rng: np.random.Generator,
         work: Workspace,
+        share: Share | None = None,
     ) -> None:
         """
         Args:
@@ -40,17 +54,33 @@ class Drops:
             rows: sequences of the batch.
             rng: draws the masks.
             work: where those of the whole batch live, until the next one.
+            share: of the batch whose masks are drawn; these sequences get their own of them.
         """
         self._config, self._rng, self._rows = config, rng, list[Array]()
         self.weights: list[Array] = []
+        whole = int(share.parts[0][0]) if share else rows
         for n, weights in enumerate(recurrent):
             own = work.child(f"layer {n}")
             if config.recurrent_dropout:
                 mask = own.take("W mask", weights.shape, weights.dtype)
                 self.weights.append(dropout_mask(config.recurrent_dropout, rng, mask))
             if config.dropout and config.dropout_mask == "sequence":
-                mask = own.take("row mask", (config.hidden_size, rows), weights.dtype)
-                self._rows.append(dropout_mask(config.dropout, rng, mask))
+                mask = own.take("row mask", (config.hidden_size, whole), weights.dtype)
+                dropout_mask(config.dropout, rng, mask)
+                self._rows.append(mask[:, share.number :: share.of] if share else mask)
+        self._drawn: list[Array] = []  # what is left of each layer's
+        if share and config.dropout and not self._rows:
+            self._drawn = self._of_share(share, len(recurrent), recurrent[0].dtype)
+
+    def _of_share(self, share: Share, layers: int, dtype: Any) -> list[Array]:
+        """The mask of each layer's outputs, (H, N); those of the whole batch are drawn for it."""
+        drawn: list[list[Array]] = [[] for _ in range(layers)]
+        for sizes in share.parts:
+            rows = places(sizes) % share.of == share.number
+            for layer in drawn:
+                mask = np.empty((self._config.hidden_size, len(rows)), dtype)
+                layer.append(dropout_mask(self._config.dropout, self._rng, mask)[:, rows])
+        return [np.concatenate(layer, axis=1) for layer in drawn]
 
     def outputs(self, layer: int, sizes: Array, out: Array) -> Array:
         """The mask of a layer's outputs over some steps, in `out`.
@@ -60,6 +90,11 @@ class Drops:
             sizes: (T,), the rows of each step.
             out: (H, N), for all steps; overwritten.
         """
+        if self._drawn:
+            left = self._drawn[layer]
+            out[...] = left[:, : out.shape[1]]
+            self._drawn[layer] = left[:, out.shape[1] :]
+            return out
         if not self._rows:
             return dropout_mask(self._config.dropout, self._rng, out)
         start = 0

@@ -1,7 +1,9 @@
 """How well a network predicts text that it didn't learn from."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from charrnn.batches import evaluation_batches
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
+from charrnn.ranks import Ranks
 from charrnn.wordlist import AnyVocabulary
 
 
@@ -44,15 +47,38 @@ class Loss:
 
 
 def evaluate(
-    model: CharRNN, sequences: Sequence[str], vocabulary: AnyVocabulary, work: Workspace
+    model: CharRNN,
+    sequences: Sequence[str],
+    vocabulary: AnyVocabulary,
+    work: Workspace,
+    ranks: Ranks | None = None,
 ) -> Loss:
-    """The loss over `sequences`, each from a zero state, without dropout."""
-    total, characters = 0.0, 0
+    """The loss over `sequences`, each from a zero state, without dropout. Ranks share the work, and
+    find what one process does.
+    """
+    groups: list[list[float]] = []
+    characters = 0
     state = model.init_state(0)
-    for batch, begins in evaluation_batches(sequences, vocabulary):
+    for batch, begins in evaluation_batches(
+        sequences, vocabulary, *((ranks.number, ranks.count) if ranks else ())
+    ):
         size = int(batch.sizes[0])
         state = model.init_state(size) if begins else state[:, :, :size]
         nats, state = model.loss(batch, state, work)
-        total += nats
+        if begins:
+            groups.append([])
+        groups[-1].append(nats)
         characters += len(batch.ids)
+    if ranks:
+        groups, characters = _of_all(ranks, groups, characters)
+    total = 0.0
+    for nats in chain.from_iterable(groups):
+        total += nats  # in the order of the batches, whoever worked them out
     return Loss(total / characters, len(sequences), characters)
+
+
+def _of_all(ranks: Ranks, groups: list[list[float]], count: int) -> tuple[list[list[float]], int]:
+    """The nats of all groups, in order, and all characters."""
+    told = [json.loads(each) for each in ranks.exchange(json.dumps([groups, count]).encode())]
+    found = chain.from_iterable(zip_longest(*(own for own, _ in told), fillvalue=[]))
+    return list(found), sum(count for _, count in told)

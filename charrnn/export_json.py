@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from charrnn.config import CorpusConfig
-from charrnn.corpus import split
 from charrnn.errors import ConfigError, FieldProblem, WeightsFormatError, shown
 from charrnn.evaluation import evaluate
 from charrnn.export import described
@@ -22,6 +21,7 @@ from charrnn.generator import Generator
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.parameters import Array, Parameters
+from charrnn.splits import split
 
 FORMAT = 1
 CELLS = ("rnn", "lstm", "gru")  # that the format describes

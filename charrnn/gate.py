@@ -6,17 +6,19 @@ it were held against last night's alone, small losses would add up. Its samples 
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from charrnn.conditions import Names
 from charrnn.config import CorpusConfig, GateConfig
-from charrnn.corpus import Corpus, split
+from charrnn.corpus import Corpus
 from charrnn.errors import ConfigError, WeightsError
 from charrnn.evaluation import evaluate
 from charrnn.generator import Generator
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
+from charrnn.splits import split
 from charrnn.store import SHORT_VERSION, Store
 from charrnn.threads import blas_threads
 from charrnn.weights import FrozenModel
@@ -254,13 +256,13 @@ def _rival(
     return Rival(version, live, *losses, len(ours), len(held_out) - len(ours))
 
 
-def _learned_by(model: FrozenModel) -> frozenset[str]:
+def _learned_by(model: FrozenModel) -> Container[str]:
     """The names that a version learned from: another salt or share may have held out others."""
     try:
         config = CorpusConfig.checked(model.provenance["recipe"]["corpus"])
     except (ConfigError, KeyError, TypeError):
         return frozenset()
-    return frozenset(split(model.names, config)["train"]) if model.names else frozenset()
+    return Names(split(model.names, config)["train"] if model.names else ()).all
 
 
 def _read_by(model: FrozenModel, written: str) -> str | None:

@@ -187,9 +187,10 @@ class Inspector:
 
 def _some(names: Sequence[str]) -> list[str]:
     """Names from all over the list, none too long."""
-    fit = [name for name in names if 0 < len(name) <= LONGEST_STUDIED]
+    lengths = np.fromiter(map(len, names), np.int64)
+    fit = np.flatnonzero((lengths > 0) & (lengths <= LONGEST_STUDIED))
     places = np.linspace(0, len(fit) - 1, min(len(fit), STUDIED)).astype(int)
-    return [fit[place] for place in places.tolist()]
+    return [names[place] for place in fit[places].tolist()]
 
 
 def _features(names: Sequence[str]) -> dict[str, Feature]:

@@ -22,6 +22,7 @@ from charrnn.parameters import Array
 from charrnn.shapes import Shape
 from charrnn.wordlist import AnyVocabulary
 
+COUNTED_AT_ONCE = 1 << 20  # letters of the list
 STRENGTH = 4.0  # of the shorter runs, in letters seen
 MOST_NUMBERS, MOST_PRODUCTS = 1 << 22, 1 << 28  # that are kept, and that are worked out
 TINY = 1e-290  # the least guess where the shape can be met
@@ -36,7 +37,7 @@ class LetterRuns:
         self.vocab, end = len(vocabulary), vocabulary.end
         assert end is not None
         self.end = end
-        self._ids = vocabulary.ids_of("".join(f"{name}{vocabulary.symbols[end]}" for name in names))
+        self._ids, _ = vocabulary.joined(names)  # the end symbol first
         self._kept: dict[tuple[int, float], Array] = {}
 
     def probabilities(self, order: int, temperature: float) -> Array:
@@ -54,20 +55,33 @@ class LetterRuns:
         return self._kept[key]
 
     def _smoothed(self, order: int) -> Array:
-        V, ids = self.vocab, self._ids
-        uniform = np.full((1, V), 1 / V)
-        first = np.bincount(ids, minlength=V)[None].astype(np.float64)
-        below = _mixed(first, uniform)
-        before = np.concatenate([[self.end], ids[:-1]]).astype(int)
+        V = self.vocab
+        below = _mixed(self._counts(0).reshape(1, V), np.full((1, V), 1 / V))
         if order >= 1:
-            pairs = np.bincount(before * V + ids, minlength=V * V).reshape(V, V)
-            below = _mixed(pairs, np.repeat(below, V, axis=0))
+            below = _mixed(self._counts(1).reshape(V, V), np.repeat(below, V, axis=0))
         if order == 2:
-            earlier = np.concatenate([[self.end], before[:-1]])
-            earlier[before == self.end] = self.end  # a name knows nothing of the one before it
-            runs = np.bincount((earlier * V + before) * V + ids, minlength=V**3)
-            below = _mixed(runs.reshape(V * V, V), np.tile(below, (V, 1)))
+            below = _mixed(self._counts(2).reshape(V * V, V), np.tile(below, (V, 1)))
         return below
+
+    def _counts(self, order: int) -> Array:
+        """How often each run of `order` letters and one more is there, (V^(order + 1),); the names
+        are gone through a part at a time.
+        """
+        V, ids = self.vocab, self._ids
+        counts = np.zeros(V ** (order + 1), np.int64)
+        for begin in range(1, len(ids), COUNTED_AT_ONCE):
+            end = min(begin + COUNTED_AT_ONCE, len(ids))
+            runs = ids[begin:end].astype(np.int64)
+            before = ids[begin - 1 : end - 1]
+            if order >= 1:
+                runs += V * before.astype(np.int64)
+            if order == 2:
+                earlier = np.full(end - begin, self.end, np.int64)
+                earlier[int(begin < 2) :] = ids[max(0, begin - 2) : end - 2]
+                earlier[before == self.end] = self.end  # a name knows nothing of the one before it
+                runs += V * V * earlier
+            counts += np.bincount(runs, minlength=len(counts))
+        return counts
 
 
 def _mixed(counts: Array, shorter: Array) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from charrnn.cells import cell_named
 from charrnn.cells.base import Step, packed_steps, scratch
 from charrnn.config import ModelConfig
-from charrnn.dropping import Drops
+from charrnn.dropping import Drops, Share
 from charrnn.ops import (
     Array,
     Workspace,
@@ -210,6 +210,7 @@ class CharRNN:
         *,
         rng: np.random.Generator | None = None,
         dstate: Array | None = None,
+        share: Share | None = None,
     ) -> tuple[float, Array, Array]:
         """Mean cross-entropy of a packed batch, nats per character, and its gradients.
 
@@ -221,6 +222,7 @@ class CharRNN:
             work: buffers.
             rng: draws the masks of what is dropped; None to drop nothing.
             dstate: (L, S, B, H), a gradient by the last states; None for zero.
+            share: of a larger batch, with whose masks these sequences are masked.
 
         Returns:
             The loss, each sequence's last state, and the gradient by `state`.
@@ -229,7 +231,7 @@ class CharRNN:
         drops = None
         if rng is not None:
             recurrent = [layer["W"] for layer in self._layers]
-            drops = Drops(self.config, recurrent, int(batch.sizes[0]), rng, work)
+            drops = Drops(self.config, recurrent, int(batch.sizes[0]), rng, work, share)
         weights = drops.weights if drops else []
         layers, state = self._folded(work, symbols, weights), _feature_major(state)
         dstate = np.zeros_like(state) if dstate is None else _feature_major(dstate)
@@ -437,6 +439,11 @@ def _parts(batch: Batch) -> list[_Part]:
             begin, start = t, end
         end += size
     return parts
+
+
+def parts_of(batch: Batch) -> list[Array]:
+    """The rows of each step, of each part that a batch is passed in."""
+    return [part.sizes for part in _parts(batch)]
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -153,6 +153,11 @@ def gather_rows_backward(ids: Array, drows: Array, dtable: Array, work: Workspac
         dtable[id_] += row
 
 
+def places(sizes: Array) -> Array:
+    """The row of each of N packed characters within its step, (N,); sizes: (T,), rows of steps."""
+    return np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+
 def dropout_mask(probability: float, rng: np.random.Generator, out: Array) -> Array:
     """Inverted dropout (Srivastava et al. 2014, JMLR 15): 0 with `probability`, else 1 / kept.
 

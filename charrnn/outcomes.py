@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from charrnn.checkpoint import METRICS
+from charrnn.conditions import Names
 from charrnn.corpus import Corpus
 from charrnn.files import read_json_lines, write_atomically
 from charrnn.gate import Verdict
@@ -34,12 +35,19 @@ class Changes:
         """None was there before the first version; running text isn't kept to compare with."""
         if before is None:
             return cls()
-        old = [before.vocabulary.write(name) for name in before.names]
-        new = [corpus.vocabulary.write(name) for name in corpus.names]
-        olds, news = frozenset(old), frozenset(new)
+        old, new = before.vocabulary, corpus.vocabulary
+        if old.case == new.case:  # what is written alike is read alike
+            olds, news = Names(before.names).all, Names(corpus.names).all
+            return cls(
+                tuple(new.write(name) for name in corpus.names if name not in olds),
+                tuple(old.write(name) for name in before.names if name not in news),
+            )
+        written = [old.write(name) for name in before.names]
+        rewritten = [new.write(name) for name in corpus.names]
+        olds, news = frozenset(written), frozenset(rewritten)
         return cls(
-            tuple(name for name in new if name not in olds),
-            tuple(name for name in old if name not in news),
+            tuple(name for name in rewritten if name not in olds),
+            tuple(name for name in written if name not in news),
         )
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from charrnn.errors import TrainingError
 from charrnn.memory import peak_memory
 from charrnn.model import Batch, CharRNN
-from charrnn.ops import Workspace
+from charrnn.ops import Workspace, places
 from charrnn.parameters import Array, Parameters
 from charrnn.sharing import Channel, SharedMemory
 from charrnn.worker import Desk, Task
@@ -227,11 +227,11 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     """
     if parts == 1:
         return [batch]
-    sizes = batch.sizes
-    place = np.arange(len(batch.ids)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    shares = []
-    for k in range(min(parts, int(sizes[0]))):
-        rows = place % parts == k
-        own = (sizes - k + parts - 1) // parts
-        shares.append(Batch(batch.ids[rows], batch.targets[rows], own[own > 0], batch.span))
-    return shares
+    return [part_of(batch, k, parts) for k in range(min(parts, int(batch.sizes[0])))]
+
+
+def part_of(batch: Batch, number: int, parts: int) -> Batch:
+    """One of the parts of `split`; `number` is below the number of sequences."""
+    rows = places(batch.sizes) % parts == number
+    own = (batch.sizes - number + parts - 1) // parts
+    return Batch(batch.ids[rows], batch.targets[rows], own[own > 0], batch.span)

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +19,7 @@ from charrnn.generator import Generator
 from charrnn.training import Listener, Run
 from charrnn.weights import FrozenModel
 
+QUIET_SECONDS = 2.0  # of reading, before anything is said of it
 SAMPLE_LOOKS = 10  # samples are shown at every tenth look at the validation set
 
 
@@ -29,8 +31,33 @@ class Reporter(Listener):
         self._validation = float("nan")
         self._looks = self._characters = 0
         self._seconds, self._unit = 0.0, "character"
+        self._read: tuple[str, int, float] = ("", 0, time.monotonic())
+
+    def reading(self, what: str, done: int, total: int) -> None:
+        """Only what takes its time is told of: a line at each tenth, or a bar."""
+        before, tenth, begun = self._read
+        if what != before:
+            self._end_bar()
+            self._read = before, tenth, begun = what, 0, time.monotonic()
+        if time.monotonic() - begun < QUIET_SECONDS and not self._bar:
+            return
+        share = done / max(1, total)
+        if _is_terminal():
+            if self._bar is None:
+                self._bar = _new_bar(initial=share)
+                self._bar.set_description_str(f"{what} {size(total)} of data", refresh=False)
+            self._bar.update(share - self._bar.n)
+        elif int(10 * share) > tenth:
+            self._read = what, int(10 * share), begun
+            click.echo(f"{what} the data: {share:.0%} of {size(total)}", err=True)
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def started(self, run: Run) -> None:
+        self._end_bar()
         config, p = run.model_config, run.progress
         recurrent = config.recurrent_dropout
         self._unit = run.corpus.vocabulary.unit
@@ -46,14 +73,8 @@ class Reporter(Listener):
         takes = duration(seconds) + (f", and {size(memory)} of memory" if memory else "")
         click.echo(f"this will take about {takes}", err=True)
         self._seconds = p.seconds
-        if sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns:
-            self._bar = tqdm(
-                total=1.0,
-                initial=run.fraction_done,
-                bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]",
-                file=sys.stderr,
-                ncols=shutil.get_terminal_size().columns,
-            )
+        if _is_terminal():
+            self._bar = _new_bar(initial=run.fraction_done)
 
     def stepped(self, run: Run, characters: int) -> None:
         self._characters += characters
@@ -72,8 +93,7 @@ class Reporter(Listener):
             self._say(f"  {'   '.join(samples_of(run))}")
 
     def ended(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._end_bar()
 
     def _line(self, run: Run) -> str:
         p = run.progress
@@ -89,6 +109,20 @@ class Reporter(Listener):
             click.echo(text, err=True)
         else:
             self._bar.write(text, file=sys.stderr)
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+
+
+def _new_bar(initial: float) -> "tqdm[Any]":
+    return tqdm(
+        total=1.0,
+        initial=initial,
+        bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]",
+        file=sys.stderr,
+        ncols=shutil.get_terminal_size().columns,
+    )
 
 
 def samples_of(run: Run) -> list[str]:
@@ -123,15 +157,17 @@ def size(count: int) -> str:
 
 
 @contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and a polite kill stop the run after its step; a second Ctrl-C stops it at once."""
+def stoppable(*more: signal.Signals) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and a polite kill stop the run after its step; a second Ctrl-C stops it at once. So do
+    the signals `more`.
+    """
     asked: list[int] = []
 
     def ask(signum: int, _: FrameType | None) -> None:
         asked.append(signum)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM, *more)}
     try:
         yield lambda: bool(asked)
     finally:

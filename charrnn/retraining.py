@@ -3,23 +3,27 @@
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from charrnn.budget import Within, step_back
 from charrnn.checkpoint import RunFiles
-from charrnn.corpus import Corpus, hash_of_files, load_corpus
+from charrnn.corpus import Corpus, load_corpus
 from charrnn.errors import PromotionError, WeightsError
 from charrnn.files import canonical_json, write_atomically
 from charrnn.gate import Verdict, best_whole, judge
 from charrnn.hooks import run_hook
 from charrnn.outcomes import Changes, Outcome, write_report
+from charrnn.ranks import Ranks
+from charrnn.reading import Watch, hash_of_files
 from charrnn.recipe import Recipe, read_recipe, write_recipe
 from charrnn.store import Store
 from charrnn.training import TRAINING_FORMAT, Listener, Run, Trained
 from charrnn.versions import (
     ROLLED_BACK,
+    RUN_FOLDER,
     alone,
     announce_candidate,
     prune_locked,
@@ -61,42 +65,71 @@ def train(
     recipe_path: Path | None = None,
     listener: Listener | None = None,
     stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks | None = None,
 ) -> Outcome:
     """Train the first version of a model and promote it.
 
     Args:
         recipe: what to do; its data files are relative to `folder`.
         recipe_path: where the recipe is kept; None to keep it in the model's folder.
+        ranks: the processes that train it together, of which this is rank 0; the others `follow`.
 
     Raises PromotionError where the name has a live version, LockedError, CorpusError,
     TrainingError, TrainingInterrupted.
     """
     begun, name = time.monotonic(), recipe.name
-    corpus = load_corpus(recipe.paths(folder, recipe_path), recipe.corpus)
-    with alone(store, name) as run_folder:
-        if name in store.models():
-            raise PromotionError(
-                f"model {name!r} already has a live version "
-                f"({store.live_version(name)}): train under another --name, or replace it "
-                f"by a better one with `python -m charrnn retrain {name}`"
-            )
-        trained = Run(recipe, corpus, run_folder, listener=listener, stop=stop).train()
-        announce_candidate(store, name, trained.version)
-        version = store.add(name, trained.data)
-        if recipe_path is None:
-            recipe_path = store.folder(name) / RECIPE
-            write_atomically(recipe_path, write_recipe(recipe.to_keep(corpus)).encode())
-        plan = _Plan.of(read_recipe(recipe_path).changed(name=name), recipe_path)
-        outcome = Outcome(
-            *(name, version, "promoted", "first version"),
-            trained=trained,
-            data_sha256=plan.data_sha256,
-            seconds={"all": time.monotonic() - begun},
-        )
-        details = {**outcome.details(), "inputs": plan.inputs}
-        where = _relative(recipe_path, store.root)
-        store.promote(name, version, reason=outcome.reason, recipe=where, details=details)
-        return _settled(outcome, store, run_folder)
+    listener = listener or Listener()
+    with ranks.joining() if ranks else nullcontext():
+        corpus = _corpus(recipe.paths(folder, recipe_path), recipe, store, listener, stop)
+        with alone(store, name) as run_folder:
+            if name in store.models():
+                raise PromotionError(
+                    f"model {name!r} already has a live version "
+                    f"({store.live_version(name)}): train under another --name, or replace it "
+                    f"by a better one with `python -m charrnn retrain {name}`"
+                )
+            run = Run(recipe, corpus, run_folder, listener=listener, stop=stop, ranks=ranks)
+            return _first_version(run, store, recipe, recipe_path, begun)
+
+
+def _first_version(
+    run: Run, store: Store, recipe: Recipe, recipe_path: Path | None, begun: float
+) -> Outcome:
+    """Train it, keep it, promote it."""
+    name, trained = recipe.name, run.train()
+    announce_candidate(store, name, trained.version)
+    version = store.add(name, trained.data)
+    if recipe_path is None:
+        recipe_path = store.folder(name) / RECIPE
+        write_atomically(recipe_path, write_recipe(recipe.to_keep(run.corpus)).encode())
+    plan = _Plan.of(read_recipe(recipe_path).changed(name=name), recipe_path)
+    outcome = Outcome(
+        *(name, version, "promoted", "first version"),
+        trained=trained,
+        data_sha256=plan.data_sha256,
+        seconds={"all": time.monotonic() - begun},
+    )
+    details = {**outcome.details(), "inputs": plan.inputs}
+    where = _relative(recipe_path, store.root)
+    store.promote(name, version, reason=outcome.reason, recipe=where, details=details)
+    return _settled(outcome, store, store.folder(name) / RUN_FOLDER)
+
+
+def follow(
+    recipe: Recipe,
+    folder: Path,
+    store: Store,
+    ranks: Ranks,
+    *,
+    recipe_path: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """`train`, of a rank that isn't the first: it learns with the others, and writes nothing but a
+    large text that it has to encode. Raises what `train` does, and LeftOut.
+    """
+    with ranks.joining():
+        corpus = _corpus(recipe.paths(folder, recipe_path), recipe, store, Listener(), stop)
+        Run(recipe, corpus, stop=stop, ranks=ranks).train()
 
 
 def retrain(
@@ -159,7 +192,7 @@ class _Attempt:
     def made(self, run_folder: Path, listener: Listener, stop: Callable[[], bool]) -> Outcome:
         """Train, judge, and promote or refuse."""
         plan, store, name = self.plan, self.store, self.plan.recipe.name
-        corpus = load_corpus(plan.files, plan.recipe.corpus)
+        corpus = _corpus(plan.files, plan.recipe, store, listener, stop)
         trained, start = self._trained(corpus, run_folder, listener, stop)
         seconds = {"training": time.monotonic() - self.begun}
         announce_candidate(store, name, trained.version)
@@ -224,6 +257,13 @@ class _Attempt:
             if best:  # a damaged version is not left live, even if the new one isn't good enough
                 reason = "the live version is damaged; this is the best of those kept"
                 store.promote(name, best, reason=reason, recipe=recipe, event=ROLLED_BACK)
+
+
+def _corpus(
+    paths: list[Path], recipe: Recipe, store: Store, listener: Listener, stop: Callable[[], bool]
+) -> Corpus:
+    watch = Watch(listener.reading, stop)
+    return load_corpus(paths, recipe.corpus, cache=store.texts, watch=watch)
 
 
 def _settled(outcome: Outcome, store: Store, run_folder: Path) -> Outcome:

@@ -6,6 +6,7 @@ weights/dinosaurs/
   history.jsonl          one line for each promotion, refusal and rollback
   SHIPPED                the versions that came with the program: they are never deleted
   run/                   checkpoint, metrics and reports of trainings
+weights/.texts/          large texts, encoded to be learned from; it may be removed
 """
 
 import json
@@ -34,6 +35,7 @@ SHORT_VERSION = 12  # hex digits that people and answers name a version by
 SHORTEST_PREFIX = 6
 HISTORY = "history.jsonl"
 SHIPPED = "SHIPPED"
+TEXTS = ".texts"  # no model can have such a name
 
 
 def default_root() -> Path:
@@ -90,6 +92,14 @@ class Store:
     def __init__(self, root: Path | str | None = None, shipped: Path | None = None) -> None:
         self.root = default_root() if root is None else Path(root)
         self.shipped = shipped or shipped_root()
+
+    @property
+    def texts(self) -> Path:
+        """Where large texts are kept that were encoded to be learned from: CHARRNN_CACHE, or a
+        folder beside the models.
+        """
+        named = os.environ.get("CHARRNN_CACHE")
+        return Path(named) if named else self.root / TEXTS
 
     def folder(self, name: str) -> Path:
         """A model's folder. Raises ConfigError for a name that can't be one."""

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from charrnn.corpus import SPLITS
 from charrnn.evaluation import Loss
 from charrnn.scoring import Score
+from charrnn.splits import SPLITS
 
 _TEXTS = {"character": "blocks of text", "word": "sentences"}
 

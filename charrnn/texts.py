@@ -1,6 +1,7 @@
 """One text as it is written: what has been drawn of it, what may be shown, and how it ends."""
 
 import operator
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import NamedTuple
@@ -104,7 +105,7 @@ class Language:
     """What texts consist of, and the list that they may be new to; None for running text."""
 
     vocabulary: AnyVocabulary
-    names: frozenset[str] | None
+    names: Container[str] | None
 
     def sample(self, text: str, logprob: float, reason: FinishReason) -> Sample:
         """A sample from a text as the model reads it."""

@@ -11,10 +11,11 @@ import math
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,15 +24,17 @@ from charrnn.checkpoint import Progress, RunFiles
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.corpus import Corpus
 from charrnn.dropping import drops_anything
-from charrnn.errors import TrainingError, TrainingInterrupted
+from charrnn.errors import ConfigError, FieldProblem, TrainingError, TrainingInterrupted
 from charrnn.evaluation import Loss, evaluate
 from charrnn.files import canonical_json
+from charrnn.joint import News, agreed, gather_state, own_part, take_up
 from charrnn.memory import peak_memory
 from charrnn.model import Batch, CharRNN
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm, clip_by_value, learning_rate
 from charrnn.parallel import Team
 from charrnn.parameters import Array
+from charrnn.ranks import Ranks
 from charrnn.recipe import Recipe, defaults_for
 from charrnn.threads import blas_kernel, blas_threads
 from charrnn.warm import Start, carry_over
@@ -47,6 +50,9 @@ DEFAULT_SECONDS = 160.0  # what a run without a budget is planned to take at mos
 
 class Listener:
     """What a run tells of itself. This one keeps silent; the command line draws a bar."""
+
+    def reading(self, what: str, done: int, total: int) -> None:
+        """While the data are read ("reading", "encoding"): bytes done, and all of them."""
 
     def started(self, run: "Run") -> None:
         """Before the first step, with the plan made."""
@@ -78,8 +84,9 @@ class Trained:
 class Run:
     """One training. `folder` takes the checkpoint and the metrics; None keeps neither.
 
-    `stop` is asked before each step; `reduce` may sum the flat gradient over several processes;
-    `start` is a version of the same shape to begin with.
+    `stop` is asked before each step; `reduce` may change the flat gradient before it is used;
+    `start` is a version of the same shape to begin with. `ranks` share each batch, and the looks:
+    all of them make the same run, of which rank 0 alone has a folder and a listener.
     """
 
     def __init__(
@@ -92,16 +99,23 @@ class Run:
         stop: Callable[[], bool] = lambda: False,
         reduce: Callable[[Array], None] | None = None,
         start: Start | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.recipe = recipe.completed(corpus)
+        self.ranks = ranks
         self.start = start
         self.corpus = corpus
         self.files = RunFiles(folder)
         self.listener = listener or Listener()
         self.progress = Progress()
         self._stop, self._reduce = stop, reduce
+        if ranks:
+            ranks.told_to_end = stop
         config: TrainConfig = self.recipe.training
         self.config = config
+        if ranks and config.processes > 1:
+            rule = "must be 1 where mpiexec starts the processes; have it start as many ranks"
+            raise ConfigError([FieldProblem("training.processes", rule, str(config.processes))])
         self.feed = _feed(corpus, config)
         self.model_config = ModelConfig.checked(
             {**self.recipe.network.values(), "vocab_size": len(corpus.vocabulary)}
@@ -119,6 +133,9 @@ class Run:
         self.average = self.params.like(self.params.flat.copy()) if config.averaging else None
         self.best = self.params.flat.copy()
         self.state = self.model.init_state(self.feed.batch_size)
+        self._trying = False  # steps that nobody else hears of
+        self._begun = self._saved = time.monotonic()
+        self._news = News()
 
     def train(self) -> Trained:
         """Run to the end of the budget, from the checkpoint where there is one.
@@ -126,9 +143,14 @@ class Run:
         Raises TrainingError (the loss is not finite, or explodes, or a worker process ends; nothing
         is overwritten) and TrainingInterrupted.
         """
-        with blas_threads(1), self.team:
+        if self.ranks:
+            self.ranks.meet(self._facts())
+        bound = self.ranks.bound() if self.ranks else nullcontext()
+        with bound, blas_threads(1), self.team:
             if not self._resume():
-                self.progress.steps = self.config.steps or self._planned_steps()
+                self.progress.steps = self._from_first(self.config.steps or self._planned_steps())
+            if self.ranks:
+                self._save()  # mpiexec may leave no time for it when a rank dies
             self.files.drop_records_after(self.progress.step)
             self.listener.started(self)
             self._loop()
@@ -162,21 +184,23 @@ class Run:
         return max(1, every)
 
     def _loop(self) -> None:
-        p, started = self.progress, time.monotonic() - self.progress.seconds
-        saved = time.monotonic()
+        p = self.progress
+        self._begun, self._saved = time.monotonic() - p.seconds, time.monotonic()
         while not self._is_over():
-            if self._stop():
+            if self._news.stop if self.ranks else self._stop():
                 self._save()
                 kept = "the same command goes on from there" if self.files.folder else "not kept"
                 raise TrainingInterrupted(f"stopped at step {p.step:,}; {kept}")
             characters = self._step()
-            p.seconds = time.monotonic() - started
+            p.seconds = self._news.seconds if self.ranks else time.monotonic() - self._begun
             self.listener.stepped(self, characters)
             if self.fraction_done >= 1 or p.step % self.evaluate_every == 0:
                 self._look()
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if self._news.save if self.ranks else self._is_to_save():
                 self._save()
-                saved = time.monotonic()
+
+    def _is_to_save(self) -> bool:
+        return time.monotonic() - self._saved > CHECKPOINT_SECONDS
 
     def _is_over(self) -> bool:
         patience = self.config.patience
@@ -199,6 +223,9 @@ class Run:
             gradient *= gradient.dtype.type(len(batch.ids) / rows)
         if self._reduce:
             self._reduce(gradient)
+        if self.ranks and not self._trying:
+            own = News(self._stop(), self._is_to_save(), time.monotonic() - self._begun)
+            loss, self._news = agreed(self.ranks, gradient, loss, own)
         self._check(loss, clip_by_norm(gradient, config.clip_norm))
         if config.clip_value:
             clip_by_value(gradient, config.clip_value)
@@ -212,9 +239,11 @@ class Run:
         return len(batch.ids)
 
     def _gradient(self, batch: Batch, state: Array, step: int) -> tuple[float, Array]:
-        """The loss and the last states; the gradient is in `grads`."""
+        """The loss and the last states; the gradient is in `grads`. Of a rank, its part of them."""
         drops = drops_anything(self.model_config)
         seed = [self.config.random_seed, 2, step] if drops else None
+        if self.ranks:
+            return own_part(self.ranks, self.model, batch, state, self.grads, self.work, seed)
         return self.team.loss_and_grads(batch, state, self.grads, seed)
 
     def _check(self, loss: float, norm: float) -> None:
@@ -231,9 +260,9 @@ class Run:
     def _look(self) -> None:
         """Evaluate on the validation set, and keep the weights if they are the best yet."""
         p, kept = self.progress, self.averaged()
-        validation = evaluate(
-            kept, self.corpus.sequences["validation"], self.corpus.vocabulary, self.work
-        )
+        if self.ranks:
+            self.ranks.check_step(p.step, self.params.flat)
+        validation = self._evaluated(kept, "validation")
         loss = validation.nats_per_character
         if not math.isfinite(loss):
             self._check(loss, 0.0)
@@ -257,6 +286,10 @@ class Run:
         )
         self.listener.evaluated(self, validation)
 
+    def _evaluated(self, network: CharRNN, split: str) -> Loss:
+        vocabulary, sequences = self.corpus.vocabulary, self.corpus.sequences[split]
+        return evaluate(network, sequences, vocabulary, self.work, self.ranks)
+
     def _finished(self) -> Trained:
         """Freeze the best weights, and evaluate what a reader of the file will load."""
         corpus, best = self.corpus, self.params.like(self.best)
@@ -269,11 +302,12 @@ class Run:
                 "sha256": corpus.source.sha256,
                 "bytes": corpus.source.size,
                 "characters": corpus.characters("train"),
-                **{split: len(corpus.sequences[split]) for split in corpus.sequences},
+                **{split: corpus.size(split) for split in corpus.sequences},
             },
             "training_format": TRAINING_FORMAT,
             "versions": _versions(),
             **({"warm_start": self.start.version} if self.start else {}),
+            **({"ranks": self.ranks.count} if self.ranks else {}),
         }
         draft = FrozenModel(
             corpus.kind, self.model_config, best, corpus.vocabulary, corpus.names, provenance, {}
@@ -281,10 +315,7 @@ class Run:
         stored = from_bytes(to_bytes(draft))
         network = CharRNN(stored.config, stored.params)
         evaluation = {
-            split: evaluate(
-                network, corpus.sequences[split], stored.vocabulary, self.work
-            ).to_json()
-            for split in ("validation", "test")
+            split: self._evaluated(network, split).to_json() for split in ("validation", "test")
         }
         data = to_bytes(replace(draft, evaluation=evaluation))
         return Trained(data, from_bytes(data), self.progress)
@@ -324,11 +355,12 @@ class Run:
         """Take steps that are then as if they had never been, and that nobody else hears of."""
         arrays = {name: array.copy() for name, array in self._arrays().items()}
         progress, reduce, state = self.progress, self._reduce, self.state
-        self.progress, self._reduce = replace(progress), None
+        self.progress, self._reduce, self._trying = replace(progress), None, True
         try:
             yield
         finally:
             self.progress, self._reduce, self.state = progress, reduce, state
+            self._trying = False
             for name, array in self._arrays().items():
                 array[...] = arrays[name]
 
@@ -378,18 +410,40 @@ class Run:
         return {**arrays, **{f"moments.{n}": m for n, m in self.optimizer.moments.items()}}
 
     def _save(self) -> None:
+        if self.ranks and self.corpus.carries_state:
+            gather_state(self.ranks, self.state)
         self.files.save(self._fingerprint, self.progress, self._arrays())
+        self._saved = time.monotonic()
 
     def _resume(self) -> bool:
-        """Take up the checkpoint of a stopped run of the same recipe and data, if there is one."""
+        """Take up the checkpoint of a stopped run of the same recipe and data, if there is one. All
+        ranks go on from what rank 0 has.
+        """
         found = self.files.load(self._fingerprint)
-        if found is None:
-            return False
-        self.progress, arrays = found
-        self.state = arrays["state"].copy()
-        for name, array in self._arrays().items():
-            array[...] = arrays[name]
-        return True
+        if found:
+            self.progress, arrays = found
+            self.state = arrays["state"].copy()
+            for name, array in self._arrays().items():
+                array[...] = arrays[name]
+        if self.ranks:
+            self.progress, self.state = take_up(self.ranks, self.progress, self._arrays())
+        return bool(self._from_first(found is not None))
+
+    def _from_first(self, value: Any) -> Any:
+        """What rank 0 has."""
+        return self.ranks.from_first(value) if self.ranks else value
+
+    def _facts(self) -> dict[str, str]:
+        """What must be the same on all ranks."""
+        recipe = canonical_json(self.recipe.described())
+        vocabulary = canonical_json(self.corpus.vocabulary.to_json())
+        return {
+            "recipe": hashlib.sha256(recipe.encode()).hexdigest(),
+            "data": self.corpus.source.sha256,
+            "vocabulary": hashlib.sha256(vocabulary.encode()).hexdigest(),
+            "training format": str(TRAINING_FORMAT),
+            **_versions(),
+        }
 
 
 def _feed(corpus: Corpus, config: TrainConfig) -> Feed:

@@ -8,9 +8,10 @@ Nothing is mapped silently. Words are `charrnn.wordlist`'s.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ CASES: tuple[Case, ...] = ("keep", "title", "sentence")
 END = "\n"  # the start and end symbol of a name
 UNKNOWN = "\ufffd"  # Unicode's replacement character stands for those that aren't known
 FEW_CHARACTERS = 200  # are looked up one by one
+MANY_CHARACTERS = 1 << 18  # of training data, that are looked up at a time
 
 _WORD_START = re.compile(r"(?:\A|(?<=[\s\-]))\w")
 _FIRST = re.compile(r"\A\w")
@@ -87,19 +89,28 @@ class Vocabulary:
         """The characters of `texts`; with `ends`, the newline that begins and ends a name. Those
         that are there fewer than `fewest` times become the unknown symbol.
         """
-        characters = set[str]()
         if fewest > 1:
             counts = Counter[str]()
             for text in texts:
                 counts.update(text)
+            return cls.of_counts(counts, ends=ends, case=case, fewest=fewest)
+        characters = set[str]()
+        for text in texts:
+            characters.update(text)
+        return cls.of_counts(dict.fromkeys(characters, 1), ends=ends, case=case)
+
+    @classmethod
+    def of_counts(
+        cls, counts: Mapping[str, int], *, ends: bool, case: Case = "keep", fewest: int = 1
+    ) -> "Vocabulary":
+        """`of`, from how often each character is there."""
+        characters = set(counts)
+        if fewest > 1:
             characters = {one for one, count in counts.items() if count >= fewest} - {UNKNOWN}
             if not characters:
-                characters = {counts.most_common(1)[0][0]}
+                characters = {max(counts, key=counts.__getitem__)}
             if len(characters) < len(counts):
                 characters.add(UNKNOWN)
-        else:
-            for text in texts:
-                characters.update(text)
         if ends:
             characters.add(END)
         symbols = "".join(sorted(characters))
@@ -115,7 +126,7 @@ class Vocabulary:
 
     @cached_property
     def _code_points(self) -> Array:
-        return _code_points(self.symbols)
+        return code_points(self.symbols)
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -141,7 +152,7 @@ class Vocabulary:
         """`encode` for training data, in which the end symbol stands between names."""
         if len(text) < FEW_CHARACTERS and all(map(self._ids.__contains__, text)):
             return np.array([self._ids[character] for character in text], np.int64)
-        points = _code_points(text)
+        points = code_points(text)
         ids = np.minimum(np.searchsorted(self._code_points, points), len(self) - 1)
         unknown = np.flatnonzero(self._code_points[ids] != points)
         if unknown.size and self.unknown is not None:
@@ -152,11 +163,29 @@ class Vocabulary:
         return ids
 
     def joined(self, sequences: Sequence[str]) -> tuple[Array, Array]:
-        """Names as ids, an end symbol before, between and behind; and their lengths with the end
-        symbol.
+        """Names as ids in the smallest type, an end symbol before, between and behind; and their
+        lengths with the end symbol.
         """
-        lengths = np.array([len(sequence) + 1 for sequence in sequences])
-        return self.ids_of(END + END.join(sequences) + END), lengths
+        lengths = np.fromiter((len(sequence) + 1 for sequence in sequences), np.int64)
+        return self.small_ids([END], (name + END for name in sequences)), lengths
+
+    def small_ids(self, *texts: Iterable[str]) -> Array:
+        """`ids_of` of texts, one behind the other, in the smallest type; some of them at a time."""
+        parts, size = [np.empty(0, smallest(len(self)))], 0
+        pending: list[str] = []
+
+        def finish() -> None:
+            parts.append(self.ids_of("".join(pending)).astype(parts[0].dtype))
+            pending.clear()
+
+        for text in chain(*texts):
+            pending.append(text)
+            size += len(text)
+            if size >= MANY_CHARACTERS:
+                finish()
+                size = 0
+        finish()
+        return np.concatenate(parts)
 
     def length(self, text: str) -> int:
         """How many symbols a text has."""
@@ -242,6 +271,11 @@ class Vocabulary:
         )
 
 
+def smallest(symbols: int) -> np.dtype[Any]:
+    """The smallest type for ids of so many symbols."""
+    return np.dtype("u1" if symbols <= 1 << 8 else "u2" if symbols <= 1 << 16 else "u4")
+
+
 def _is_unknown(id_: Any, data: dict[str, Any]) -> bool:
     """Whether an id is that of the unknown symbol, and something is left to write."""
     symbols = data["symbols"]
@@ -249,5 +283,6 @@ def _is_unknown(id_: Any, data: dict[str, Any]) -> bool:
     return is_it and id_ != data["start"] and len(symbols) > 1 + (data["end"] is not None)
 
 
-def _code_points(text: str) -> Array:
+def code_points(text: str) -> Array:
+    """The code points of a text, (n,) uint32."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

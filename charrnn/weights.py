@@ -9,7 +9,7 @@ Where files lie, and which is live, is the store's business.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from charrnn.config import ModelConfig
 from charrnn.errors import WeightsCorruptError, WeightsFormatError, WeightsMissingError, shown
 from charrnn.files import canonical_json
 from charrnn.model import parameter_shapes
+from charrnn.namelist import from_text, to_text
 from charrnn.parameters import Array, Parameters
 from charrnn.wordlist import AnyVocabulary, WordVocabulary, vocabulary_from_json
 
@@ -45,7 +46,7 @@ class FrozenModel:
     config: ModelConfig
     params: Parameters
     vocabulary: AnyVocabulary
-    names: tuple[str, ...] = ()
+    names: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
 
@@ -56,8 +57,7 @@ def to_bytes(model: FrozenModel) -> bytes:
         arrays = {name: array.astype(np.float32) for name, array in model.params.items()}
     _check_finite(arrays, "the weights to be saved")
     if model.names:
-        text = "\n".join(model.names).encode("utf-8", "surrogatepass")
-        arrays[NAMES] = np.frombuffer(text, np.uint8)
+        arrays[NAMES] = np.frombuffer(to_text(model.names), np.uint8)
     vocabulary = model.vocabulary
     metadata = {
         "format": FORMAT if vocabulary.unknown is None else FORMAT_OF_WORDS,
@@ -118,11 +118,10 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
-def _names(array: Array) -> tuple[str, ...]:
+def _names(array: Array) -> Sequence[str]:
     if array.dtype != np.uint8:
         raise TypeError(f"{NAMES} must be uint8, got {array.dtype}")
-    text = array.tobytes().decode("utf-8", "surrogatepass")
-    return tuple(text.split("\n")) if text else ()
+    return from_text(array.tobytes())
 
 
 def read_file(path: Path) -> bytes:

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from charrnn.batches import NameFeed, TextFeed, evaluation_batches, packed
 from charrnn.config import ModelConfig
-from charrnn.corpus import SPLITS, Corpus, Source
+from charrnn.corpus import Corpus
 from charrnn.evaluation import evaluate
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace, log_softmax
+from charrnn.reading import Source
+from charrnn.splits import SPLITS
 from charrnn.vocabulary import END, Vocabulary
 from tests.builders import made_up
 from tests.reference import pack

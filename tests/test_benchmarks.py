@@ -24,6 +24,8 @@ TITLES = {
     "memory": ["Growth of training with V", "Growth of one request with length"],
     "service": ["Requests a second: 12", "Latency, half", "What others wait for"],
     "soak": ["Soak"],
+    "mpi": ["Training by ranks on this machine", "Training by ranks on paper"],
+    "big": ["Training from big data", "Reading alone", "Serving those names"],
     "scaling": ["What a core serves", "What goes over the network", "A million users a day"],
     "quality": [
         "names, 100 names",

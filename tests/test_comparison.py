@@ -17,9 +17,9 @@ from charrnn.comparison import (
     total_variation,
 )
 from charrnn.config import CorpusConfig, EvaluationConfig, GenerationConfig
-from charrnn.corpus import split
 from charrnn.errors import ConfigError
 from charrnn.generator import Generator
+from charrnn.splits import split
 from charrnn.training import Run
 from tests.training_runs import small_corpus, small_recipe
 

@@ -5,10 +5,12 @@ import pytest
 
 from charrnn.batches import ChatFeed
 from charrnn.config import CorpusConfig, NetworkConfig, TrainConfig
-from charrnn.corpus import SPLITS, kind_of, load_corpus
+from charrnn.corpus import load_corpus
 from charrnn.errors import CorpusError
 from charrnn.generator import Generator
+from charrnn.kinds import kind_of
 from charrnn.recipe import Recipe
+from charrnn.splits import SPLITS
 from charrnn.training import Run
 from charrnn.weights import from_bytes
 

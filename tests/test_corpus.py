@@ -13,17 +13,11 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from charrnn.config import CorpusConfig
-from charrnn.corpus import (
-    SPLITS,
-    _hash,
-    block_size,
-    hash_of_files,
-    kind_of,
-    load_corpus,
-    read_files,
-    split,
-)
+from charrnn.corpus import block_size, load_corpus
 from charrnn.errors import CorpusError
+from charrnn.kinds import kind_of
+from charrnn.reading import hash_of_files, read_files
+from charrnn.splits import SPLITS, place_of, split
 from charrnn.vocabulary import matched
 from tests import builders
 from tests.builders import made_up
@@ -328,7 +322,7 @@ def test_another_salt_draws_other_sides():
 
 def test_a_tiny_list_gives_its_lowest_hashes_to_validation_and_test():
     config = CorpusConfig(validation=0.001, test=0.001)
-    by_hash = sorted(BASE[:9], key=lambda name: _hash(name, config.salt))
+    by_hash = sorted(BASE[:9], key=lambda name: place_of(name, config.salt))
     sides = split(BASE[:9], config)
     assert sides["validation"] == (by_hash[0],)
     assert sides["test"] == (by_hash[1],)
@@ -337,7 +331,7 @@ def test_a_tiny_list_gives_its_lowest_hashes_to_validation_and_test():
 @seeded
 @given(st.text(st.sampled_from("ßẞİiIǅǰΣσςΐᾼK\u0301\u0307\u0323\u0345ꭰᎠéAaJ"), max_size=9))
 def test_a_names_side_is_the_same_whatever_the_rule_for_capitals(name):
-    assert _hash(matched(name, "keep"), "s") == _hash(matched(name, "title"), "s")
+    assert place_of(matched(name, "keep"), "s") == place_of(matched(name, "title"), "s")
 
 
 def test_a_list_in_capitals_is_split_like_one_in_lower_case():

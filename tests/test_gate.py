@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from charrnn.config import CorpusConfig, GateConfig
-from charrnn.corpus import split
 from charrnn.gate import REFUSED, REPEATING, judge, sanity_of
+from charrnn.splits import split
 from charrnn.store import Store
 from charrnn.training import Run
 from charrnn.weights import from_bytes, to_bytes

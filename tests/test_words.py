@@ -12,7 +12,7 @@ from charrnn.cells import CELLS
 from charrnn.cli import main
 from charrnn.compiled import CompiledModel
 from charrnn.config import CorpusConfig, GenerationConfig, ModelConfig, TrainConfig
-from charrnn.corpus import SPLITS, load_corpus
+from charrnn.corpus import load_corpus
 from charrnn.decoding import DecodeBatch
 from charrnn.errors import ConfigError, CorpusError, WeightsFormatError
 from charrnn.generator import Generator
@@ -20,6 +20,7 @@ from charrnn.model import SMALL_VOCABULARY, Batch, CharRNN
 from charrnn.ops import Workspace
 from charrnn.recipe import Recipe
 from charrnn.retraining import retrain, train
+from charrnn.splits import SPLITS
 from charrnn.store import Store
 from charrnn.training import Run
 from charrnn.vocabulary import UNKNOWN, Vocabulary

@@ -23,9 +23,9 @@ import numpy as np
 
 import charrnn
 from charrnn.config import CorpusConfig
-from charrnn.corpus import split
 from charrnn.evaluation import evaluate
 from charrnn.ops import Array, Workspace, log_softmax
+from charrnn.splits import split
 from charrnn.tables import table
 from charrnn.vocabulary import END
 from examples.understanding.svg import PICTURES, Panel, document, panels, text
@@ -46,7 +46,7 @@ class Samples:
     length: float
 
 
-def sides(generator: charrnn.Generator) -> dict[str, tuple[str, ...]]:
+def sides(generator: charrnn.Generator) -> dict[str, Sequence[str]]:
     """The model's names by split, as it reads them."""
     frozen = generator.frozen
     config = CorpusConfig.checked(frozen.provenance["recipe"]["corpus"])
