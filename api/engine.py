@@ -5,7 +5,7 @@ batches, takes along whoever has joined meanwhile, and hands the lead on when it
 news. So a request alone waits for no other thread, and many share their steps.
 
 One short text of a small network takes less time than it takes to wake another thread. Its own
-thread writes it, in a batch of its own, one thread at a time.
+thread writes it, in a batch of its own, and no more than a few do so at a time.
 """
 
 import logging
@@ -23,6 +23,7 @@ TURN_SECONDS = 0.004  # of one batch, after which others are heard
 MOST_STEPS, MOST_STREAMED = 256, 32  # symbols of a turn; where one of the texts is being streamed
 MOST_UNREAD = 64  # pieces of each text of a stream, before it stands still
 LEAVE_SECONDS = 5.0  # for the leader's turn to end
+ALONE = 2  # threads that write a brief text of their own at a time
 MANY = 5  # requests at work, from which on a new one shares their products if its seed is ours
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Engine:
         self._at_work = 0  # requests that have joined and not left
         self._batches: WeakKeyDictionary[charrnn.Generator, _Batch] = WeakKeyDictionary()
         self._outdated: list[charrnn.Generator] = []
-        self._alone = threading.Lock()  # held by the thread that writes a brief text
+        self._alone = threading.Semaphore(ALONE)  # of those that write a brief text
 
     @property
     def live(self) -> int:
@@ -155,7 +156,7 @@ class Engine:
                 return False
             try:
                 if ticket.batch is None:
-                    ticket.batch = _Batch(ticket.generator.writer())
+                    ticket.batch = _Batch(ticket.generator.writer(), MOST_STEPS)
                     ticket.batch.join(ticket)
                 with charrnn.blas_threads(1):
                     ticket.batch.see_to_tickets()
@@ -263,10 +264,11 @@ class Engine:
 class _Batch:
     """The requests of one version of a model. Belongs to the leader."""
 
-    def __init__(self, writer: charrnn.Writer) -> None:
+    def __init__(self, writer: charrnn.Writer, steps: int = 1) -> None:
+        """steps: of the first turn, before it is known how long a step takes."""
         self._writer = writer
         self._tickets: dict[int, Ticket] = {}  # by the number that its news bear
-        self._step_seconds = TURN_SECONDS  # what a step took last time
+        self._step_seconds = TURN_SECONDS / steps  # what a step took last time
 
     @property
     def is_empty(self) -> bool:

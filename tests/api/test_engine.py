@@ -5,15 +5,16 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
 
 import charrnn
-from api.engine import MANY, MOST_UNREAD, Engine, Ticket
+from api.engine import ALONE, MANY, MOST_UNREAD, Engine, Ticket
 from charrnn import GenerationConfig
 from charrnn.config import FIRST_SHARED_SEED
+from charrnn.generator import IDLE_WRITERS
 
 SOON = 60.0  # seconds; a loaded machine is slow
 
@@ -162,12 +163,14 @@ def test_brief_texts_of_many_threads_are_each_ones_own(names):
     with ThreadPoolExecutor(40) as pool:
         assert list(pool.map(lambda ticket: served(engine, ticket), tickets)) == expected
     assert not engine._batches
-    assert len(names._idle) <= 4
+    assert len(names._idle) <= IDLE_WRITERS
 
 
 def test_a_brief_text_waits_in_time_and_ends_when_it_is_late_or_left(names, monkeypatch):
     engine = Engine()
-    with engine._alone:  # another is being written
+    with ExitStack() as others:  # as many are being written as may be
+        for _ in range(ALONE):
+            others.enter_context(engine._alone)
         ticket = ticket_of(names, random_seed=1)
         engine.join(ticket)
         assert not engine.wait(ticket, 0.05)
