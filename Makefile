@@ -33,7 +33,7 @@ test: lint ## check style and types, then run the tests
 	@$(pytest)
 
 prove: .venv/.tests ## run the long proofs in full
-	@CHARRNN_PROVE=1 $(pytest) -m prove
+	@CHARRNN_PROVE=1 $(pytest) -m prove -o faulthandler_timeout=7200
 
 bench: .venv/.bench ## measure everything, for docs/performance.md and scaling.md; TEXT=, NAMES= for quality too
 	@.venv/bin/python benchmarks/generate.py --json build/bench/generate.json

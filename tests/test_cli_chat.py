@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -56,15 +57,21 @@ class Terminal:
             os.execv(words[0], list(words))
         self.read = b""
 
+    def reads(self, seconds):
+        """Read what comes next; whether anything came in so many seconds."""
+        if not select.select([self.file], [], [], max(0.0, seconds))[0]:
+            return False
+        try:
+            self.read += os.read(self.file, 65536)
+        except OSError as error:
+            raise AssertionError(self.read) from error
+        return True
+
     def until(self, text, after=0):
         """All that was written, once this text is in what came after so many bytes."""
         end = time.monotonic() + PATIENCE
         while text not in self.read[after:]:
-            assert time.monotonic() < end, self.read
-            try:
-                self.read += os.read(self.file, 65536)
-            except OSError as error:
-                raise AssertionError(self.read) from error
+            assert self.reads(end - time.monotonic()), self.read
         return self.read
 
     def say(self, line, then=PROMPT):
@@ -77,6 +84,17 @@ class Terminal:
     def press(self, key):
         os.write(self.file, key)
 
+    def interrupt(self, then, after):
+        """Press Ctrl-C until an answer comes: one that falls between a prompt and the wait for what
+        is typed at it is not heard before a key is pressed (Python's readline).
+        """
+        for _ in range(int(PATIENCE)):
+            self.press(b"\x03")
+            while self.reads(1.0):
+                if then in self.read[after:]:
+                    return
+        raise AssertionError(self.read)
+
     def end(self):
         """Its exit status."""
         end = time.monotonic() + PATIENCE
@@ -86,8 +104,8 @@ class Terminal:
                 os.close(self.file)
                 return os.waitstatus_to_exitcode(status)
             try:
-                self.read += os.read(self.file, 65536)
-            except OSError:
+                self.reads(0.1)
+            except AssertionError:  # its end is closed
                 time.sleep(0.01)
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
@@ -129,13 +147,12 @@ def test_ctrl_c_stops_a_reply_and_not_the_program(weights):
     os.write(chat.file, b"hello\n")
     chat.until(b"rambler> ", before)
     while len(chat.read) < before + 200:  # it streams
-        chat.read += os.read(chat.file, 65536)
+        assert chat.reads(PATIENCE), chat.read
     chat.press(b"\x03")
     chat.until(b" ...", before)
     after = len(chat.read)
     chat.until(PROMPT, before + 20)
-    chat.press(b"\x03")  # at the prompt it says how to leave
-    chat.until(b"/quit or Ctrl-D leaves", after - 4)
+    chat.interrupt(b"/quit or Ctrl-D leaves", after - 4)  # at the prompt it says how to leave
     os.write(chat.file, b"/quit\n")
     assert chat.end() == 0
 

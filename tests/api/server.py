@@ -108,6 +108,16 @@ class Server:
             return read_answer(connection)
 
 
+def received_until(end: bytes, connection: socket.socket) -> bytes:
+    """What a connection brings until these bytes are its last; that it closes before is a fault."""
+    data = bytearray()
+    while not data.endswith(end):
+        piece = connection.recv(1 << 20)
+        assert piece, f"closed before {end!r}, after {bytes(data[-200:])!r}"
+        data += piece
+    return bytes(data)
+
+
 def read_answer(connection: socket.socket) -> Answer:
     """The answer that a connection brings until its other end closes."""
     data = b"".join(iter(lambda: connection.recv(65536), b""))

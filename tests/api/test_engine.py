@@ -15,6 +15,7 @@ from api.engine import ALONE, MANY, MOST_UNREAD, Engine, Ticket
 from charrnn import GenerationConfig
 from charrnn.config import FIRST_SHARED_SEED
 from charrnn.generator import IDLE_WRITERS
+from tests.processes import until
 
 SOON = 60.0  # seconds; a loaded machine is slow
 
@@ -83,11 +84,9 @@ def test_the_thread_of_a_request_leads_and_those_that_come_meanwhile_share_its_s
     second = ticket_of(prose, max_length=400)
     with ThreadPoolExecutor(2) as pool:
         leads = pool.submit(served, engine, first)
-        while not turns:
-            time.sleep(0.001)
+        until(lambda: turns, SOON)
         follows = pool.submit(served, engine, second)
-        while len(engine._waiting) < 1:
-            time.sleep(0.001)
+        until(lambda: engine._waiting, SOON)
         both.set()
         assert leads.result(SOON)
         assert follows.result(SOON)
@@ -188,24 +187,34 @@ def test_a_brief_text_waits_in_time_and_ends_when_it_is_late_or_left(names, monk
     assert served(engine, ticket_of(names, random_seed=1)) == names.generate(random_seed=1)
 
 
+class SoundSleeper(threading.Event):
+    """One whose `wait` ends when it rings, and not before."""
+
+    def __init__(self):
+        super().__init__()
+        self.rings = threading.Event()
+
+    def wait(self, timeout=None):
+        return self.rings.wait(SOON)
+
+
 def test_who_is_called_to_lead_too_late_calls_the_next(prose):
     """Else the others would sleep until their own time is over."""
     engine = Engine()
     late, other = ticket_of(prose), ticket_of(prose)
+    late.wake, seconds = SoundSleeper(), 0.2
     engine._is_led = True  # by somebody who is about to end
     with ThreadPoolExecutor(2) as pool:
-        times_out = pool.submit(engine.wait, late, 0.2)
-        while late not in engine._waiting:
-            time.sleep(0.001)
+        times_out = pool.submit(engine.wait, late, seconds)
+        until(lambda: late in engine._waiting, SOON)
         waits = pool.submit(served, engine, other)
-        while other not in engine._waiting:
-            time.sleep(0.001)
-        with engine._lock:  # the lead is handed to who is waking up by itself
-            time.sleep(0.3)
-            engine._is_led = False
-            late.wake.set()
+        until(lambda: other in engine._waiting, SOON)
+        engine._is_led = False
+        late.wake.set()  # the lead is handed to who wakes up when its time is over
+        time.sleep(seconds)
+        late.wake.rings.set()
         assert not times_out.result(SOON)
-        assert waits.result(5.0)
+        assert waits.result(SOON / 2)
 
 
 def test_who_leaves_as_the_leader_ends_is_let_go(prose):
@@ -216,8 +225,7 @@ def test_who_leaves_as_the_leader_ends_is_let_go(prose):
     engine._is_led = True  # by somebody who has had their last turn
     with ThreadPoolExecutor(1) as pool:
         leaves = pool.submit(engine.leave, gone)
-        while not gone.left:
-            time.sleep(0.001)
+        until(lambda: gone.left, SOON)
         time.sleep(0.01)
         with engine._leading():
             pass

@@ -11,7 +11,7 @@ import charrnn
 from api import streaming
 from api.settings import ServiceSettings
 from tests.api.problems import read_problem
-from tests.api.server import PATIENCE, running
+from tests.api.server import PATIENCE, received_until, running
 
 LONG = {"CHARRNN_MAX_CHARACTERS": "100000000", "CHARRNN_MAX_COUNT": "10000"}
 WORK = {"model": "prose", "count": 5000, "max_length": 2000}  # minutes
@@ -179,9 +179,7 @@ def test_a_client_that_does_not_read_keeps_nobody_waiting(weights):
             assert slow.recv(10)
             for _ in range(20):
                 assert status_of(server, {"model": "prose", "max_length": 100}) == 200
-            answer = bytearray()
-            while not answer.endswith(b"\r\n0\r\n\r\n"):
-                answer += slow.recv(1 << 20)
+            answer = received_until(b"\r\n0\r\n\r\n", slow)
         done = answer.partition(b"event: done")[2]
         assert b'"finish_reason":"time"' in done
 

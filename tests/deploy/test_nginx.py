@@ -20,7 +20,15 @@ from openai import OpenAI, RateLimitError
 from tests.api import tiny
 from tests.api.load import Connection, load
 from tests.api.problems import read_problem
-from tests.api.server import PATIENCE, ROOT, Server, read_answer, running, stop
+from tests.api.server import (
+    PATIENCE,
+    ROOT,
+    Server,
+    read_answer,
+    received_until,
+    running,
+    stop,
+)
 from tests.deploy.programs import needed
 
 CONF = ROOT / "deploy" / "nginx.conf"
@@ -286,9 +294,7 @@ def test_an_event_stream_is_not_held_back(tmp_path):
             where = (server.host, server.port)
             with socket.create_connection(where, timeout=PATIENCE) as connection:
                 connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                first = b""
-                while b"data: 1" not in first:
-                    first += connection.recv(65536)
+                received_until(b"data: 1\n\n\r\n", connection)
                 Streaming.was_seen.set()
                 assert b"data: 2" in b"".join(iter(lambda: connection.recv(65536), b""))
     finally:
