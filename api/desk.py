@@ -8,6 +8,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from flask import Request, Response, request
@@ -19,9 +20,10 @@ from api.metrics import Metrics
 from api.models import Models
 from api.observing import noted
 from api.settings import ServiceSettings
-from api.streaming import LOOK_SECONDS
+from api.turns import ASIDE
 
 CLOSED = getattr(select, "POLLRDHUP", 0)  # with bytes unread, too; Linux only
+LOOK_SECONDS = 0.5  # between two looks whether a silent client is there still
 SPARE_THREADS = 2  # answer that there are enough requests, and how the service is
 
 
@@ -31,14 +33,22 @@ class Job:
     def __init__(self, engine: Engine, tickets: Sequence[Ticket], began: float) -> None:
         self.engine, self.tickets, self.began = engine, tickets, began
         self.is_there = connection_check(request)
+        self._aside = request.environ.get(ASIDE) or nullcontext()
         self._facts = noted()
+
+    def wait(self, ticket: Ticket, seconds: float) -> bool:
+        """`Engine.wait`. Whoever waits there steps aside; to write a brief text is work."""
+        if ticket.is_brief:
+            return self.engine.wait(ticket, seconds)
+        with self._aside:
+            return self.engine.wait(ticket, seconds)
 
     def wait_for_all(self) -> None:
         """Until all texts are whole. Raises RequestError 408 where the client has gone, and what
         went wrong.
         """
         for ticket in self.tickets:
-            while not self.engine.wait(ticket, LOOK_SECONDS):
+            while not self.wait(ticket, LOOK_SECONDS):
                 if not self.is_there():
                     raise RequestError(408, "the client closed the connection before its answer")
         for ticket in self.tickets:

@@ -5,7 +5,7 @@ batches, takes along whoever has joined meanwhile, and hands the lead on when it
 news. So a request alone waits for no other thread, and many share their steps.
 
 One short text of a small network takes less time than it takes to wake another thread. Its own
-thread writes it, in a batch of its own, and no more than a few do so at a time.
+thread writes it, in a batch of its own.
 """
 
 import logging
@@ -23,7 +23,6 @@ TURN_SECONDS = 0.004  # of one batch, after which others are heard
 MOST_STEPS, MOST_STREAMED = 256, 32  # symbols of a turn; where one of the texts is being streamed
 MOST_UNREAD = 64  # pieces of each text of a stream, before it stands still
 LEAVE_SECONDS = 5.0  # for the leader's turn to end
-ALONE = 2  # threads that write a brief text of their own at a time
 MANY = 5  # requests at work, from which on a new one shares their products if its seed is ours
 
 log = logging.getLogger(__name__)
@@ -108,7 +107,6 @@ class Engine:
         self._at_work = 0  # requests that have joined and not left
         self._batches: WeakKeyDictionary[charrnn.Generator, _Batch] = WeakKeyDictionary()
         self._outdated: list[charrnn.Generator] = []
-        self._alone = threading.Semaphore(ALONE)  # of those that write a brief text
 
     @property
     def live(self) -> int:
@@ -152,7 +150,7 @@ class Engine:
     def _write(self, ticket: Ticket, until: float) -> bool:
         """As its thread, write a brief text. Returns whether it is over."""
         while not ticket.over:
-            if not self._alone.acquire(timeout=max(0.0, until - time.monotonic())):
+            if ticket.batch is not None and time.monotonic() >= until:
                 return False
             try:
                 if ticket.batch is None:
@@ -166,10 +164,6 @@ class Engine:
             except Exception as error:  # nobody else would tell it
                 log.error("a request could not be written", exc_info=error)
                 ticket.break_off(error)
-            finally:
-                self._alone.release()
-            if not ticket.over:
-                time.sleep(0)  # others wait, too
         return True
 
     def leave(self, ticket: Ticket) -> None:

@@ -83,9 +83,7 @@ def _answer_in_pieces(job: Job, settings: ServiceSettings) -> Response:
 
     return event_stream(
         current_app.json.dumps,
-        job.engine,
-        ticket,
-        is_there=job.is_there,
+        job,
         summary=summary,
         problem=problem,
     )

@@ -90,7 +90,7 @@ def _in_pieces(form: Form, job: Job) -> Response:
         for number, ticket in enumerate(job.tickets):
             pieces = Pieces(form, ticket, number)
             yield "".join(event([choice]) for choice in pieces.openings())
-            for news in news_of(job.engine, ticket, job.is_there):
+            for news in news_of(job, ticket):
                 yield "".join(event([c]) for each in news for c in pieces.choices(each)) or PING
             if ticket.error:
                 yield f"data: {dumps(body_of(500, OUR_FAULT), separators=COMPACT)}\n\n"

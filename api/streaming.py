@@ -16,24 +16,22 @@ from typing import Any
 from flask import Response
 
 import charrnn
-from api.engine import Engine, Ticket
+from api.desk import LOOK_SECONDS, Job
+from api.engine import Ticket
 
-LOOK_SECONDS = 0.5  # between two looks whether a silent client is there still
 HEARTBEAT_SECONDS = 15.0
 COMPACT = (",", ":")
 PING = ": ping\n\n"
 HEADERS = {"X-Accel-Buffering": "no"}  # proxies pass on what comes
 
 
-def news_of(
-    engine: Engine, ticket: Ticket, is_there: Callable[[], bool]
-) -> Iterator[list[charrnn.Written]]:
+def news_of(job: Job, ticket: Ticket) -> Iterator[list[charrnn.Written]]:
     """What is new of a ticket's texts as it comes, until they are over or the client has gone;
     nothing, in a list, where it has been silent for so long that a word is due.
     """
     heard = time.monotonic()
-    while is_there():
-        if engine.wait(ticket, LOOK_SECONDS):
+    while job.is_there():
+        if job.wait(ticket, LOOK_SECONDS):
             is_over, news = ticket.over, ticket.take()  # in this order
             if news:
                 yield news
@@ -47,30 +45,28 @@ def news_of(
 
 def event_stream(
     dumps: Callable[..., str],
-    engine: Engine,
-    ticket: Ticket,
+    job: Job,
     *,
-    is_there: Callable[[], bool],
     summary: Callable[[], dict[str, Any]],
     problem: Callable[[Exception], dict[str, Any]],
 ) -> Response:
-    """The answer to a request that has joined the engine.
+    """The answer to a request for one ticket, which has joined the engine.
 
     Args:
         dumps: makes JSON.
-        engine: writes the texts.
-        ticket: of the request.
-        is_there: whether the client is.
+        job: the request.
         summary: what the last event says.
         problem: what is said of an exception.
     """
+
+    (ticket,) = job.tickets
 
     def event(data: dict[str, Any], name: str | None = None) -> str:
         head = f"event: {name}\n" if name else ""
         return f"{head}data: {dumps(data, separators=COMPACT)}\n\n"
 
     def events() -> Iterator[str]:
-        for news in news_of(engine, ticket, is_there):
+        for news in news_of(job, ticket):
             pieces = []
             for piece in map(ticket.generator.piece, news):
                 if piece.text:

@@ -5,9 +5,10 @@ clients as there are threads stop it. And for each client that doesn't close its
 end its main loop waits two seconds. Here both are events of the main loop: a thread gets a request
 that has arrived as a whole, or what there is of it when its time is over.
 
-And a request costs fewer calls of the system: the head of an answer goes out with the first bytes
-of its body, a thread that has answered takes the client's next request itself if it comes at once,
-and the master hears of this worker once a second, not at every event.
+Of its threads few are at work at once (`api.turns`). And a request costs fewer calls of the system:
+the head of an answer goes out with the first bytes of its body, a thread that has answered and has
+nothing else to do takes the client's next request itself if it comes at once, and the master hears
+of this worker once a second, not at every event.
 """
 
 import errno
@@ -16,7 +17,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from gunicorn.http2 import negotiation
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.arrivals import Arrival
+from api.turns import ASIDE, STALL_SECONDS, Turns
 
 LINGER_SECONDS = 2.0  # for a client to read its answer and close
 LINGER_BYTES = 1 << 20  # that it may still send meanwhile
@@ -33,6 +35,7 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RETRY_SECONDS = 0.05  # before connections are accepted again that there were no means for
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NOTICE_SECONDS = 1.0  # between two signs of life
+MOST_ANSWERED = 16  # connections, before the main loop is woken to take them back
 NEXT_MILLISECONDS = 5  # that a thread waits for the next request of the client that it has answered
 
 
@@ -48,6 +51,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
 class Response(wsgi.Response):  # type: ignore[misc]
     """Its head goes out with the first bytes of the body, in one packet."""
 
+    aside: AbstractContextManager[None] = nullcontext()  # for those who wait, a worker's own
     head = b""
     headers_sent: bool
 
@@ -62,8 +66,14 @@ class Response(wsgi.Response):  # type: ignore[misc]
         self._send(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def _send(self, data: bytes) -> None:
-        head, self.head = self.head, b""
-        self.sock.sendall(head + data)
+        data, self.head = self.head + data, b""
+        sent = 0
+        if not self.cfg.is_ssl:
+            with suppress(BlockingIOError):
+                sent = self.sock.send(data, socket.MSG_DONTWAIT)
+        if sent < len(data):
+            with self.aside:
+                self.sock.sendall(memoryview(data)[sent:])
 
     def can_sendfile(self) -> bool:
         """No: the system's call for files knows nothing of the head."""
@@ -90,18 +100,52 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     read_timeout = 10.0  # seconds for a whole request
     largest_body = 65_536  # bytes that are waited for; more is refused anyway
+    wsgi: Any  # the application
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self._arriving: deque[Wait] = deque()  # in the order of their deadlines
         self._lingering: deque[Wait] = deque()
-        self._given: deque[None] = deque()  # as many as requests wait for a thread
+        self._answered: deque[tuple[Connection, Any]] = deque()
         self._next_notice = 0.0
 
     def init_process(self) -> None:
         """Answer by our own response: gunicorn has no setting for it."""
         wsgi.Response = Response
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        """Tell the application, with each request, how its thread steps aside."""
+        super().load_wsgi()
+        application, own = self.wsgi, {ASIDE: self.tpool.aside}
+        self.wsgi = lambda environ, start: application({**environ, **own}, start)
+
+    def get_thread_pool(self) -> Turns:
+        """The threads, which take turns."""
+        turns = Turns(self.cfg.threads)
+        Response.aside = turns.aside
+        return turns
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """See to the threads, too, as long as requests wait for them."""
+        if self.tpool.waiting or self._answered:
+            timeout = min(timeout, STALL_SECONDS)
+        super().wait_for_and_dispatch_events(timeout)
+        self._take_back()
+        self.tpool.see_to_stalls()
+
+    def _take_back(self) -> None:
+        """Go on with the connections whose requests were answered."""
+        while self._answered:
+            self.finish_request(*self._answered.popleft())
+
+    def _note_answered(self, conn: Connection, future: Any) -> None:
+        """In a thread: the main loop takes connections back some at a time. It is at work while
+        requests wait for a thread, so none is forgotten.
+        """
+        self._answered.append((conn, future))
+        if self.tpool.waiting < 2 or len(self._answered) >= MOST_ANSWERED:
+            self.method_queue.defer(self._take_back)
 
     def notify(self) -> None:
         """Tell the master that this worker lives."""
@@ -184,15 +228,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         conn.parser.unreader.unread(bytes(conn.arrival.data))
         conn.is_complete = conn.arrival.is_complete
         conn.data_ready = True
-        self._given.append(None)
-        super().enqueue_req(conn)
+        self.tpool.submit(self.handle, conn).add_done_callback(partial(self._note_answered, conn))
 
     def handle(self, conn: Connection) -> Any:
         """Answer a request, and the client's next ones as long as they come at once; in a thread of
         the pool. Nobody who waits for a thread waits for them.
         """
-        with suppress(IndexError):  # a connection that came by gunicorn's own way
-            self._given.pop()
+        if not hasattr(conn, "arrival"):  # gunicorn's own way, which waits for the client
+            with self.tpool.aside:
+                return super().handle(conn)
         result = super().handle(conn)
         while result is True and self._has_next(conn):
             result = super().handle(conn)
@@ -200,14 +244,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def _has_next(self, conn: Connection) -> bool:
         """Whether the client's next request has come as a whole."""
-        is_ours = self.alive and not self._given and hasattr(conn, "arrival")
-        if not is_ours or conn.parser.unreader.buf.getvalue():
+        if not self.alive or self.tpool.waiting or conn.parser.unreader.buf.getvalue():
             return False
         try:
             look = select.poll()
             look.register(conn.sock, select.POLLIN)
-            if not look.poll(NEXT_MILLISECONDS):
-                return False
+            with self.tpool.aside:
+                if not look.poll(NEXT_MILLISECONDS):
+                    return False
             piece = conn.sock.recv(PIECE, socket.MSG_DONTWAIT)
         except OSError:  # which the main loop will find, too
             return False

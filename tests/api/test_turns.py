@@ -1,0 +1,200 @@
+"""The threads of a worker: few at work at once, and nobody who waits holds up the others."""
+
+import random
+import threading
+import time
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+
+import pytest
+
+from api.turns import AT_WORK, STALL_SECONDS, Turns
+from tests.processes import until
+
+SOON = 30.0
+
+
+@pytest.fixture
+def turns():
+    made = Turns(8)
+    yield made
+    made.shutdown()
+
+
+class Watch:
+    """How many are at work at a time, and in which threads."""
+
+    def __init__(self):
+        self._lock, self.now, self.most, self.threads = threading.Lock(), 0, 0, []
+
+    @contextmanager
+    def work(self):
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            self.threads.append(threading.get_ident())
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.now -= 1
+
+
+@contextmanager
+def held(turns):
+    """All turns taken, by tasks that end with the block."""
+    begun, go = [], threading.Event()
+
+    def hold():
+        begun.append(1)
+        assert go.wait(SOON)
+
+    tasks = [turns.submit(hold) for _ in range(AT_WORK)]
+    until(lambda: len(begun) == AT_WORK)
+    try:
+        yield
+    finally:
+        go.set()
+        for task in tasks:
+            task.result(SOON)
+
+
+def test_few_are_at_work_at_a_time_and_first_come_is_first_served(turns):
+    watch, order = Watch(), []
+
+    def task(n):
+        with watch.work():
+            order.append(n)
+            time.sleep(0.001)
+        return n * n
+
+    with held(turns):
+        tasks = [turns.submit(task, n) for n in range(30)]
+        assert turns.waiting == 30
+    assert [each.result(SOON) for each in tasks] == [n * n for n in range(30)]
+    assert watch.most <= AT_WORK
+    assert len(set(watch.threads)) <= AT_WORK, "a thread takes the next task itself"
+    assert AT_WORK > 1 or order == list(range(30))
+    assert turns.waiting == 0
+
+
+def test_who_steps_aside_lets_others_work_and_comes_back_without_waiting(turns):
+    go, back = threading.Event(), threading.Event()
+
+    def waits():
+        with turns.aside:
+            assert go.wait(SOON)
+        back.set()
+        return "waited"
+
+    waiting = [turns.submit(waits) for _ in range(3)]
+    assert turns.submit(lambda: "worked").result(SOON) == "worked"
+    with held(turns):
+        go.set()
+        assert back.wait(SOON)
+        assert [each.result(SOON) for each in waiting] == ["waited"] * 3
+
+
+def test_who_waits_and_has_not_said_so_is_given_up_after_a_while(turns):
+    watch = Watch()
+
+    def task():
+        with watch.work():
+            time.sleep(0.001)
+
+    with held(turns):
+        tasks = [turns.submit(task) for _ in range(20)]
+        began = time.monotonic()
+        while not all(each.done() for each in tasks):
+            turns.see_to_stalls()
+            time.sleep(0.001)
+            assert time.monotonic() - began < SOON
+        assert time.monotonic() - began > STALL_SECONDS / 2
+    assert watch.most <= AT_WORK
+    until(lambda: not turns._at_work)  # who was given up has ended, too
+
+
+def test_nobody_is_given_up_while_tasks_are_taken(turns):
+    begun = threading.Event()
+    with held(turns):
+        turns._taken_at = time.monotonic() + SOON
+        task = turns.submit(begun.set)
+        turns.see_to_stalls()
+        assert not begun.wait(5 * STALL_SECONDS)
+    task.result(SOON)
+
+
+def test_what_a_task_raises_is_its_own(turns):
+    def fails():
+        raise SystemExit("of a request")
+
+    failed, next_ = turns.submit(fails), turns.submit(lambda: 1)
+    assert isinstance(failed.exception(SOON), SystemExit)
+    assert next_.result(SOON) == 1
+
+
+def test_where_all_threads_wait_the_next_task_waits_for_one(turns):
+    few, go = Turns(2), threading.Event()
+
+    def waits():
+        with few.aside:
+            return go.wait(SOON)
+
+    waiting = [few.submit(waits) for _ in range(2)]
+    later = [few.submit(lambda: "later") for _ in range(3)]
+    time.sleep(3 * STALL_SECONDS)
+    few.see_to_stalls()
+    assert not any(each.done() for each in later)
+    go.set()
+    assert [each.result(SOON) for each in later] == ["later"] * 3
+    assert all(each.result(SOON) for each in waiting)
+    few.shutdown()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_they_do_all_tasks_end_and_nobody_is_left_at_work(turns, seed):
+    rng = random.Random(seed)
+
+    def task(n, does):
+        if does == "aside":
+            with turns.aside:
+                time.sleep(n % 5 / 2000)
+        elif does == "waits":
+            time.sleep(n % 3 / 50)
+        elif does == "fails":
+            raise ValueError(n)
+        return n
+
+    tasks = []
+    for n in range(400):
+        does = rng.choices(["aside", "waits", "fails", "nothing"], [4, 0.3, 1, 8])[0]
+        tasks.append((does, turns.submit(task, n, does)))
+        if n % 7 == 0:
+            time.sleep(rng.random() / 200)
+        turns.see_to_stalls()
+    end = time.monotonic() + SOON
+    while not all(each.done() for _, each in tasks):
+        assert time.monotonic() < end
+        turns.see_to_stalls()
+        time.sleep(STALL_SECONDS / 4)
+    for n, (does, each) in enumerate(tasks):
+        assert (each.exception() is None) == (does != "fails")
+        assert does == "fails" or each.result() == n
+    until(lambda: not turns._at_work and not turns._called)
+
+
+def test_after_the_end_nothing_more_begins():
+    turns, began = Turns(2), []
+    with held(turns):
+        turns.submit(began.append, 1)
+        turns._is_over = True
+    turns.shutdown()
+    assert not began
+
+
+def test_a_pool_that_has_ended_takes_no_more():
+    turns = Turns(2)
+    turns.shutdown()
+    late = turns.submit(lambda: 1)
+    with pytest.raises((TimeoutError, CancelledError)):
+        late.result(0.05)
