@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,16 +92,28 @@ def log_softmax_of(logits):
 # Bit for bit
 
 
+SIZES = list(product(HIDDEN, VOCABULARIES))
+
+
+def check_bits(cell, layers, sizes):
+    """Logits, states and draws, with others joining, leaving, cancelled and forked at random."""
+    for hidden, vocab in sizes:
+        model = network(cell, hidden=hidden, layers=layers, vocab=vocab)
+        for block in {BY_ROW, CompiledModel(model).block}:
+            differing, lives = differing_lives(model, seed=hidden * vocab, block=block)
+            assert lives > 15
+            assert not differing, (hidden, vocab, block)
+
+
 @pytest.mark.parametrize(("cell", "layers"), every_cell())
 def test_a_sequence_alone_equals_itself_in_a_busy_batch_bit_for_bit(cell, layers):
-    """Logits, states and draws, with others joining, leaving, cancelled and forked at random."""
-    for hidden in HIDDEN:
-        for vocab in VOCABULARIES:
-            model = network(cell, hidden=hidden, layers=layers, vocab=vocab)
-            for block in {BY_ROW, CompiledModel(model).block}:
-                differing, lives = differing_lives(model, seed=hidden * vocab, block=block)
-                assert lives > 15
-                assert not differing, (hidden, vocab, block)
+    check_bits(cell, layers, SIZES[layers % 3 :: 3])  # each size with some number of layers
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize(("cell", "layers"), every_cell())
+def test_so_it_does_for_networks_of_every_size(cell, layers):
+    check_bits(cell, layers, SIZES)
 
 
 def test_the_busy_schedule_has_forks_of_forks_cancellations_ends_and_lengths():
