@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,10 @@ ASKS_ANIMAL = re.compile(
     r"\b(which|what|who|any|name)\b.*\b(dinosaurs?|eater|hunter|predator|mean|means|animal|one)\b"
 )
 ASKS_ELSE = re.compile(r"\b(you|your|i|my|me a|joke|fact|quiz|look|mummies|dream)\b")
+WRAPPED = {  # the data's own questions, with words around them
+    "period": "hello rex, i would like to know something: when did {} live please",
+    "food": "hello rex, i would like to know something: what did {} eat please",
+}
 REWORDED = {
     "period": "can you tell me in which period {} was around",
     "food": "what would {} have had for dinner",
@@ -128,16 +132,18 @@ def _fact(
     return Fact("animal", new[0], frozenset(new), turns, question) if new else None
 
 
-def reworded(train: Sequence[Fact], data: str) -> list[Fact]:
+def asked_otherwise(train: Sequence[Fact], data: str, wordings: Mapping[str, str]) -> list[Fact]:
     """What training tells, asked for in words that no file has: one question for each attribute of
     each animal, where its answers in training agree.
+
+    wordings: of each kind of question, with a place for the animal.
     """
     asked = {}
     answers = {(fact.kind, fact.subject, fact.right) for fact in train}
     told = Counter((kind, subject) for kind, subject, _ in answers)
     for fact in train:
-        if fact.kind in REWORDED and told[fact.kind, fact.subject] == 1:
-            question = REWORDED[fact.kind].format(fact.subject.replace("tyrannosaurus", "t rex"))
+        if fact.kind in wordings and told[fact.kind, fact.subject] == 1:
+            question = wordings[fact.kind].format(fact.subject.replace("tyrannosaurus", "t rex"))
             assert question not in data, f"{question!r} is in the data"
             asked[fact.kind, fact.subject] = Fact(fact.kind, fact.subject, fact.right, (), question)
     return list(asked.values())
@@ -246,7 +252,8 @@ def report_facts(
         **{kind: [f for f in held_out if f.kind == kind] for kind in ("animal", "period", "food")},
         "pair in training": [f for f in held_out if (f.kind, f.subject) in known],
         "pair absent": [f for f in held_out if (f.kind, f.subject) not in known],
-        "known, reworded": reworded(train, data),
+        "known, wrapped": asked_otherwise(train, data, WRAPPED),
+        "known, reworded": asked_otherwise(train, data, REWORDED),
     }
     print(f"\n{'questions':18}{'number':>8}{'majority':>10}", end="")
     print("".join(f"{f'T = {t:g}':>9}" for t in temperatures))
