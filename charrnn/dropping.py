@@ -116,9 +116,9 @@ class WordDrops:
 
     A word of frequency f is left out with the probability rate * (1 - sqrt(t / f)), t = `COMMON`:
     "what" and "did" often, a dinosaur's name hardly ever. (That is how Mikolov et al. 2013,
-    "Distributed representations of words and phrases", equation 5, thin out frequent words.) Of the
-    words that are left out so, as many are put in on the whole. Each line has a rate of its own,
-    drawn from 0 up to twice the mean, so that many lines stay as they are.
+    "Distributed representations of words and phrases", equation 5, thin out frequent words.) As
+    many as leave so on the whole are put in, each drawn from all that people say. Each line has a
+    rate of its own, drawn from 0 up to twice the mean, so that many lines stay as they are.
     """
 
     def __init__(self, conversations: Sequence[str], mean: float) -> None:
@@ -127,19 +127,17 @@ class WordDrops:
             conversations: those that are learned from; their words are counted.
             mean: of the rates of lines, from 0 to 0.5.
         """
-        said = (
-            line.removeprefix(PERSON).split()
+        self._said = [
+            word
             for conversation in conversations
             for line in conversation.split("\n")
             if line.startswith(PERSON)
-        )
-        counts = Counter(word for words in said for word in words)
-        rare = COMMON * counts.total()
+            for word in line.removeprefix(PERSON).split()
+        ]
+        counts, rare = Counter(self._said), COMMON * len(self._said)
         self._share = {w: 1 - (rare / n) ** 0.5 for w, n in counts.items() if n > rare}
-        self._common = list(self._share)
-        left_out = np.array([counts[word] * self._share[word] for word in self._common])
-        self._below = np.cumsum(left_out)
-        self._put_in = float(left_out.sum() / max(1, counts.total()))
+        left_out = sum(counts[word] * share for word, share in self._share.items())
+        self._put_in = left_out / max(1, len(self._said))
         self._most = 2 * mean
 
     def talk(self, conversation: str, rng: np.random.Generator) -> str:
@@ -151,16 +149,20 @@ class WordDrops:
         )
 
     def _line(self, line: str, rng: np.random.Generator) -> str:
-        """What is left of a line, one of its words at least."""
+        """What becomes of a line; one of its own words stays at least."""
         words = line.split()
         rate = self._most * rng.random()
-        leaves, enters = rng.random((2, len(words))).tolist()
-        found, left = list[str](), 0
-        for word, leave, enter in zip(words, leaves, enters, strict=True):
-            if enter < rate * self._put_in:
-                place = np.searchsorted(self._below, rng.random() * self._below[-1], "right")
-                found.append(self._common[int(place)])
-            if leave >= rate * self._share.get(word, 0.0):
-                found.append(word)
-                left += 1
-        return " ".join(found) if left else line
+        leaves = rng.random(len(words))
+        enters = rng.random(len(words) + 1) < rate * self._put_in  # before each, and at the end
+        kept = [
+            [word] if leave >= rate * self._share.get(word, 0.0) else []
+            for word, leave in zip(words, leaves.tolist(), strict=True)
+        ]
+        if not any(kept):
+            return line
+        found = list[str]()
+        for own, enter in zip([*kept, []], enters.tolist(), strict=True):
+            if enter:
+                found.append(self._said[int(rng.integers(len(self._said)))])
+            found += own
+        return " ".join(found)
