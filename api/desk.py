@@ -33,14 +33,14 @@ class Job:
     def __init__(self, engine: Engine, tickets: Sequence[Ticket], began: float) -> None:
         self.engine, self.tickets, self.began = engine, tickets, began
         self.is_there = connection_check(request)
-        self._aside = request.environ.get(ASIDE) or nullcontext()
+        self._aside = request.environ.get(ASIDE, nullcontext)
         self._facts = noted()
 
     def wait(self, ticket: Ticket, seconds: float) -> bool:
         """`Engine.wait`. Whoever waits there steps aside; to write a brief text is work."""
         if ticket.is_brief:
             return self.engine.wait(ticket, seconds)
-        with self._aside:
+        with self._aside():
             return self.engine.wait(ticket, seconds)
 
     def wait_for_all(self) -> None:
@@ -152,8 +152,11 @@ def read_body(incoming: Request, limit: int) -> bytes:
         raise _too_large(limit)
     body = b""
     try:
-        while len(body) <= limit and (piece := incoming.stream.read(limit + 1 - len(body))):
+        stream = incoming.stream
+        while len(body) <= limit and (piece := stream.read(limit + 1 - len(body))):
             body += piece
+            if len(body) == declared:
+                break
     except Exception:  # each server has its own for a broken chunk or a connection that is gone
         raise RequestError(400, "the body can't be read to its end") from None
     if len(body) > limit:

@@ -23,7 +23,7 @@ TURN_SECONDS = 0.004  # of one batch, after which others are heard
 MOST_STEPS, MOST_STREAMED = 256, 32  # symbols of a turn; where one of the texts is being streamed
 MOST_UNREAD = 64  # pieces of each text of a stream, before it stands still
 LEAVE_SECONDS = 5.0  # for the leader's turn to end
-MANY = 5  # requests at work, from which on a new one shares their products if its seed is ours
+MANY = 5  # requests at work, or more, from which a new one shares products if its seed is ours
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Engine:
             self._at_work += 1
             if ticket.is_brief:
                 return
-            if self._at_work >= MANY:
+            if self._at_work >= max(MANY, ticket.generator.many):
                 ticket.request = ticket.request.among_others()
             self._arrivals.append(ticket)
 

@@ -317,6 +317,7 @@ def _load(
     """
     generator = charrnn.load(name, version=version, weights=store)
     generator.generate(count=2, max_length=1, random_seed=0, **ANYTHING)
+    log.debug("model %s: %d texts, and more, share products", name, generator.many)
     generator.blocklist = blocklist
     return generator
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 def register(app: Flask, settings: ServiceSettings) -> None:
     """Guard an application whose routes are all there. Raises StartError."""
-    app.after_request(_add_headers)
+    app.wsgi_app = _with_headers(app.wsgi_app)  # type: ignore[method-assign]
     if settings.cors_origins:
         _allow_origins(app, set(settings.cors_origins.split(",")))
     if settings.asks_for_keys:
@@ -43,12 +43,21 @@ def register(app: Flask, settings: ServiceSettings) -> None:
         log.info("no API key is asked for: whoever reaches %s may use it", settings.host)
 
 
-def _add_headers(response: Response) -> Response:
-    present = {name.lower() for name, _ in response.headers}
-    for name, value in HEADERS.items():
-        if name.lower() not in present:  # `setdefault` would look through all, each time
-            response.headers.add(name, value)
-    return response
+def _with_headers(application: Any) -> Any:
+    """The application, its every answer with the headers that it hasn't got yet: constants, which
+    as a list pass by what Flask and werkzeug do with each header of a response.
+    """
+    added = [(name.lower(), (name, value)) for name, value in HEADERS.items()]
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            present = {name.lower() for name, _ in headers}
+            more = [pair for name, pair in added if name not in present]
+            return start_response(status, headers + more, *error)
+
+        return application(environ, start)
+
+    return answer
 
 
 def _ask_for_keys(app: Flask, settings: ServiceSettings) -> None:

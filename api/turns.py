@@ -9,8 +9,9 @@ wait for something else than the processor steps aside, and lets another thread 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 ASIDE = "charrnn.aside"  # what a request's environment calls `Turns.aside`
@@ -30,7 +31,6 @@ class Turns:
         self._called = 0  # threads that will be at work as soon as the pool has one
         self._taken_at = 0.0  # when the last task was, on the monotonic clock
         self._is_over = False
-        self.aside = Aside(self)
 
     @property
     def waiting(self) -> int:
@@ -61,16 +61,22 @@ class Turns:
                 self._at_work.clear()
                 self._call()
 
-    def step_aside(self) -> None:
-        """Be at work no more, as the calling thread, until `step_back`."""
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Around what waits, in a thread of the pool: it is not at work meanwhile. Afterwards it is
+        again, if it was, and doesn't wait for that.
+        """
+        me = threading.get_ident()
         with self._lock:
-            self._at_work.discard(threading.get_ident())
+            was_at_work = me in self._at_work
+            self._at_work.discard(me)
             self._call()
-
-    def step_back(self) -> None:
-        """Be at work again; nobody waits for that."""
-        with self._lock:
-            self._at_work.add(threading.get_ident())
+        try:
+            yield
+        finally:
+            if was_at_work:
+                with self._lock:
+                    self._at_work.add(me)
 
     def _call(self) -> None:
         """Call a thread where there is something to do. To be called with the lock."""
@@ -106,16 +112,3 @@ class Turns:
             self._at_work.add(me)
             self._taken_at = time.monotonic()
             return self._tasks.popleft()
-
-
-class Aside:
-    """`with aside:` around what waits, in a thread of the pool."""
-
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
-
-    def __enter__(self) -> None:
-        self._turns.step_aside()
-
-    def __exit__(self, *_: object) -> None:
-        self._turns.step_back()

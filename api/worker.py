@@ -17,7 +17,8 @@ import selectors
 import socket
 import time
 from collections import deque
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -51,7 +52,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
 class Response(wsgi.Response):  # type: ignore[misc]
     """Its head goes out with the first bytes of the body, in one packet."""
 
-    aside: AbstractContextManager[None] = nullcontext()  # for those who wait, a worker's own
+    aside: Callable[[], AbstractContextManager[None]]  # for those who wait, a worker's own
     head = b""
     headers_sent: bool
 
@@ -72,7 +73,7 @@ class Response(wsgi.Response):  # type: ignore[misc]
             with suppress(BlockingIOError):
                 sent = self.sock.send(data, socket.MSG_DONTWAIT)
         if sent < len(data):
-            with self.aside:
+            with self.aside():
                 self.sock.sendall(memoryview(data)[sent:])
 
     def can_sendfile(self) -> bool:
@@ -235,7 +236,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         the pool. Nobody who waits for a thread waits for them.
         """
         if not hasattr(conn, "arrival"):  # gunicorn's own way, which waits for the client
-            with self.tpool.aside:
+            with self.tpool.aside():
                 return super().handle(conn)
         result = super().handle(conn)
         while result is True and self._has_next(conn):
@@ -249,7 +250,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         try:
             look = select.poll()
             look.register(conn.sock, select.POLLIN)
-            with self.tpool.aside:
+            with self.tpool.aside():
                 if not look.poll(NEXT_MILLISECONDS):
                     return False
             piece = conn.sock.recv(PIECE, socket.MSG_DONTWAIT)

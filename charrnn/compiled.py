@@ -10,6 +10,7 @@ Sequences stand in lanes. What a lane holds is a function of its own symbols and
 rows are multiplied (`charrnn.products`), bit for bit, whatever the other lanes hold.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,6 +23,8 @@ from charrnn.parameters import Array
 from charrnn.products import (
     BY_ROW,
     LARGE_BYTES,
+    MOST_ROWS,
+    TRIALS,
     WIDTHS,
     Block,
     best_block,
@@ -30,8 +33,12 @@ from charrnn.products import (
     products,
     rounded,
 )
+from charrnn.threads import blas_threads
 
 KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after openings of so many symbols
+CLEARLY = 1.25  # times faster
+MANIES = (2, 4, 8, 16, 24, 32, 48)  # sequences, tried together
+TRIAL_SECONDS = 0.001  # of each number, at least
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,21 @@ class CompiledModel:
         memory, and two rows take as long as one.
         """
         return self.matrix_bytes > LARGE_BYTES and self.block.width == WIDTHS[0]
+
+    @cached_property
+    def many(self) -> int:
+        """So many sequences, and more, take clearly less time together than each alone, on this
+        machine: by trial; at most as many as a product has rows. It may decide nothing but what is
+        free to be either: what a random seed leads to is settled.
+        """
+        alone, many = Lanes(self, 1).alone, MOST_ROWS
+        one = _shortest(lambda: (alone.top(alone.below(0)), alone.multiply()))
+        for count in reversed(MANIES):
+            read, ids = Lanes(self, count, self.block).bound(count).read, np.zeros(count, int)
+            if CLEARLY * _shortest(partial(read, ids)) > count * one:
+                break
+            many = count
+        return many
 
     @cached_property
     def block(self) -> "Block":
@@ -272,6 +294,17 @@ class Lanes:
     def _multiplication(self, n: int, h: Array, lanes: slice | int) -> Callable[[], Any]:
         """A function that leaves the products of a layer's output in their places."""
         return self._products[n].bind(h, lanes)
+
+
+@blas_threads(1)
+def _shortest(step: Callable[[], Any]) -> float:
+    """Seconds of a step, the least of some."""
+    taken: list[float] = []
+    while len(taken) < TRIALS or sum(taken) < TRIAL_SECONDS:
+        began = time.perf_counter()
+        step()
+        taken.append(time.perf_counter() - began)
+    return min(taken)
 
 
 def _below(lookup: Callable[[Any], Array], layers: list[tuple[Any, ...]], ids: Any) -> Array:

@@ -409,6 +409,11 @@ class Generator:
         if len(self._idle) < IDLE_WRITERS:
             self._idle.append(writer)
 
+    @property
+    def many(self) -> int:
+        """So many texts at once are better off sharing products, on this machine."""
+        return self.compiled.many
+
     def is_brief(self, request: Request) -> bool:
         """Whether a request is written sooner than it can be handed to another thread: one short
         text of a small network, of no rare shape.

@@ -1,10 +1,12 @@
 """The compiled form: the same network as the plain equations, and rows that keep their bits."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from charrnn.cells import CELLS
-from charrnn.compiled import CompiledModel, Lanes
+from charrnn.compiled import CLEARLY, MANIES, CompiledModel, Lanes
 from charrnn.exactness import rows_are_exact
 from charrnn.model import CharRNN
 from charrnn.products import AS_COLUMNS, BY_ROW, MOST_ROWS, AsColumns, Block
@@ -204,6 +206,29 @@ def test_small_products_are_for_networks_whose_matrices_take_long_to_read(monkey
         recurrent=placed(layer.recurrent, lambda rows, place: rows <= 8)
     )
     assert model.block == BY_ROW
+
+
+@pytest.mark.parametrize(
+    ("faster", "many"),
+    [
+        ({}, MOST_ROWS),
+        ({48}, 48),
+        ({4, 32, 48}, 32),  # a number of them that is better by chance is none
+        ({4, 8, 16, 24, 32}, MOST_ROWS),
+        (set(MANIES), MANIES[0]),
+    ],
+)
+def test_many_is_from_which_on_all_numbers_are_clearly_better_together(faster, many, monkeypatch):
+    model = CompiledModel(network(hidden=64, vocab=9))
+    monkeypatch.setitem(vars(model), "block", AS_COLUMNS)
+
+    def shortest(step):
+        alone = not isinstance(step, partial)
+        count = 1 if alone else len(step.args[0])
+        return count / (1.01 * CLEARLY if count in faster else 1.0 if alone else 0.99 * CLEARLY)
+
+    monkeypatch.setattr("charrnn.compiled._shortest", shortest)
+    assert model.many == many
 
 
 def test_more_lanes_than_were_tried_are_multiplied_in_several_products():

@@ -338,15 +338,17 @@ def test_the_batch_of_an_older_version_is_let_go_once_it_is_empty(prose, weights
     assert served(engine, ticket_of(prose, **again)) == prose.generate(**again)
 
 
-def test_a_request_among_many_shares_products_if_its_random_seed_is_ours(names):
-    engine = Engine()
-    asked = [ticket_of(names, count=2) for _ in range(2 * MANY)]
+@pytest.mark.parametrize("least", [2, MANY + 3])
+def test_a_request_among_many_shares_products_if_its_random_seed_is_ours(names, least, monkeypatch):
+    monkeypatch.setitem(vars(names.compiled), "many", least)
+    engine, many = Engine(), max(MANY, least)
+    asked = [ticket_of(names, count=2) for _ in range(2 * many)]
     asked.append(ticket_of(names, count=2, random_seed=7))
     for ticket in asked:
         engine.join(ticket)
     seeds = [ticket.request.random_seed for ticket in asked]
     shared = [seed >= FIRST_SHARED_SEED for seed in seeds]
-    assert shared == [False] * (MANY - 1) + [True] * (MANY + 1) + [False]
+    assert shared == [False] * (many - 1) + [True] * (many + 1) + [False]
     assert seeds[-1] == 7
     for ticket, seed in zip(asked, seeds, strict=True):
         assert engine.wait(ticket, SOON)

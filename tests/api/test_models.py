@@ -278,7 +278,7 @@ def test_requests_go_on_while_a_new_version_is_being_loaded(own_weights, monkeyp
 def test_what_a_first_request_would_work_out_is_there_when_a_version_is_served(own_weights):
     elves = Models(own_weights.store).get("elves")
     assert {"compiled", "_asking"} <= set(vars(elves))
-    assert {"block", "rows"} <= set(vars(elves.compiled))
+    assert {"block", "rows", "many"} <= set(vars(elves.compiled))
 
 
 def damage(weights, name):

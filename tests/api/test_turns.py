@@ -82,7 +82,7 @@ def test_who_steps_aside_lets_others_work_and_comes_back_without_waiting(turns):
     go, back = threading.Event(), threading.Event()
 
     def waits():
-        with turns.aside:
+        with turns.aside():
             assert go.wait(SOON)
         back.set()
         return "waited"
@@ -93,6 +93,23 @@ def test_who_steps_aside_lets_others_work_and_comes_back_without_waiting(turns):
         go.set()
         assert back.wait(SOON)
         assert [each.result(SOON) for each in waiting] == ["waited"] * 3
+
+
+def test_who_is_aside_already_is_at_work_no_sooner(turns):
+    inner, go = threading.Event(), threading.Event()
+
+    def waits():
+        with turns.aside():
+            with turns.aside():
+                pass
+            inner.set()
+            assert go.wait(SOON)
+
+    waiting = turns.submit(waits)
+    assert inner.wait(SOON)
+    assert not turns._at_work
+    go.set()
+    waiting.result(SOON)
 
 
 def test_who_waits_and_has_not_said_so_is_given_up_after_a_while(turns):
@@ -137,7 +154,7 @@ def test_where_all_threads_wait_the_next_task_waits_for_one(turns):
     few, go = Turns(2), threading.Event()
 
     def waits():
-        with few.aside:
+        with few.aside():
             return go.wait(SOON)
 
     waiting = [few.submit(waits) for _ in range(2)]
@@ -157,7 +174,7 @@ def test_whatever_they_do_all_tasks_end_and_nobody_is_left_at_work(turns, seed):
 
     def task(n, does):
         if does == "aside":
-            with turns.aside:
+            with turns.aside():
                 time.sleep(n % 5 / 2000)
         elif does == "waits":
             time.sleep(n % 3 / 50)
