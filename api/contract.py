@@ -75,7 +75,8 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         "one, means `{}`. The body is read as JSON whatever its Content-Type says, and must be "
         "strict JSON: no NaN, no field twice, nothing past the closing brace. The same body with "
         "the same `random_seed` gives the same bytes, alone or under load, as long as the "
-        "version, the machine and its libraries are the same. A larger `count` only adds texts.",
+        "version, the machine and its libraries are the same. A larger `count` only adds texts. "
+        "Names of a shape at temperature 0 are searched for, in order: nothing is drawn.",
         success="The texts.",
         bodies={
             JSON: Body(ref("Answer"), {"two names": examples.ANSWER}),

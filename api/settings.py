@@ -125,7 +125,10 @@ class ServiceSettings(Settings):
     )
     workers: int = setting(default=cores, ge=1, le=1024, description="worker processes")
     threads: int = setting(
-        default=128, ge=1, le=1024, description="threads of a worker, and so requests at once"
+        default=128,
+        ge=1,
+        le=1024,
+        description="threads of a worker, and so requests at once; few of them compute at a time",
     )
     api_keys: Any = setting(  # text; kept as digests
         default=None,

@@ -1,5 +1,5 @@
-"""Names of a shape: how near their distribution is to the exact one, and what they cost. And which
-honest names the block list refuses.
+"""Names of a shape: how near their distribution is to the exact one, what they cost, and how often
+there are fewer than were asked for. And which honest names the block list refuses.
 
     python benchmarks/shaped.py [--names my-list.txt] [--draws 2000]
 """
@@ -21,12 +21,17 @@ from charrnn.lookahead import Lookahead
 from tests.exact import abra, distance, every_name, given
 
 SIZES = (2, 4, 8, 16, 32, 64, 128)
+COMPARED, COSTED = (8, 16, 32, 64), (16, 32)  # drafts of the names of a real model
 SHAPES: tuple[dict[str, Any], ...] = (
     {"ends_with": "raptor"},
     {"pattern": "T?r*raptor"},
+    {"pattern": "*z*saurus"},
     {"contains": "xyz"},
+    {"ends_with": "mimus", "min_length": 14, "max_length": 15},
     {"seed": "Tyr", "ends_with": "mimus"},
 )
+MOST_LENGTHS = 100  # of names of a real model
+REQUESTS, NAMES = 20, 20  # requests for so many names each that may come back short
 PLAIN: dict[str, Any] = {"novel": False, "unique": False, "clean": False}
 
 
@@ -37,13 +42,16 @@ def names_by_drafts(generator: charrnn.Generator, count: int, **settings: Any) -
     return [sample.text for sample in samples]
 
 
+def exact_distances(draws: int, expected: dict[str, float]) -> Any:
+    """How far so many exact draws are away, 200 times."""
+    rng, chances = np.random.default_rng(0), np.array(list(expected.values()))
+    return 0.5 * np.abs(rng.multinomial(draws, chances, 200) / draws - chances).sum(axis=1)
+
+
 def distances(draws: int) -> None:
     """Print the total variation from full enumeration, by the number of drafts."""
     expected = given(every_name(abra(seed=3), 6), lambda name: name.endswith("ra"))
-    rng, chances = np.random.default_rng(0), np.array(list(expected.values()))
-    exact = [
-        0.5 * np.abs(rng.multinomial(draws, chances) / draws - chances).sum() for _ in range(200)
-    ]
+    exact = exact_distances(draws, expected)
     print(f"{len(expected)} names end with 'ra'; {draws} draws of each kind")
     print(f"exact draws: {np.mean(exact):.4f} ± {np.std(exact):.4f}, which is the least to be had")
     steered = Lookahead._before
@@ -65,34 +73,73 @@ def distances(draws: int) -> None:
 
 
 def median_of(work: Callable[[], object], rounds: int) -> float:
-    """Seconds, the median of so many rounds."""
+    """Seconds of the processor, the median of so many rounds."""
     taken = []
     for _ in range(rounds):
-        began = time.perf_counter()
+        began = time.process_time()
         work()
-        taken.append(time.perf_counter() - began)
+        taken.append(time.process_time() - began)
     return float(np.median(taken))
 
 
 def costs() -> None:
-    """Print what a name of a shape costs, in free names of the same run."""
+    """Print what a name of a shape costs, in free names of the same run, by the number of drafts,
+    and how many requests came back with fewer names than were asked for.
+    """
     generator = charrnn.load("dinosaurs")
 
     def free() -> object:
         return generator.generate(count=200, random_seed=1, **PLAIN)
 
     free()
-    print("shape                                   guessed to be one of  free names' time")
+    sizes = "".join(f"{f'{size} drafts':>14}" for size in COSTED)
+    print(f"\nfree names' time for a name; of {REQUESTS} requests for {NAMES} those that are short")
+    print(f"{'shape':62}{'one of':>12}{sizes}")
     for shape in SHAPES:
         asked = generator.request(**shape)
         assert asked.lookahead
         guess = asked.lookahead.acceptance(asked.prompt[1:])
+        row = ""
+        for size in COSTED:
 
-        def shaped(shape: dict[str, Any] = shape) -> object:
-            return generator.generate(count=20, random_seed=1, **shape)
+            def shaped(shape: dict[str, Any] = shape, size: int = size) -> object:
+                return generator.generate(count=20, random_seed=1, particles=size, **shape)
 
-        ratio = median_of(shaped, 5) / 20 / (median_of(free, 5) / 200)
-        print(f"{shape!s:40}{1 / guess:20,.0f}  {ratio:16.0f}")
+            shaped()
+            ratio = median_of(shaped, 5) / 20 / (median_of(free, 5) / 200)
+            short = sum(
+                bool(
+                    generator.generate(
+                        count=NAMES, random_seed=seed, particles=size, **shape
+                    ).shortfall
+                )
+                for seed in range(REQUESTS)
+            )
+            row += f"{ratio:9.0f}{short:5d}"
+        print(f"{shape!s:62}{1 / guess:12,.0f}{row}")
+
+
+def nearness(draws: int) -> None:
+    """Print how far the lengths of names of a real model are from those of exact draws, by the
+    number of drafts.
+    """
+    generator, shape = charrnn.load("dinosaurs"), SHAPES[0]
+    asked = generator.request(count=2 * draws, random_seed=2, **PLAIN, **shape)
+    (samples,) = generator._generate([replace(asked, tries=(1_000_000, 0))])
+    counts = np.bincount([len(sample.text) for sample in samples], minlength=MOST_LENGTHS)
+    chances, rng = counts / counts.sum(), np.random.default_rng(0)
+    least = 0.5 * np.abs(
+        rng.multinomial(2 * draws, chances, 200) / (2 * draws)
+        - rng.multinomial(draws, chances, 200) / draws
+    ).sum(axis=1)
+    print(
+        f"\n{shape}: distance of the lengths of {draws} names from those of {2 * draws} exact draws"
+    )
+    print(f"exact draws: {np.mean(least):.3f} ± {np.std(least):.3f}, which is the least to be had")
+    for size in COMPARED:
+        texts = names_by_drafts(generator, draws, particles=size, **shape)
+        lengths = np.bincount([len(text) for text in texts], minlength=MOST_LENGTHS)
+        print(f"{size:6d}  {0.5 * np.abs(lengths / draws - chances).sum():.3f}")
 
 
 def refusals(path: Path) -> None:
@@ -113,6 +160,7 @@ def main() -> None:
         refusals(given_.names)
     else:
         distances(given_.draws)
+        nearness(given_.draws)
         costs()
 
 

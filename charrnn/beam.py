@@ -7,11 +7,14 @@ determination of minimum cost paths", with a heuristic of 0). Several of the lik
 are continued in one batch: some of these in vain, none in another order. Of the symbols after a
 beginning only the next likely one is in the queue, so that memory grows with the beginnings that
 were continued alone.
+
+`Search` is the same for any cost of a symbol that isn't below 0 and follows from what stands before
+it (`charrnn.coldest` has another one than the log-probability, turned round).
 """
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,7 +29,9 @@ MOST_BEGINNINGS, MOST_BYTES = 50_000, 1 << 27  # that are continued, and what th
 
 
 class Probable(NamedTuple):
-    """A name's symbols behind the seed, and its natural log-probability, the end included."""
+    """A name's symbols behind the seed, and its natural log-probability at temperature 1, the end
+    included.
+    """
 
     ids: tuple[int, ...]
     logprob: float
@@ -49,15 +54,134 @@ class _Beginning:
     ids: tuple[int, ...]
     q: int
     position: Position
-    order: Array  # symbols, the likeliest first
-    logprobs: Array  # of the whole with each of these
+    order: Array  # symbols, the cheapest first
+    costs: Array  # of the whole with each of these
+    logprobs: Array  # likewise
 
 
-# A beginning to continue: its symbols, the shape's state, where the network stands before its last
-# symbol, that symbol, its log-probability. And one that waits: minus its log-probability, its
-# symbols, its rank among what may follow the one before it, and that one.
-_Step = tuple[tuple[int, ...], int, Position, int, float]
+class _Step(NamedTuple):
+    """A beginning to continue: `position` is where the network stands before its last symbol,
+    `id`.
+    """
+
+    ids: tuple[int, ...]
+    q: int
+    position: Position
+    id: int
+    cost: float
+    logprob: float
+
+
+# A beginning that waits: its cost, its symbols, its rank among what may follow the one before it,
+# and that one.
 _Waiting = tuple[float, tuple[int, ...], int, _Beginning]
+
+# From logits (n, V), a float64 array that is the callee's own, and log-probabilities (n, V) at
+# temperature 1, of beginnings of these lengths (n,), the seed counted: the cost of each symbol.
+Costs = Callable[[Array, Array, Array], Array]
+
+
+def improbability(logits: Array, logprobs: Array, lengths: Array) -> Array:
+    """Costs by which the most probable names at temperature 1 come first."""
+    return -logprobs
+
+
+class Search:
+    """The names of a shape behind a prompt, the cheapest first: a batch of beginnings at a time."""
+
+    def __init__(
+        self,
+        model: CompiledModel,
+        start: Position,
+        end: int,
+        shape: Shape,
+        costs: Costs = improbability,
+    ) -> None:
+        """start: where the last symbol of the prompt is about to be read."""
+        self._model, self._end, self._shape, self._costs = model, end, shape, costs
+        self._lanes = Lanes(model, ROWS, model.block)
+        kept = sum(array.nbytes for array in (start.state, *start.waiting))
+        self._left = min(MOST_BEGINNINGS, max(ROWS, MOST_BYTES // kept))
+        self._queue: list[_Waiting] = []
+        self._batch = [_Step((), shape.begin, start, start.id, 0.0, 0.0)]
+        self.ended_early = False  # there is more than could be looked at
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there are no more names."""
+        return not self._batch
+
+    @property
+    def unproven_from(self) -> float:
+        """No name that hasn't come yet costs less."""
+        return self._batch[0].cost
+
+    def batches(self) -> Iterator[list[Probable]]:
+        """Continue a batch of beginnings, and give the names that are the next ones for certain;
+        then the next batch, until there is nothing left or `ended_early`.
+        """
+        while self._batch:
+            if self._left < len(self._batch):
+                self.ended_early = True
+                return
+            self._left -= len(self._batch)
+            for beginning in self._continued(self._batch):
+                self._push(beginning, 0)
+            yield self._next_names()
+
+    def _next_names(self) -> list[Probable]:
+        """The names that come before everything that could still be continued; the batch is then
+        what may come right behind them.
+        """
+        names: list[Probable] = []
+        batch: list[_Step] = []
+        self._batch, queue = batch, self._queue
+        while queue and len(batch) < ROWS:
+            cost, ids, rank, parent = heapq.heappop(queue)
+            if ids[-1] == self._end and batch:  # not proven before those of the batch
+                heapq.heappush(queue, (cost, ids, rank, parent))
+                break
+            self._push(parent, rank + 1)
+            logprob = float(parent.logprobs[rank])
+            if ids[-1] == self._end:
+                names.append(Probable(ids[:-1], logprob))
+            else:
+                q = int(self._shape.next[parent.q, ids[-1]])
+                batch.append(_Step(ids, q, parent.position, ids[-1], cost, logprob))
+        return names
+
+    def _push(self, parent: _Beginning, rank: int) -> None:
+        """Let a beginning's symbol of this rank wait, if it has one."""
+        if rank < len(parent.order):
+            ids = (*parent.ids, int(parent.order[rank]))
+            # No two have the same ids, so that what follows them is never compared.
+            heapq.heappush(self._queue, (float(parent.costs[rank]), ids, rank, parent))
+
+    def _continued(self, batch: list[_Step]) -> list[_Beginning]:
+        """Beginnings, continued by every symbol that may follow."""
+        lanes, shape = self._lanes, self._shape
+        for lane, one in enumerate(batch):
+            lanes.put(lane, one.position)
+        read = np.array([one.id for one in batch])
+        logits = (lanes.bound(len(batch)).read(read) + self._model.out_bias).astype(np.float64)
+        plain = logits - logits.max(axis=1, keepdims=True)
+        plain -= np.log(np.exp(plain).sum(axis=1, keepdims=True))
+        lengths = np.array([shape.length + len(one.ids) for one in batch])
+        costs = self._costs(logits, plain, lengths)
+        made = []
+        for lane, (one, length) in enumerate(zip(batch, lengths.tolist(), strict=True)):
+            may = np.zeros(costs.shape[1], bool)
+            if length < shape.longest:
+                nexts = shape.next[one.q]
+                may = (nexts >= 0) & shape.can[length + 1][nexts]
+            may[self._end] = shape.may_end(length)[one.q]
+            symbols = np.flatnonzero(may & np.isfinite(costs[lane]))
+            order = symbols[np.argsort(costs[lane, symbols], kind="stable")]
+            totals = one.cost + costs[lane, order]
+            logprobs = one.logprob + plain[lane, order]
+            position = lanes.position(lane, one.id)
+            made.append(_Beginning(one.ids, one.q, position, order, totals, logprobs))
+        return made
 
 
 def search(
@@ -76,85 +200,16 @@ def search(
         keeps: whether a name counts, by its symbols behind the prompt.
         goes_on: asked between two batches; False ends the search early.
     """
-    lanes = Lanes(model, ROWS, model.block)
-    kept = sum(array.nbytes for array in _arrays(model.start(0)))
-    left = min(MOST_BEGINNINGS, max(ROWS, MOST_BYTES // kept))
+    going = Search(model, model.read(prompt), end, shape)
     found: list[Probable] = []
-    seed: _Step = ((), shape.begin, model.read(prompt), prompt[-1], 0.0)
-    queue: list[_Waiting] = []
-    for beginning in _continued(model, lanes, [seed], end, shape):
-        _push(queue, beginning, 0)
-    while queue:
-        batch: list[_Step] = []
-        whole = []
-        while queue and len(batch) < ROWS:
-            cost, ids, rank, parent = heapq.heappop(queue)
-            if ids[-1] == end:
-                if not batch:
-                    _push(queue, parent, rank + 1)
-                    if keeps(ids[:-1]):
-                        found.append(Probable(ids[:-1], -cost))
-                        if len(found) == count:
-                            return Found(found, None)
-                    continue
-                whole.append((cost, ids, rank, parent))  # not proven before those of the batch
-                break
-            _push(queue, parent, rank + 1)
-            q = int(shape.next[parent.q, ids[-1]])
-            batch.append((ids, q, parent.position, ids[-1], -cost))
-        if not batch:
-            continue
-        if left < len(batch) or not goes_on():
-            return Found(found, batch[0][-1])
-        left -= len(batch)
-        for each in whole:
-            heapq.heappush(queue, each)
-        for beginning in _continued(model, lanes, batch, end, shape):
-            _push(queue, beginning, 0)
-    return Found(found, None)
-
-
-def _push(queue: list[_Waiting], parent: _Beginning, rank: int) -> None:
-    """Let a beginning's symbol of this rank wait, if it has one."""
-    if rank < len(parent.order):
-        ids = (*parent.ids, int(parent.order[rank]))
-        # No two have the same ids, so that what follows them is never compared.
-        heapq.heappush(queue, (-float(parent.logprobs[rank]), ids, rank, parent))
-
-
-def _continued(
-    model: CompiledModel,
-    lanes: Lanes,
-    batch: list[_Step],
-    end: int,
-    shape: Shape,
-) -> list[_Beginning]:
-    """Beginnings, as their symbols, state of the shape, the position before their last symbol, that
-    symbol, and their log-probability; continued by every symbol that may follow.
-    """
-    for lane, (_, _, position, _, _) in enumerate(batch):
-        lanes.put(lane, position)
-    read = np.array([id_ for _, _, _, id_, _ in batch])
-    logits = (lanes.bound(len(batch)).read(read) + model.out_bias).astype(np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    made = []
-    for lane, (ids, q, _, id_, logprob) in enumerate(batch):
-        length = shape.length + len(ids)
-        may = np.zeros(logits.shape[1], bool)
-        if length < shape.longest:
-            nexts = shape.next[q]
-            may = (nexts >= 0) & shape.can[length + 1][nexts]
-        may[end] = shape.may_end(length)[q]
-        symbols = np.flatnonzero(may)
-        order = symbols[np.argsort(-logits[lane, symbols], kind="stable")]
-        logprobs = logprob + logits[lane, order]
-        made.append(_Beginning(ids, q, lanes.position(lane, id_), order, logprobs))
-    return made
-
-
-def _arrays(position: Position) -> list[Array]:
-    return [position.state, *position.waiting]
+    for names in going.batches():
+        found += [name for name in names if keeps(name.ids)]
+        if len(found) >= count:
+            return Found(found[:count], None)
+        if not going.is_over and not goes_on():
+            going.ended_early = True
+            break
+    return Found(found, -going.unproven_from if going.ended_early else None)
 
 
 def shortfall(found: Found, count: int) -> str | None:

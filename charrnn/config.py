@@ -319,7 +319,8 @@ class GenerationConfig(Settings):
         default=1.0,
         ge=0,
         le=10,
-        description="0: always the likeliest symbol; 1: as learned; above: more daring",
+        description="0: always the likeliest symbol, and of a shape the names nearest to that; 1: "
+        "as learned; above: more daring",
     )
     top_k: int | None = setting(
         default=None, ge=1, le=1_000_000, description="draw from the k likeliest symbols only"

@@ -248,6 +248,9 @@ class DecodeBatch:
             return
         steps = min(max(FIRST_STEPS, int(self._made[empty].max())), self._room())
         place = self.most_steps - steps
+        if self._grouped == count:  # groups draw themselves
+            self._places[empty] = place
+            return
         sequences = [self._live[lane] for lane in empty.tolist()]
         whole = len(empty) == count
         noise = self._noise[:count, place:] if whole else self._noise[empty, place:]
@@ -332,9 +335,12 @@ class DecodeBatch:
         while done < steps and idle <= most_idle:
             logits = read(ids)
             kept[done] = logits
-            here = noise[:, first + done] if in_step else noise[lanes, places + done]
-            np.add(logits, here, scores)
-            ids = scores.argmax(1, drawn[done])
+            if self._grouped == count:
+                ids = drawn[done]
+            else:
+                here = noise[:, first + done] if in_step else noise[lanes, places + done]
+                np.add(logits, here, scores)
+                ids = scores.argmax(1, drawn[done])
             if choose:
                 ids[limited] = choose(logits[limited], scores[limited])
             for group, members in groups:

@@ -1,5 +1,5 @@
 """How likely it is that a name in progress comes to have its shape, by a guess that costs nothing:
-what short runs of letters of the training list say.
+what short runs of letters of the training list say, and what comes in each state of the shape.
 
 Masking what can't lead to the shape is not enough: a name that must end with "raptor" would be
 written as if it need not, until no room is left. The guess psi steers (the "twist" of twisted
@@ -8,21 +8,28 @@ Grosse 2024, "Probabilistic inference in language models via twisted sequential 
 alters no distribution: `charrnn.particles` weighs exactly for whatever the guess is, as long as it
 is above zero wherever the shape can still be met.
 
-    psi[t, q, c] = sum over v of P(v | c) psi[t+1, q after v, c after v]  +  P(end | c) [q accepts]
+    psi[t, q, c] = P(end | q, c) [q accepts]
+                   + sum over v of P(v | q, c) psi[t + 1, q after v, c after v]
 
-with P from counts of two or three letters in a row, each smoothed by the shorter ones as in MacKay
-& Peto (1995), "A hierarchical Dirichlet language model", at the request's temperature.
+with P(v | c) from counts of two or three letters in a row, each smoothed by the shorter ones as in
+MacKay & Peto (1995), "A hierarchical Dirichlet language model", at the request's temperature. A
+state of the shape knows more of what stands before than two letters do ("rap" of "raptor"), so the
+list's names walk through the automaton, and P(v | q, c) is counted in the same way, smoothed by
+P(v | c).
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from charrnn.parameters import Array
-from charrnn.shapes import Shape
+from charrnn.shapes import DEAD, Shape
 from charrnn.wordlist import AnyVocabulary
 
 COUNTED_AT_ONCE = 1 << 20  # letters of the list
+WALKED_NAMES, WALKED_LETTERS = 20_000, 100  # of the list through a shape, and of each name
+MOST_WALKED = 1 << 21  # numbers that are counted there
 STRENGTH = 4.0  # of the shorter runs, in letters seen
 MOST_NUMBERS, MOST_PRODUCTS = 1 << 22, 1 << 28  # that are kept, and that are worked out
 TINY = 1e-290  # the least guess where the shape can be met
@@ -48,11 +55,50 @@ class LetterRuns:
         if key not in self._kept:
             if len(self._kept) >= 8:
                 self._kept.clear()
-            log = np.log(self._smoothed(order)) / temperature
-            log -= log.max(axis=1, keepdims=True)
-            tempered = np.exp(np.maximum(log, -60.0))
-            self._kept[key] = tempered / tempered.sum(axis=1, keepdims=True)
+            self._kept[key] = _tempered(self._smoothed(order), temperature)
         return self._kept[key]
+
+    def in_states(self, order: int, temperature: float, shape: Shape) -> Array:
+        """P(v | q, letters before), (Q, C, V): `probabilities` for each state of a shape, all alike
+        where these would be too many numbers.
+        """
+        V, Q = self.vocab, len(shape.next)
+        C = V**order
+        if Q * C * V > MOST_WALKED:
+            return np.broadcast_to(self.probabilities(order, temperature), (Q, C, V))
+        names = self._walked
+        q, c = np.zeros(len(names), int), np.full(len(names), self.context(order, ()))
+        keys = []
+        for v in range(names.shape[1]):
+            ids = names[:, v]
+            keys.append((q * C + c) * V + ids)
+            q = shape.next[q, ids]
+            on = q != DEAD  # the end leads nowhere either
+            names, q, c = names[on], q[on], self.contexts(order, c[on], ids[on])
+        counts = np.bincount(np.concatenate(keys), minlength=Q * C * V).reshape(Q, C, V)
+        return _tempered(_mixed(counts, self.probabilities(order, 1.0)), temperature)
+
+    @cached_property
+    def _walked(self) -> Array:
+        """Names from all over the list with their ends, (n, letters), filled up with ends."""
+        ends = np.flatnonzero(self._ids == self.end)
+        firsts, lasts = ends[:-1] + 1, ends[1:]
+        chosen = slice(None, None, max(1, -(-len(firsts) // WALKED_NAMES)))
+        firsts, lasts = firsts[chosen], lasts[chosen]
+        longest = min(WALKED_LETTERS, int((lasts - firsts).max(initial=0)) + 1)
+        places = np.minimum(firsts[:, None] + np.arange(longest), lasts[:, None])
+        return self._ids[places].astype(np.int64)
+
+    def context(self, order: int, ids: Sequence[int]) -> int:
+        """The context after the first symbols of a name."""
+        last = [self.end, self.end, *ids]
+        return [0, last[-1], last[-2] * self.vocab + last[-1]][order]
+
+    def contexts(self, order: int, c: Array, ids: Array) -> Array:
+        """The contexts after one symbol more."""
+        if order == 0:
+            return np.zeros(np.broadcast_shapes(c.shape, ids.shape), int)
+        return ids + 0 * c if order == 1 else c % self.vocab * self.vocab + ids
 
     def _smoothed(self, order: int) -> Array:
         V = self.vocab
@@ -84,9 +130,20 @@ class LetterRuns:
         return counts
 
 
+def _tempered(chances: Array, temperature: float) -> Array:
+    """Probabilities (..., V) at another temperature than 1."""
+    if temperature == 1:
+        return chances
+    log = np.log(chances) / temperature
+    log -= log.max(axis=-1, keepdims=True)
+    tempered = np.exp(np.maximum(log, -60.0))
+    made: Array = tempered / tempered.sum(axis=-1, keepdims=True)
+    return made
+
+
 def _mixed(counts: Array, shorter: Array) -> Array:
-    """(C, V) from counts, each row with `STRENGTH` more of what the shorter context says."""
-    total = counts.sum(axis=1, keepdims=True)
+    """(..., C, V) from counts, each row with `STRENGTH` more of what the shorter context says."""
+    total = counts.sum(axis=-1, keepdims=True)
     return (counts + STRENGTH * shorter) / (total + STRENGTH)
 
 
@@ -95,37 +152,39 @@ class Lookahead:
 
     def __init__(self, shape: Shape, runs: LetterRuns, temperature: float) -> None:
         """temperature: more than 0."""
-        self.shape, self.end, self._vocab = shape, runs.end, runs.vocab
+        self.shape, self.end, self._vocab, self._runs = shape, runs.end, runs.vocab, runs
         self.order = _order(shape, runs.vocab)
         contexts = runs.vocab**self.order
-        P = runs.probabilities(self.order, temperature)
+        P = runs.in_states(self.order, temperature, shape)
         Q = len(shape.next)
-        self._psi = np.zeros((shape.longest + 1 - shape.length, Q, contexts))
+        # With a state Q for those that lead nowhere, and a length at which nothing may follow.
+        self._psi = np.zeros((shape.longest + 2 - shape.length, Q + 1, contexts))
         for length in range(shape.longest, shape.length - 1, -1):
-            self._psi[length - shape.length] = self._before(length, P)
+            self._psi[length - shape.length, :Q] = self._before(length, P)
+        # Where psi after each symbol begins among those of a length, by state: (Q, V).
+        self._places = np.where(shape.next >= 0, shape.next, Q) * contexts
+        self._symbols = np.arange(runs.vocab)
 
     def _before(self, length: int, P: Array) -> Array:
-        """psi at a length, from psi one further: (Q, C)."""
+        """psi at a length, from psi one further and P (Q, C, V): (Q, C)."""
         shape, V = self.shape, self._vocab
-        Q, C = len(shape.next), len(P)
+        Q, C, _ = P.shape
         if length < shape.longest:
             # What follows depends on the context's last letter and on the next: (Q, C / V, V).
             following = self._after(length + 1)
         else:
             following = np.zeros((Q, max(1, C // V), V))
         following[..., self.end] = shape.may_end(length)[:, None]
-        if self.order == 2:  # P (a, b, v), following (q, b, v)
-            by_letter = P.reshape(V, V, V).transpose(1, 0, 2)  # (b, a, v)
-            psi = by_letter @ following.transpose(1, 2, 0)  # (b, a, q)
-            psi = psi.transpose(2, 1, 0).reshape(Q, C)
+        if self.order == 2:  # P (q, a, b, v), following (q, b, v)
+            psi = np.einsum("qabv,qbv->qab", P.reshape(Q, V, V, V), following).reshape(Q, C)
         else:
-            psi = following[:, 0] @ P.T
+            psi = np.einsum("qcv,qv->qc", P, following[:, 0])
         can = shape.can[length][:, None]
         return np.where(can, np.maximum(psi, TINY), 0.0)
 
     def _after(self, length: int) -> Array:
         """psi after each symbol: (Q, V or 1, V), by the letter before it where that counts."""
-        V, psi = self._vocab, self._psi[length - self.shape.length]
+        V, psi = self._vocab, self._psi[length - self.shape.length, :-1]
         Q, nexts = len(psi), self.shape.next
         known = np.where(nexts >= 0, nexts, 0)
         if self.order == 2:
@@ -139,9 +198,7 @@ class Lookahead:
 
     def context(self, ids: Sequence[int]) -> int:
         """The context after the symbols of a seed."""
-        last = [self.end, self.end, *ids]
-        V = self._vocab
-        return [0, last[-1], last[-2] * V + last[-1]][self.order]
+        return self._runs.context(self.order, ids)
 
     def acceptance(self, ids: Sequence[int]) -> float:
         """The guess after a seed: how likely a name that is drawn freely has the shape."""
@@ -155,21 +212,14 @@ class Lookahead:
         """(N, V): psi after each symbol that may come next, of which there were `length` before;
         for the end symbol, whether the name may end.
         """
-        nexts = self.shape.next[q]  # (N, V)
-        values = np.zeros(nexts.shape)
-        if length < self.shape.longest:
-            known, V = np.where(nexts >= 0, nexts, 0), self._vocab
-            contexts = self.contexts(c[:, None], np.arange(V))
-            psi = self._psi[length + 1 - self.shape.length]
-            values = np.where(nexts >= 0, psi[known, contexts], 0.0)
+        psi = self._psi[length + 1 - self.shape.length]
+        values: Array = psi.ravel().take(self._places[q] + self.contexts(c[:, None], self._symbols))
         values[:, self.end] = self.shape.may_end(length)[q]
         return values
 
     def contexts(self, c: Array, ids: Array) -> Array:
         """The contexts after one symbol more."""
-        if self.order == 0:
-            return np.zeros(np.broadcast_shapes(c.shape, ids.shape), int)
-        return ids + np.zeros_like(c) if self.order == 1 else c % self._vocab * self._vocab + ids
+        return self._runs.contexts(self.order, c, ids)
 
 
 def _order(shape: Shape, vocab: int) -> int:

@@ -58,20 +58,21 @@ class Swarm:
         N, shape = config.particles, lookahead.shape
         self.size = N
         self._length = shape.length
+        # Of those that are still written, in the order of their lanes: (n,) each.
         self._q = np.full(N, shape.begin)
         self._c = np.full(N, lookahead.context(seed_ids))
+        self._guess = lookahead.guess(shape.length, self._q, self._c)
         self._ids = np.zeros((N, shape.longest + 1 - shape.length), int)
         self._made = 0
         self._logprobs = np.zeros(N)
         # The target's share of each draft over that of the way it was drawn, guess included.
-        self._logweights = np.log(lookahead.guess(shape.length, self._q, self._c))
-        self._live = np.arange(N)  # those that are still written, in the order of their lanes
+        self._logweights = np.log(self._guess)
         self._finished: list[tuple[float, Draft]] = []
 
     @property
     def live(self) -> int:
         """Drafts that are still written."""
-        return len(self._live)
+        return len(self._q)
 
     def draw(self, logits: Array, copy: Callable[[Array, Array], Any]) -> Array:
         """The next symbol of each draft that is written, (n,), the end symbol for those that end
@@ -81,46 +82,49 @@ class Swarm:
             logits: (n, V), in the order of the drafts.
             copy: told which of them (rising places) go on from where which others stand.
         """
-        live, guess = self._live, self._lookahead
-        free, plain = self._distributions(logits.astype(np.float64))
-        joint = free * guess.guesses(self._length, self._q[live], self._c[live])  # (n, V)
-        total = joint.sum(axis=1)
-        before = guess.guess(self._length, self._q[live], self._c[live])
+        free, share, plain, lost = self._distributions(logits.astype(np.float64))
+        guesses = self._lookahead.guesses(self._length, self._q, self._c)  # (n, V)
+        sums = np.cumsum(free * guesses, axis=1)  # of r Z, times the sum of `free`
         with np.errstate(divide="ignore"):
-            self._logweights[live] += np.log(total) - np.log(before)
-        origins = self._origins(self._logweights[live])
+            self._logweights += np.log(sums[:, -1]) - share - np.log(self._guess)
+        origins = self._origins(self._logweights)
         if origins is not None:
             self._follow(origins)
-            moved = np.flatnonzero(origins != np.arange(len(live)))
+            moved = np.flatnonzero(origins != np.arange(len(origins)))
             copy(origins[moved], moved)
-            joint, total, plain = joint[origins], total[origins], plain[origins]
-        points = self._rng.random(len(live)) * total
-        sums = np.cumsum(joint, axis=1)
-        ids = np.minimum((sums <= points[:, None]).sum(axis=1), joint.shape[1] - 1)
-        # Rounding may lead to the last symbol: to the last that may come, then.
-        wrong = np.flatnonzero(joint[np.arange(len(live)), ids] <= 0)
-        ids[wrong] = joint.shape[1] - 1 - (joint[wrong, ::-1] > 0).argmax(axis=1)
-        return self._take(ids, plain, total > 0)
+            sums, guesses, plain, lost = (each[origins] for each in (sums, guesses, plain, lost))
+        total = sums[:, -1]
+        points = self._rng.random(len(sums)) * total  # less than the total, unless that is 0
+        ids = (sums > points[:, None]).argmax(axis=1)
+        rows = np.arange(len(ids))
+        self._logprobs += plain[rows, ids] - lost
+        self._guess = guesses[rows, ids]
+        return self._take(ids, total > 0)
 
-    def _distributions(self, logits: Array) -> tuple[Array, Array]:
-        """The probabilities at the request's settings, and the log-probabilities at temperature 1,
-        unconstrained: (n, V) both.
+    def _distributions(self, logits: Array) -> tuple[Array, Array, Array, Array]:
+        """The probabilities at the request's settings, (n, V), times a factor whose logarithm is
+        the second, (n,). The log-probabilities at temperature 1, unconstrained, are the third
+        (n, V) less the fourth (n,).
         """
-        plain = logits - logits.max(axis=1, keepdims=True)
-        plain -= np.log(np.exp(plain).sum(axis=1, keepdims=True))
+        config, end = self.config, self._lookahead.end
+        plain = shifted = logits - logits.max(axis=1, keepdims=True)
+        free = np.exp(plain)
+        lost = np.log(free.sum(axis=1))
+        limited = config.top_k is not None or config.top_p is not None
         if self._length == 0:  # no name is empty
-            logits = logits.copy()
-            logits[:, self._lookahead.end] = -np.inf
-        config = self.config
-        scaled = (logits - logits.max(axis=1, keepdims=True)) / config.temperature
-        free = np.exp(scaled)
-        if config.top_k is not None or config.top_p is not None:
+            logits[:, end] = -np.inf
+            shifted = logits - logits.max(axis=1, keepdims=True)
+        if config.temperature != 1 or self._length == 0:
+            free = np.exp(shifted / config.temperature)
+        if limited:
             limits = Limits([config] * len(logits), logits.shape[1])
             order, among = limits.ranked(logits)
             allowed = np.zeros(free.shape, bool)
             np.put_along_axis(allowed, order, np.broadcast_to(among, free.shape), axis=1)
             free *= allowed
-        return free / free.sum(axis=1, keepdims=True), plain
+        as_learned = self._length > 0 and config.temperature == 1 and not limited
+        share = lost if as_learned else np.log(free.sum(axis=1))
+        return free, share, plain, lost
 
     def _origins(self, logweights: Array) -> Array | None:
         """From which places to go on, (n,) rising, where the weights have become too uneven."""
@@ -135,31 +139,32 @@ class Swarm:
         points = (np.arange(count) + self._rng.random()) / count * total
         drawn = np.searchsorted(np.cumsum(weights), points, side="right")
         drawn = np.minimum(drawn, int(np.flatnonzero(weights)[-1]))
-        self._logweights[self._live] = top + np.log(total / count)
+        logweights[:] = top + np.log(total / count)
         return _kept_in_place(drawn, count)
 
     def _follow(self, origins: Array) -> None:
-        """Let drafts go on from others."""
-        sources = self._live[origins]
-        for array in (self._q, self._c, self._ids, self._logprobs):
-            array[self._live] = array[sources]
+        """Let drafts go on from others, whose weights have become alike."""
+        self._q, self._c = self._q[origins], self._c[origins]
+        self._ids, self._logprobs = self._ids[origins], self._logprobs[origins]
 
-    def _take(self, ids: Array, plain: Array, possible: Array) -> Array:
+    def _take(self, ids: Array, possible: Array) -> Array:
         """Write the symbols down. Returns them, with the end symbol for the impossible ones."""
-        live, end, guess = self._live, self._lookahead.end, self._lookahead
-        self._logprobs[live] += plain[np.arange(len(live)), ids]
+        end, guess = self._lookahead.end, self._lookahead
         ids[~possible] = end
-        ended = ids == end
-        for place in np.flatnonzero(ended & possible).tolist():
-            one = live[place]
-            draft = Draft(tuple(self._ids[one, : self._made].tolist()), float(self._logprobs[one]))
-            self._finished.append((float(self._logweights[one]), draft))
-        self._live = live = live[~ended]
-        if len(live):
-            going = ids[~ended]
-            self._ids[live, self._made] = going
-            self._q[live] = guess.shape.next[self._q[live], going]
-            self._c[live] = guess.contexts(self._c[live], going)
+        going = ids != end
+        if not going.all():
+            for one in np.flatnonzero(~going & possible).tolist():
+                draft = Draft(
+                    tuple(self._ids[one, : self._made].tolist()), float(self._logprobs[one])
+                )
+                self._finished.append((float(self._logweights[one]), draft))
+            self._q, self._c, self._guess = self._q[going], self._c[going], self._guess[going]
+            self._ids, self._logprobs = self._ids[going], self._logprobs[going]
+            self._logweights = self._logweights[going]
+        added = ids[going]
+        self._ids[:, self._made] = added
+        self._q = guess.shape.next[self._q, added]
+        self._c = guess.contexts(self._c, added)
         self._made += 1
         self._length += 1
         return ids

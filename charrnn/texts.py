@@ -15,6 +15,7 @@ from charrnn.config import FIRST_SHARED_SEED, GenerationConfig
 from charrnn.constraints import Constraint
 from charrnn.lookahead import Lookahead
 from charrnn.runs import FinishReason, Stretch
+from charrnn.shapes import Shape
 from charrnn.wording import Mark, Wording
 from charrnn.wordlist import AnyVocabulary
 
@@ -40,9 +41,10 @@ class Request:
     symbols a text may have.
 
     conditions: of whole names; None for none. lookahead: of the shape that is asked for. tries: to
-    draw a name freely, and then by `charrnn.particles`. blocklist: of running text. position: where
-    the prompt begins, which then is one symbol, not read yet; None for the zero state. constraint:
-    which symbols may come, besides what the settings say.
+    draw a name freely, and then by `charrnn.particles`. searched: the shape at temperature 0, where
+    nothing is drawn: `charrnn.coldest`. blocklist: of running text. position: where the prompt
+    begins, which then is one symbol, not read yet; None for the zero state. constraint: which
+    symbols may come, besides what the settings say.
     """
 
     seed: str
@@ -54,6 +56,7 @@ class Request:
     conditions: Conditions | None = None
     lookahead: Lookahead | None = None
     tries: tuple[int, int] = (1, 0)
+    searched: Shape | None = None
     blocklist: Blocklist | None = None
     position: Position | None = field(default=None, compare=False)
     constraint: Constraint | None = field(default=None, compare=False)

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.compiled import KEPT_LENGTH, CompiledModel
+from charrnn.coldest import Searching
+from charrnn.compiled import KEPT_LENGTH, CompiledModel, Position
 from charrnn.decoding import DecodeBatch
 from charrnn.drafting import Drafting
 from charrnn.products import BY_ROW
@@ -46,6 +47,7 @@ class Writer:
         self._alone = Queue(DecodeBatch(model, SLOTS, end=language.vocabulary.end))
         self._together: Queue | None = None  # made where it is needed
         self._drafting: Drafting | None = None  # likewise
+        self._searching: Searching | None = None  # likewise
         self._over: list[int] = []  # requests that are finished, until they are taken
         self._shortfalls: dict[int, str] = {}  # theirs, likewise
         self._open: dict[int, _Joined] = {}
@@ -57,14 +59,14 @@ class Writer:
     @property
     def live(self) -> int:
         """Texts that are being drawn."""
-        drafts = self._drafting.live if self._drafting else 0
-        return drafts + sum(queue.batch.live for queue in self._queues())
+        others = sum(each.live for each in (self._drafting, self._searching) if each)
+        return others + sum(queue.batch.live for queue in self._queues())
 
     @property
     def waiting(self) -> int:
         """Texts that wait for a slot."""
-        drafts = self._drafting.waiting if self._drafting else 0
-        return drafts + sum(queue.waiting for queue in self._queues())
+        others = sum(each.waiting for each in (self._drafting, self._searching) if each)
+        return others + sum(queue.waiting for queue in self._queues())
 
     @property
     def busy(self) -> bool:
@@ -92,13 +94,16 @@ class Writer:
         number, count = self._next, request.config.count
         self._next += 1
         joined = self._open[number] = _Joined(request, count, count)
-        if request.conditions:
+        if request.conditions and not request.searched:
             freely, by_drafts = request.tries
             tries = freely + by_drafts
             joined.selection = Selection(request.conditions, count, tries, freely)
         if len(request.prompt) > KEPT_LENGTH:
             joined.unread = request.prompt
             self._unread.append(joined)
+        if request.searched:
+            self._search().add(number, request)
+            return number
         if not request.tries[0]:
             self._draft().add(number, request, [(index, 0) for index in range(count)])
             return number
@@ -160,6 +165,8 @@ class Writer:
         texts = [text for _, _, text in joined.parked] if joined else []
         if self._drafting:
             self._rngs += self._drafting.remove(number)
+        if self._searching:
+            self._searching.remove(number)
         for queue in self._queues():
             queue.remove(number)
             texts += [text for _, text in queue.park(number)]
@@ -187,6 +194,8 @@ class Writer:
             self._step(queue, most, news)
         if self._drafting:
             self._turn_drafts(steps)
+        if self._searching:
+            self._turn_searches(steps, news)
         if self._selected:
             self._hand_out(news)
         return news
@@ -264,6 +273,33 @@ class Writer:
             drawn = [Candidate(text + decode(ids), lp, "end") for ids, lp in ended.names]
             self._offer(ended.number, ended.index, ended.attempt, drawn)
 
+    def _turn_searches(self, steps: int, news: list[Written]) -> None:
+        """Up to `steps` batches of a search at temperature 0; adds the names that are proven."""
+        assert self._searching
+        progress, made = self._searching.turn(steps, self._position_of)
+        self.made = max(self.made, made)
+        if progress is None:
+            return
+        number, names, is_over, why = progress
+        joined = self._open[number]
+        for name in names:
+            index = joined.request.config.count - joined.unfinished
+            joined.unfinished -= 1
+            news.append(self._accepted(number, (index, name)))
+        if is_over:
+            if why:
+                self._shortfalls[number] = why
+            del self._open[number]
+            self._over.append(number)
+
+    def _position_of(self, number: int) -> Position | None:
+        """Where the names of a request begin; None for one that stands still."""
+        if self._is_held(number):
+            return None
+        self._prepare(self._open[number])
+        position: Position = self._open[number].position
+        return position
+
     def _offer(self, number: int, index: int, attempt: int, drawn: Sequence[Candidate]) -> None:
         """What a try of a sample came to; the tries that follow from that wait for their turn."""
         joined = self._open[number]
@@ -325,6 +361,12 @@ class Writer:
         if self._drafting is None:
             self._drafting = Drafting(self._model, self._language.vocabulary.end)
         return self._drafting
+
+    def _search(self) -> Searching:
+        """What finds names of a shape at temperature 0."""
+        if self._searching is None:
+            self._searching = Searching(self._model, self._language)
+        return self._searching
 
     def _many(self) -> Queue:
         """The queue of the batch whose rows share products."""

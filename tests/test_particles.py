@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from charrnn import lookahead
 from charrnn.config import GenerationConfig
-from charrnn.lookahead import Lookahead
+from charrnn.lookahead import LetterRuns, Lookahead
+from charrnn.shapes import compile_shape
+from charrnn.vocabulary import Vocabulary
 from tests.exact import abra, assert_drawn_from, distance, every_name, given
 
 PLAIN = {"novel": False, "unique": False, "clean": False}
@@ -116,3 +119,26 @@ def test_a_shape_of_a_single_name_ends_with_a_shortfall():
 def test_more_drafts_than_a_small_batch_has_slots():
     names = drawn(abra(), (0, 8), 2, ends_with="ra", particles=200)
     assert all(name.lower().endswith("ra") for name in names)
+
+
+def test_a_state_of_the_shape_knows_more_than_the_last_two_letters(monkeypatch):
+    vocabulary = Vocabulary.of(("xabc", "yabd"), ends=True)
+    runs = LetterRuns(["xabc", "yabd"] * 50, vocabulary)
+    shape = compile_shape(GenerationConfig(ends_with="xabc"), "", vocabulary, 8)
+    knowing = Lookahead(shape, runs, 1.0).acceptance([])
+    assert knowing == pytest.approx(0.5, abs=0.08)
+    monkeypatch.setattr(lookahead, "MOST_WALKED", 0)
+    assert Lookahead(shape, runs, 1.0).acceptance([]) < 0.3
+    monkeypatch.undo()
+    for order in (0, 1, 2):
+        chances = runs.in_states(order, 0.7, shape)
+        assert chances.shape == (len(shape.next), len(vocabulary) ** order, len(vocabulary))
+        assert np.allclose(chances.sum(axis=-1), 1)
+
+
+def test_names_that_walk_through_a_shape_are_from_all_over_the_list(monkeypatch):
+    vocabulary = Vocabulary.of(("ab", "c"), ends=True)
+    monkeypatch.setattr(lookahead, "WALKED_NAMES", 3)
+    names = LetterRuns(["a", "b", "c", "abab", "ca"], vocabulary)._walked
+    assert [vocabulary.decode(row).rstrip("\n") for row in names.tolist()] == ["a", "c", "ca"]
+    assert LetterRuns([], vocabulary)._walked.shape == (0, 1)

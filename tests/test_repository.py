@@ -84,7 +84,7 @@ FLOORS = (
         "store",
     },
     {"decoding", "inspection", "joint", "texts", "versions", "warm"},
-    {"asking", "drafting", "queues", "selection"},
+    {"asking", "coldest", "drafting", "queues", "selection"},
     {"chat", "writing"},
     {"generator", "report", "tables"},
     {"checking", "export", "gate", "training"},

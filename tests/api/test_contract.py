@@ -39,7 +39,6 @@ IN_WORDS = (
         for field in ("ends_with", "contains", "pattern", "exclude_letters", "seed")
         for rule in ("can't be met", "must have only characters", "is too complicated")
     ),
-    ("temperature", "must be more than 0 with"),
     ("stop", "must be left out with"),
     ("max_length", "must be at most 500 for names of a shape"),
     ("min_length", "must be at most 500 for names of a shape"),

@@ -44,7 +44,7 @@ def test_scores_come_in_the_order_of_the_texts(client):
         ("/beam", {"ends_with": "ab", "exclude_letters": "b"}, "ends_with can't be met together"),
         ("/generate", {"pattern": "a", "min_length": 2}, "pattern can't be met together with min"),
         ("/generate", {"model": "prose", "contains": "a"}, "contains must be left out: this model"),
-        ("/generate", {"ends_with": "a", "temperature": 0}, "temperature must be more than 0 with"),
+        ("/generate", {"ends_with": "a", "stop": ["b"], "temperature": 0}, "stop must be left out"),
         ("/generate", {"avoid": ["x"] * 257}, "lists and objects must have at most 256 items"),
     ],
 )
@@ -66,6 +66,23 @@ def test_a_stream_of_a_shape_is_what_the_whole_answer_has(client):
     assert [piece["text"] for piece in pieces[:-1]] == [each["text"] for each in whole["samples"]]
     assert all(each["text"].endswith("q") for each in whole["samples"])
     assert whole["shortfall"] is None
+
+
+def test_temperature_0_has_names_of_a_shape_whole_and_as_a_stream(client):
+    body = {"count": 3, "ends_with": "q", "max_length": 4, "temperature": 0}
+    whole = client.post("/generate", json=body).json
+    names = [each["text"] for each in whole["samples"]]
+    assert len(set(names)) == 3
+    assert all(name.endswith("q") for name in names)
+    assert whole["shortfall"] is None
+    assert (
+        client.post("/generate", json={**body, "random_seed": 7}).json["samples"]
+        == (whole["samples"])
+    )
+    events = client.post("/generate", json={**body, "stream": True}).get_data(as_text=True)
+    assert [f'"text": "{name}"' in events or f'"text":"{name}"' in events for name in names] == (
+        [True] * 3
+    )
 
 
 def test_a_shortfall_is_an_answer_of_its_own(client):
