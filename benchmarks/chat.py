@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,10 @@ ASKS_ANIMAL = re.compile(
     r"\b(which|what|who|any|name)\b.*\b(dinosaurs?|eater|hunter|predator|mean|means|animal|one)\b"
 )
 ASKS_ELSE = re.compile(r"\b(you|your|i|my|me a|joke|fact|quiz|look|mummies|dream)\b")
+WRAPPED = {  # the data's own questions, with words around them
+    "period": "hello rex, i would like to know something: when did {} live please",
+    "food": "hello rex, i would like to know something: what did {} eat please",
+}
 REWORDED = {
     "period": "can you tell me in which period {} was around",
     "food": "what would {} have had for dinner",
@@ -128,16 +132,18 @@ def _fact(
     return Fact("animal", new[0], frozenset(new), turns, question) if new else None
 
 
-def reworded(train: Sequence[Fact], data: str) -> list[Fact]:
+def asked_otherwise(train: Sequence[Fact], data: str, wordings: Mapping[str, str]) -> list[Fact]:
     """What training tells, asked for in words that no file has: one question for each attribute of
     each animal, where its answers in training agree.
+
+    wordings: of each kind of question, with a place for the animal.
     """
     asked = {}
     answers = {(fact.kind, fact.subject, fact.right) for fact in train}
     told = Counter((kind, subject) for kind, subject, _ in answers)
     for fact in train:
-        if fact.kind in REWORDED and told[fact.kind, fact.subject] == 1:
-            question = REWORDED[fact.kind].format(fact.subject.replace("tyrannosaurus", "t rex"))
+        if fact.kind in wordings and told[fact.kind, fact.subject] == 1:
+            question = wordings[fact.kind].format(fact.subject.replace("tyrannosaurus", "t rex"))
             assert question not in data, f"{question!r} is in the data"
             asked[fact.kind, fact.subject] = Fact(fact.kind, fact.subject, fact.right, (), question)
     return list(asked.values())
@@ -157,23 +163,27 @@ def score(fact: Fact, reply: str, genera: frozenset[str]) -> bool:
     return answer[:1] != [] and answer[0] in fact.right
 
 
-def replies(bot: charrnn.Generator, fact: Fact, temperature: float, draws: int) -> Iterator[str]:
-    """Replies to a question, after the turns that stood before it."""
+def replies(
+    bot: charrnn.Generator, some: Sequence[Fact], temperature: float
+) -> dict[Fact, list[str]]:
+    """Replies to questions, each after the turns that stood before it."""
+    facts = list(dict.fromkeys(some))
     config = charrnn.GenerationConfig(
-        count=draws, temperature=temperature, max_length=300, random_seed=0
+        count=DRAWS if temperature else 1, temperature=temperature, max_length=300, random_seed=0
     )
-    writer = bot.writer()
-    for news in writer.write([bot.reply_request(fact.turns, fact.question, config)], 64):
+    found: dict[Fact, list[str]] = {fact: [] for fact in facts}
+    requests = [bot.reply_request(fact.turns, fact.question, config) for fact in facts]
+    for news in bot.writer().write(requests, 64):
         if news.sample:
-            yield news.sample.text
+            found[facts[news.request]].append(news.sample.text)
+    return found
 
 
 def share_right(
-    bot: charrnn.Generator, some: Sequence[Fact], temperature: float, genera: frozenset[str]
+    some: Sequence[Fact], said: Mapping[Fact, Sequence[str]], genera: frozenset[str]
 ) -> float:
     """How often replies are right."""
-    draws = DRAWS if temperature else 1
-    marks = [score(f, r, genera) for f in some for r in replies(bot, f, temperature, draws)]
+    marks = [score(fact, reply, genera) for fact in some for reply in said[fact]]
     return sum(marks) / len(marks) if marks else float("nan")
 
 
@@ -246,13 +256,16 @@ def report_facts(
         **{kind: [f for f in held_out if f.kind == kind] for kind in ("animal", "period", "food")},
         "pair in training": [f for f in held_out if (f.kind, f.subject) in known],
         "pair absent": [f for f in held_out if (f.kind, f.subject) not in known],
-        "known, reworded": reworded(train, data),
+        "known, wrapped": asked_otherwise(train, data, WRAPPED),
+        "known, reworded": asked_otherwise(train, data, REWORDED),
     }
     print(f"\n{'questions':18}{'number':>8}{'majority':>10}", end="")
     print("".join(f"{f'T = {t:g}':>9}" for t in temperatures))
+    every = [fact for some in groups.values() for fact in some]
+    said = [replies(bot, every, temperature) for temperature in temperatures]
     for name, some in groups.items():
         print(f"{name:18}{len(some):8}{majority(train, some):10.2f}", end="")
-        print("".join(f"{share_right(bot, some, t, genera):9.2f}" for t in temperatures))
+        print("".join(f"{share_right(some, each, genera):9.2f}" for each in said))
 
 
 def main() -> None:
@@ -277,8 +290,7 @@ def main() -> None:
     report_facts(bot, corpus, args.split, args.temperature or TEMPERATURES)
     if args.questions:
         genera = frozenset((ROOT / "data" / "dinosaurs.txt").read_text("utf-8").lower().split())
-        for fact in facts(held_out, genera):
-            (reply,) = replies(bot, fact, 0.0, 1)
+        for fact, (reply,) in replies(bot, list(facts(held_out, genera)), 0.0).items():
             mark = "right" if score(fact, reply, genera) else "wrong"
             print(f"{mark} {fact.kind} {','.join(sorted(fact.right))}: {fact.question} -> {reply}")
     print()

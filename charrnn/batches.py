@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from charrnn.corpus import Corpus
+from charrnn.dropping import WordDrops
 from charrnn.model import Batch
 from charrnn.parameters import Array
 from charrnn.vocabulary import Vocabulary
@@ -100,11 +101,20 @@ class TextFeed:
 class ChatFeed:
     """Training batches of conversations: every one once an epoch, in a new order each time. Up to
     `chain` of them, each number as likely, are read as one long talk from a zero state, so that the
-    network learns to go on with another subject in the state that a long talk leaves.
+    network learns to go on with another subject in the state that a long talk leaves. With
+    `word_dropout`, the person's lines are others each time (`WordDrops`).
     """
 
-    def __init__(self, corpus: Corpus, batch_size: int, chain: int, random_seed: int) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        batch_size: int,
+        chain: int,
+        random_seed: int,
+        word_dropout: float = 0.0,
+    ) -> None:
         self._bodies = [text.strip("\n") for text in corpus.sequences["train"]]
+        self._drops = WordDrops(self._bodies, word_dropout) if word_dropout else None
         self._vocabulary, self._chain = corpus.vocabulary, chain
         self._random_seed = random_seed
         per_batch = batch_size * (chain + 1) / 2
@@ -118,6 +128,9 @@ class ChatFeed:
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self._talks(epoch))
         talks = self._epoch[1][index :: self.steps_in_epoch]
+        if self._drops:
+            rng = np.random.default_rng([self._random_seed, 3, step])
+            talks = [[self._drops.talk(body, rng) for body in talk] for talk in talks]
         texts = ["\n" + "\n".join(talk) + "\n\n" for talk in talks]
         lengths = np.array([len(text) for text in texts])
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])

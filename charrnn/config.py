@@ -170,6 +170,13 @@ class TrainConfig(Settings):
         description="conversations: up to so many are learned as one long talk, drawn anew each "
         "epoch; null: 1",
     )
+    word_dropout: float = setting(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="conversations: how often a common word of a person's line is left out, and "
+        "one put in, on the mean over lines, drawn anew each epoch",
+    )
     truncate: int | None = setting(
         default=None,
         ge=1,

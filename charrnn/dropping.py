@@ -1,19 +1,25 @@
-"""What training leaves out at random: outputs of layers, and recurrent weights.
+"""What training leaves out at random: outputs of layers, recurrent weights, and words that a
+person says.
 
 Srivastava et al. 2014, JMLR 15 (dropout); Gal & Ghahramani 2016, "A theoretically grounded
 application of dropout in recurrent neural networks" (one mask for a whole sequence); Wan et al.
 2013, "Regularization of neural networks using DropConnect", of recurrent weights as in Merity,
-Keskar & Socher 2018, "Regularizing and optimizing LSTM language models".
+Keskar & Socher 2018, "Regularizing and optimizing LSTM language models". Words: after Bowman et
+al. 2016, "Generating sentences from a continuous space", and Xie et al. 2017, "Data noising as
+smoothing in neural network language models".
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from charrnn.config import NetworkConfig
+from charrnn.config import PERSON, NetworkConfig
 from charrnn.ops import Array, Workspace, dropout_mask, places
+
+COMMON = 3e-3  # of a person's words: one that is no more frequent is never left out
 
 
 def drops_anything(config: NetworkConfig) -> bool:
@@ -102,3 +108,61 @@ class Drops:
             out[:, start : start + size] = self._rows[layer][:, :size]
             start += size
         return out
+
+
+class WordDrops:
+    """Leaves out words of what a person says, and puts in others, so that a network learns to
+    answer by the words that matter, however they are wrapped.
+
+    A word of frequency f is left out with the probability rate * (1 - sqrt(t / f)), t = `COMMON`:
+    "what" and "did" often, a dinosaur's name hardly ever. (That is how Mikolov et al. 2013,
+    "Distributed representations of words and phrases", equation 5, thin out frequent words.) As
+    many as leave so on the whole are put in, each drawn from all that people say. Each line has a
+    rate of its own, drawn from 0 up to twice the mean, so that many lines stay as they are.
+    """
+
+    def __init__(self, conversations: Sequence[str], mean: float) -> None:
+        """
+        Args:
+            conversations: those that are learned from; their words are counted.
+            mean: of the rates of lines, from 0 to 0.5.
+        """
+        self._said = [
+            word
+            for conversation in conversations
+            for line in conversation.split("\n")
+            if line.startswith(PERSON)
+            for word in line.removeprefix(PERSON).split()
+        ]
+        counts, rare = Counter(self._said), COMMON * len(self._said)
+        self._share = {w: 1 - (rare / n) ** 0.5 for w, n in counts.items() if n > rare}
+        left_out = sum(counts[word] * share for word, share in self._share.items())
+        self._put_in = left_out / max(1, len(self._said))
+        self._most = 2 * mean
+
+    def talk(self, conversation: str, rng: np.random.Generator) -> str:
+        """A conversation, with some words of the person's lines left out, and others put in."""
+        lines = conversation.split("\n")
+        return "\n".join(
+            PERSON + self._line(line.removeprefix(PERSON), rng) if line.startswith(PERSON) else line
+            for line in lines
+        )
+
+    def _line(self, line: str, rng: np.random.Generator) -> str:
+        """What becomes of a line; one of its own words stays at least."""
+        words = line.split()
+        rate = self._most * rng.random()
+        leaves = rng.random(len(words))
+        enters = rng.random(len(words) + 1) < rate * self._put_in  # before each, and at the end
+        kept = [
+            [word] if leave >= rate * self._share.get(word, 0.0) else []
+            for word, leave in zip(words, leaves.tolist(), strict=True)
+        ]
+        if not any(kept):
+            return line
+        found = list[str]()
+        for own, enter in zip([*kept, []], enters.tolist(), strict=True):
+            if enter:
+                found.append(self._said[int(rng.integers(len(self._said)))])
+            found += own
+        return " ".join(found)

@@ -41,7 +41,7 @@ SIZED = frozenset(  # settings whose defaults follow from the data
 # are so, since these weights still are what their recipe gives.
 LATER: dict[str, dict[str, Any]] = {
     "corpus": {"unit": "character"},
-    "training": {"summed": False},
+    "training": {"summed": False, "word_dropout": 0.0},
 }
 
 OTHER_RULES: dict[str, dict[str, Any]] = {  # what differs where the update rule isn't AdamW

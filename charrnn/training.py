@@ -447,10 +447,15 @@ class Run:
 
 
 def _feed(corpus: Corpus, config: TrainConfig) -> Feed:
+    words = config.word_dropout
+    if words and corpus.kind != "chat":
+        rule = "must be left out, or 0, where the data are no conversations"
+        raise ConfigError([FieldProblem("training.word_dropout", rule, f"{words:g}")])
     if corpus.vocabulary.end is not None:
         return NameFeed(corpus, config.batch_size, config.random_seed, config.truncate)
     if corpus.kind == "chat":
-        return ChatFeed(corpus, config.batch_size, config.chain or 1, config.random_seed)
+        chain = config.chain or 1
+        return ChatFeed(corpus, config.batch_size, chain, config.random_seed, words)
     return TextFeed(corpus, config.batch_size, config.seq_length, config.random_seed)
 
 

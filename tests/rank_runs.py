@@ -26,6 +26,7 @@ NETWORKS: dict[str, dict[str, Any]] = {  # each with another way to drop somethi
     "names": {"dropout": 0.3, "dropout_mask": "sequence", "recurrent_dropout": 0.2},
     "text": {"dropout": 0.3, "num_layers": 2},
     "few": {"dropout": 0.3, "dropout_mask": "sequence"},
+    "chat": {"dropout": 0.3},
 }
 
 
@@ -47,6 +48,8 @@ def recipe_of(kind: str, **values: object) -> Recipe:
     """A short run. "few" has fewer sequences in a batch than there are ranks, now and then."""
     if kind == "few":  # 98 names learned from: the last batch of an epoch has 2
         values = {"batch_size": 4, **values}
+    if kind == "chat":
+        values = {"word_dropout": 0.3, "chain": 2, **values}
     sizes = {"steps": 18, "warmup_steps": 2, "evaluate_every": 6, **values}
     return small_recipe("names" if kind == "few" else kind, network=NETWORKS[kind], **sizes)
 

@@ -1,18 +1,21 @@
 """Conversations as data: whole on one side, learned as long talks, evaluated as they are."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from charrnn.batches import ChatFeed
 from charrnn.config import CorpusConfig, NetworkConfig, TrainConfig
 from charrnn.corpus import load_corpus
-from charrnn.errors import CorpusError
+from charrnn.errors import ConfigError, CorpusError, TrainingInterrupted
 from charrnn.generator import Generator
 from charrnn.kinds import kind_of
 from charrnn.recipe import Recipe
 from charrnn.splits import SPLITS
 from charrnn.training import Run
 from charrnn.weights import from_bytes
+from tests.training_runs import small_corpus
 
 TALKS = "\n\n".join(f"> how are you {n}?\nwell, {n}.\n> and now\n{n} again" for n in range(60))
 
@@ -94,6 +97,78 @@ def test_which_batch_comes_at_a_step_follows_from_the_seed_and_the_step(tmp_path
         assert (one.batch(step).ids == other.batch(step).ids).all()
     assert any(len(one.batch(s).ids) != len(another.batch(s).ids) for s in range(5))
     assert one.starts_afresh(3)
+
+
+def test_words_left_out_change_what_a_person_says_and_nothing_else(tmp_path):
+    corpus = corpus_of(tmp_path)
+    plain, feed, other, another = (
+        ChatFeed(corpus, 4, 3, seed, rate) for seed, rate in ((7, 0), (7, 0.4), (7, 0.4), (8, 0.4))
+    )
+    changed = 0
+    for step in (5, 0, 17, 5):
+        batch, same = feed.batch(step), other.batch(step)
+        assert batch.ids.tobytes() == same.ids.tobytes()
+        assert batch.targets.tobytes() == same.targets.tobytes()
+        lines = [
+            [corpus.vocabulary.decode(row)[1:-2].split("\n") for row in rows_of(each)]
+            for each in (plain.batch(step), batch)
+        ]
+        replies, kept = (
+            sorted(tuple(line for line in talk if line[:2] != "> ") for talk in talks)
+            for talks in lines
+        )
+        assert replies == kept
+        changed += sorted(lines[0]) != sorted(lines[1])
+    assert changed == 4  # where each of a step's 24 lines or so stays in one case of three
+    first = [feed.batch(feed.steps_in_epoch * epoch).ids.tobytes() for epoch in range(3)]
+    assert len(set(first)) == 3
+    assert feed.batch(0).ids.tobytes() != another.batch(0).ids.tobytes()
+
+
+def test_without_it_batches_are_what_they_were(tmp_path):
+    """Pinned from before there was such a setting."""
+    feed, digest = ChatFeed(corpus_of(tmp_path), 4, 3, 7), hashlib.sha256()
+    for step in range(12):
+        batch = feed.batch(step)
+        for array in (batch.ids, batch.targets, batch.sizes):
+            digest.update(array.astype("<i8").tobytes())
+    assert digest.hexdigest()[:16] == "86842db3b8a789e9"
+
+
+def recipe_with(processes=1, **training):
+    values = {"steps": 24, "batch_size": 4, "chain": 2, "random_seed": 1, "evaluate_every": 6}
+    return Recipe(
+        name="talks",
+        data=["talks.txt"],
+        network=NetworkConfig(cell="gru", hidden_size=12, dropout=0.2),
+        training=TrainConfig.checked({**values, "processes": processes, **training}),
+    )
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_that_leaves_words_out_ends_with_the_same_bytes_stopped_or_not(tmp_path, processes):
+    corpus, recipe = corpus_of(tmp_path), recipe_with(processes, word_dropout=0.3)
+    whole = Run(recipe, corpus).train()
+    assert whole.model.provenance["recipe"]["training"]["word_dropout"] == 0.3
+    for step in (1, 10):
+        asked = iter(range(100))
+        with pytest.raises(TrainingInterrupted):
+            Run(
+                *(recipe, corpus, tmp_path / "run"),
+                stop=lambda asked=asked, step=step: next(asked) == step,
+            ).train()
+    assert Run(recipe, corpus, tmp_path / "run").train().data == whole.data
+    without = Run(recipe_with(processes), corpus).train()
+    assert "word_dropout" not in without.model.provenance["recipe"]["training"]
+    assert (without.model.params.flat != whole.model.params.flat).any()
+
+
+@pytest.mark.parametrize("kind", ["names", "text"])
+def test_leaving_words_out_is_for_conversations_alone(tmp_path, kind):
+    recipe = recipe_with(word_dropout=0.3)
+    rule = r"training\.word_dropout must be left out, or 0, where the data are no conversations"
+    with pytest.raises(ConfigError, match=f"{rule}, got 0.3"):
+        Run(recipe, small_corpus(kind, tmp_path))
 
 
 def test_a_model_of_conversations_is_trained_kept_and_talks(tmp_path):

@@ -206,5 +206,6 @@ def test_what_younger_settings_were_before_is_not_said():
     said = recipe.described()
     assert "unit" not in said["corpus"]
     assert "summed" not in said["training"]
+    assert "word_dropout" not in said["training"]
     other = recipe.changed(corpus={"unit": "word"}, training={"summed": True}).described()
     assert (other["corpus"]["unit"], other["training"]["summed"]) == ("word", True)

@@ -37,9 +37,15 @@ def running_text(characters: int) -> str:
     return "\n".join(lines)[:characters]
 
 
+def talks(count: int) -> str:
+    """Conversations, the same ones every time."""
+    names = name_list(count).split("\n")
+    return "\n\n".join(f"> what is {name} to you?\na word, {name}." for name in names)
+
+
 def small_corpus(kind: str, folder: Path) -> Corpus:
     path = folder / f"{kind}.txt"
-    path.write_text(name_list(120) if kind == "names" else running_text(6_000))
+    path.write_text({"names": name_list(120), "chat": talks(60)}.get(kind, running_text(6_000)))
     return load_corpus([path], CorpusConfig.checked({"kind": kind}))
 
 
