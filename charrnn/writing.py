@@ -98,7 +98,7 @@ class Writer:
             freely, by_drafts = request.tries
             tries = freely + by_drafts
             joined.selection = Selection(request.conditions, count, tries, freely)
-        if len(request.prompt) > KEPT_LENGTH:
+        if len(request.prompt) > KEPT_LENGTH and (request.lookahead or not request.is_whole):
             joined.unread = request.prompt
             self._unread.append(joined)
         if request.searched:
