@@ -30,6 +30,7 @@ from tests.api.server import (
     stop,
 )
 from tests.deploy.programs import needed
+from tests.processes import until
 
 CONF = ROOT / "deploy" / "nginx.conf"
 
@@ -208,6 +209,9 @@ def test_the_address_of_the_client_is_in_the_logs_of_both(tmp_path, instances, p
                 head = b"GET /readyz HTTP/1.0\r\nX-Request-ID: of-%d\r\n" % number
                 client.sendall(head + forged + b"\r\n")
                 assert read_answer(client).status == 200
+        written = server.folder / "access.log"  # both write a line when the answer has gone
+        until(lambda: written.read_text().count("\n") == 4, PATIENCE)
+        until(lambda: sum(str(each.log).count('"of-') for each in instances) >= 4, PATIENCE)
         outside = {
             line["request_id"]: line["remote"]
             for line in map(json.loads, (server.folder / "access.log").read_text().splitlines())
