@@ -10,7 +10,6 @@ Sequences stand in lanes. What a lane holds is a function of its own symbols and
 rows are multiplied (`charrnn.products`), bit for bit, whatever the other lanes hold.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -24,7 +23,6 @@ from charrnn.products import (
     BY_ROW,
     LARGE_BYTES,
     MOST_ROWS,
-    TRIALS,
     WIDTHS,
     Block,
     best_block,
@@ -32,13 +30,12 @@ from charrnn.products import (
     compiled_layer,
     products,
     rounded,
+    shortest,
 )
-from charrnn.threads import blas_threads
 
 KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after openings of so many symbols
 CLEARLY = 1.25  # times faster
 MANIES = (2, 4, 8, 16, 24, 32, 48)  # sequences, tried together
-TRIAL_SECONDS = 0.001  # of each number, at least
 
 
 @dataclass(frozen=True)
@@ -151,10 +148,10 @@ class CompiledModel:
         free to be either: what a random seed leads to is settled.
         """
         alone, many = Lanes(self, 1).alone, MOST_ROWS
-        one = _shortest(lambda: (alone.top(alone.below(0)), alone.multiply()))
+        one = shortest(lambda: (alone.top(alone.below(0)), alone.multiply()))
         for count in reversed(MANIES):
             read, ids = Lanes(self, count, self.block).bound(count).read, np.zeros(count, int)
-            if CLEARLY * _shortest(partial(read, ids)) > count * one:
+            if CLEARLY * shortest(partial(read, ids)) > count * one:
                 break
             many = count
         return many
@@ -294,17 +291,6 @@ class Lanes:
     def _multiplication(self, n: int, h: Array, lanes: slice | int) -> Callable[[], Any]:
         """A function that leaves the products of a layer's output in their places."""
         return self._products[n].bind(h, lanes)
-
-
-@blas_threads(1)
-def _shortest(step: Callable[[], Any]) -> float:
-    """Seconds of a step, the least of some."""
-    taken: list[float] = []
-    while len(taken) < TRIALS or sum(taken) < TRIAL_SECONDS:
-        began = time.perf_counter()
-        step()
-        taken.append(time.perf_counter() - began)
-    return min(taken)
 
 
 def _below(lookup: Callable[[Any], Array], layers: list[tuple[Any, ...]], ids: Any) -> Array:

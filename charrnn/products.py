@@ -31,7 +31,8 @@ FEWEST_ROWS, LARGE_BYTES = 8, 1 << 21
 LONGEST_SUM = 448  # terms of a product's sums by gate; longer ones are cut into parts of
 PART = 256  # since libraries would cut them too, at other places with other numbers of rows
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: may stay in a cache
-TRIED_ROWS, TRIALS = 4, 5  # to find out whether it does
+TRIED_ROWS = 4  # to find out whether it does
+TRIALS, TRIAL_SECONDS = 5, 0.001  # of what is timed, at least
 STRIP = 8  # rows as columns: the first and the last so many may differ
 
 
@@ -209,15 +210,22 @@ def _fastest_columns(matrix: Array) -> int:
         return whole
     rows, seconds = np.zeros((TRIED_ROWS, 1, len(matrix)), matrix.dtype), {}
     for columns in (whole, part):
-        out, taken = np.zeros((TRIED_ROWS, 1, whole), matrix.dtype), []
-        for _ in range(TRIALS):
-            began = time.perf_counter()
-            for start in range(0, whole, columns):
-                stop = start + columns
-                np.matmul(rows, matrix[:, start:stop], out[..., start:stop])
-            taken.append(time.perf_counter() - began)
-        seconds[columns] = min(taken)
+        out = np.zeros((TRIED_ROWS, 1, whole), matrix.dtype)
+        parts = [slice(start, start + columns) for start in range(0, whole, columns)]
+        calls = [(np.matmul, rows, matrix[:, part], out[..., part]) for part in parts]
+        seconds[columns] = shortest(_all(calls))
     return min(seconds, key=seconds.__getitem__)
+
+
+@blas_threads(1)
+def shortest(work: Callable[[], Any]) -> float:
+    """Seconds that something takes, the least of some."""
+    taken: list[float] = []
+    while len(taken) < TRIALS or sum(taken) < TRIAL_SECONDS:
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return min(taken)
 
 
 @blas_threads(1)

@@ -227,7 +227,7 @@ def test_many_is_from_which_on_all_numbers_are_clearly_better_together(faster, m
         count = 1 if alone else len(step.args[0])
         return count / (1.01 * CLEARLY if count in faster else 1.0 if alone else 0.99 * CLEARLY)
 
-    monkeypatch.setattr("charrnn.compiled._shortest", shortest)
+    monkeypatch.setattr("charrnn.compiled.shortest", shortest)
     assert model.many == many
 
 
