@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import charrnn
 from api.errors import RequestError, StartError
+from charrnn.config import AS_DRAWN
 from charrnn.errors import WeightsError, WeightsMissingError, shown
 
 RETRY_SECONDS = 5.0  # until a version that could not be loaded is tried again
 OLD_VERSIONS_KEPT = 4
-ANYTHING: dict[str, Any] = {"novel": False, "unique": False, "clean": False}
 SHOWN_DIGITS = 12
 PREFERRED = "dinosaurs"  # the default where it is there and the operator named no other
 MOST_EVENTS = 50  # of a model's history, the last ones
@@ -316,7 +316,7 @@ def _load(
     whoever loads, not by a request. Raises WeightsError.
     """
     generator = charrnn.load(name, version=version, weights=store)
-    generator.generate(count=2, max_length=1, random_seed=0, **ANYTHING)
+    generator.generate(count=2, max_length=1, random_seed=0, **AS_DRAWN)
     log.debug("model %s: %d texts, and more, share products", name, generator.many)
     generator.blocklist = blocklist
     return generator

@@ -216,10 +216,11 @@ class Completion(Form):
         random_seed = secrets.randbelow(FIRST_SHARED_SEED) if several else None
         requests = []
         for prompt in asked.prompt:
-            longest = None
-            if asked.max_tokens is not None:
-                longest = max(1, generator.length(prompt) + asked.max_tokens)
-            config = asked.generation(random_seed=random_seed, max_length=longest)
+            longest: dict[str, Any] = {}
+            if asked.max_tokens is not None:  # these cut
+                most = max(1, generator.length(prompt) + asked.max_tokens)
+                longest = {"max_length": most, "whole": False}
+            config = asked.generation(random_seed=random_seed, **longest)
             config = within_limits(config, prompt, generator, settings)
             made = generator.request(prompt, config)
             if asked.max_tokens == 0:  # nothing is drawn after an empty prompt either

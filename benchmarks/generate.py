@@ -52,6 +52,7 @@ BATCHES = (("lstm", 128, 27, 1), ("lstm", 256, 65, 1), ("lstm", 512, 65, 2))
 NAMES = (("lstm", 128), ("lstm", 256))
 TOGETHER = 64
 LONGEST_NAME = 60
+CUT: dict[str, Any] = {"max_length": LONGEST_NAME, "whole": False}  # as the peers do
 SECONDS = 2.0  # of each case
 PEERS_LENGTH = 300
 PLAIN = ("torch nn", "torch cell")  # multinomial draws every row from one generator
@@ -213,12 +214,12 @@ class Benchmark:
         for cell, hidden_size in NAMES[:1] if self.quick else NAMES:
             generator = names_generator(cell, hidden_size, steps=5 if self.quick else 200)
             found = self.of(generator)
-            many = generator.generate(count=1024, max_length=LONGEST_NAME, random_seed=0)
+            many = generator.generate(count=1024, random_seed=0, **CUT)
             lengths = np.array([len(sample.text) for sample in many])
             steps = lengths.reshape(-1, TOGETHER).max(axis=1).mean() + 1
             least = self.floor(generator.model.config, TOGETHER, steps / lengths.mean())
             more = {"mean length": f"{lengths.mean():.1f}", "longest of 1,024": f"{lengths.max()}"}
-            ours = self.ours(generator, count=TOGETHER, max_length=LONGEST_NAME)
+            ours = self.ours(generator, count=TOGETHER, **CUT)
             for comparison, own_way, seeds in (
                 (one_request, ours, None),
                 (many_requests, self.our_requests(generator), self.shared_seeds),
@@ -241,7 +242,7 @@ class Benchmark:
 
         def work() -> float:
             requests = [
-                ("", GenerationConfig(max_length=LONGEST_NAME, random_seed=next(self.shared_seeds)))
+                ("", GenerationConfig(random_seed=next(self.shared_seeds), **CUT))
                 for _ in range(TOGETHER)
             ]
             done = generator.generate_many(requests)

@@ -150,6 +150,7 @@ def measure(chosen: argparse.Namespace) -> Report:
 def compare(case: Case, folder: Path, report: Report, *, torch: bool, quick: bool) -> None:
     """All contenders under the same load, in turns."""
     body: dict[str, object] = {"max_length": case.length, "min_length": case.length}
+    body["whole"] = False  # all of one length, as the peers write them
     request = post("/generate", body)
     environ = {"CHARRNN_WEIGHTS": str(folder), "CHARRNN_MODEL": case.model}
     environ["CHARRNN_ACCESS_LOG"] = "off"  # the others write none

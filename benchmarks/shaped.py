@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 
 import charrnn
+from charrnn.config import AS_DRAWN
 from charrnn.lookahead import Lookahead
 from tests.exact import abra, distance, every_name, given
 
@@ -32,12 +33,11 @@ SHAPES: tuple[dict[str, Any], ...] = (
 )
 MOST_LENGTHS = 100  # of names of a real model
 REQUESTS, NAMES = 20, 20  # requests for so many names each that may come back short
-PLAIN: dict[str, Any] = {"novel": False, "unique": False, "clean": False}
 
 
 def names_by_drafts(generator: charrnn.Generator, count: int, **settings: Any) -> list[str]:
     """Names that are drawn by drafts, whether or not free sampling would do."""
-    asked = generator.request(count=count, random_seed=1, **PLAIN, **settings)
+    asked = generator.request(count=count, random_seed=1, **AS_DRAWN, **settings)
     (samples,) = generator._generate([replace(asked, tries=(0, 8))])
     return [sample.text for sample in samples]
 
@@ -89,7 +89,7 @@ def costs() -> None:
     generator = charrnn.load("dinosaurs")
 
     def free() -> object:
-        return generator.generate(count=200, random_seed=1, **PLAIN)
+        return generator.generate(count=200, random_seed=1, **AS_DRAWN)
 
     free()
     sizes = "".join(f"{f'{size} drafts':>14}" for size in COSTED)
@@ -124,7 +124,7 @@ def nearness(draws: int) -> None:
     number of drafts.
     """
     generator, shape = charrnn.load("dinosaurs"), SHAPES[0]
-    asked = generator.request(count=2 * draws, random_seed=2, **PLAIN, **shape)
+    asked = generator.request(count=2 * draws, random_seed=2, **AS_DRAWN, **shape)
     (samples,) = generator._generate([replace(asked, tries=(1_000_000, 0))])
     counts = np.bincount([len(sample.text) for sample in samples], minlength=MOST_LENGTHS)
     chances, rng = counts / counts.sum(), np.random.default_rng(0)

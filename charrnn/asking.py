@@ -14,10 +14,10 @@ from functools import cached_property
 
 from charrnn.blocklist import Blocklist
 from charrnn.conditions import Conditions, Names, conditions_of
-from charrnn.config import GenerationConfig
+from charrnn.config import LONGEST_SHAPED, GenerationConfig
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.lookahead import LetterRuns, Lookahead
-from charrnn.shapes import FIELDS, Shape, asks_for_shape, compile_shape
+from charrnn.shapes import FIELDS, Shape, compile_shape
 from charrnn.texts import Request
 from charrnn.wordlist import AnyVocabulary
 
@@ -47,8 +47,7 @@ class Asking:
         """The request with all that follows from its settings. Raises ConfigError."""
         config = request.config
         lookahead = None
-        if asks_for_shape(config):
-            self._check_shaped(config)
+        if self._asks_for_shape(request):
             if config.temperature == 0:
                 wanted, searched = self.for_search(request, blocklist)
                 return replace(request, conditions=wanted, searched=searched, tries=(0, 0))
@@ -78,9 +77,29 @@ class Asking:
         whole = conditions_of(config, self._vocabulary, self.names, blocklist, None)
         return whole or Conditions(), shape
 
-    def _check_shaped(self, config: GenerationConfig) -> None:
-        """Raise ConfigError for what can't go with a shape."""
-        first = next(field for field in FIELDS if getattr(config, field) is not None)
+    def _asks_for_shape(self, request: Request) -> bool:
+        """Whether names are to be drawn to a shape, if only to lengths. Raises ConfigError for what
+        can't go with one.
+        """
+        config = request.config
+        asked = [field for field in FIELDS if getattr(config, field) is not None]
+        if config.whole:
+            asked.append("whole")
+        if asked:
+            self._check_shaped(config, asked[0])
+            return asked != ["whole"] or _asks_for_lengths(config)
+        by_default = (
+            self.names is not None
+            and config.whole is None
+            and config.temperature > 0
+            and not config.stop
+            and max(config.min_length, config.max_length or 0) <= LONGEST_SHAPED
+            and self._vocabulary.unknown not in request.prompt
+        )
+        return by_default and _asks_for_lengths(config)
+
+    def _check_shaped(self, config: GenerationConfig, first: str) -> None:
+        """Raise ConfigError for what can't go with a shape; `first` of the fields asks for one."""
         if self.names is None:
             rule = "must be left out: this model writes running text, not names"
             raise ConfigError([FieldProblem(first, rule, shown(getattr(config, first)))])
@@ -89,17 +108,26 @@ class Asking:
             raise ConfigError([FieldProblem("stop", rule, shown(config.stop))])
 
     def _lookahead(self, request: Request) -> Lookahead:
-        """The shape that is asked for, ready to be drawn."""
+        """The shape that is asked for, ready to be drawn. Raises ConfigError."""
         config = request.config
         asked = [getattr(config, field) for field in FIELDS]
-        lengths = config.min_length, config.max_length
-        key = (*asked, *lengths, request.seed, config.temperature)
-        if key not in self._kept:
-            shape = compile_shape(config, request.seed, self._vocabulary, self._longest)
+        key = (*asked, config.min_length, request.max_length, config.temperature)
+        kept = self._kept.get(key)
+        if kept is None:
+            shape = compile_shape(config, "", self._vocabulary, request.max_length)
+            kept = Lookahead(shape, self._runs, config.temperature)
             if len(self._kept) >= KEPT:
                 self._kept.clear()
-            self._kept[key] = Lookahead(shape, self._runs, config.temperature)
-        return self._kept[key]
+            self._kept[key] = kept
+        begun = kept.shape.after(request.prompt[1:])
+        if begun is None:  # that tells why
+            begun = compile_shape(config, request.seed, self._vocabulary, request.max_length)
+        return kept.of(begun)
+
+
+def _asks_for_lengths(config: GenerationConfig) -> bool:
+    """Whether there are lengths that a name may not have; none is empty."""
+    return config.min_length > 1 or config.max_length is not None
 
 
 def _tries(acceptance: float, particles: int) -> tuple[int, int]:

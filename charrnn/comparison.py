@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from charrnn.conditions import Names
-from charrnn.config import CorpusConfig, EvaluationConfig
+from charrnn.config import AS_DRAWN, CorpusConfig, EvaluationConfig
 from charrnn.gate import REPEATING
 from charrnn.generator import Generator
 from charrnn.splits import split
@@ -109,14 +109,12 @@ class TextComparison:
 
 
 def drawn(generator: Generator, count: int, temperature: float, random_seed: int) -> Drawn:
-    """Texts as the network gives them: nothing refused, nothing drawn again."""
+    """Texts as the network gives them."""
     samples = generator.generate(
         count=count,
         temperature=temperature,
         random_seed=random_seed,
-        novel=False,
-        unique=False,
-        clean=False,
+        **AS_DRAWN,
     )
     match = generator.vocabulary.match
     return Drawn(

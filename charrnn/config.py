@@ -311,6 +311,10 @@ class ExportConfig(Settings):
             raise ValueError(f"numbers must be left out with {self.to}: it is always float32")
 
 
+# Of GenerationConfig, for texts as the network gives them: nothing refused, nothing drawn again.
+AS_DRAWN: dict[str, Any] = {"novel": False, "unique": False, "clean": False, "whole": False}
+
+
 class GenerationConfig(Settings):
     """What is asked of the network: how many texts, how daring, how long."""
 
@@ -344,6 +348,13 @@ class GenerationConfig(Settings):
         le=LONGEST_TEXT,
         description="most symbols (characters; of a model of words, words and marks) of a text, "
         "the seed included; null: the model's own",
+    )
+    whole: bool | None = setting(
+        default=None,
+        description="names end by themselves within the lengths that are asked for; false: no end "
+        "comes before min_length, and max_length cuts (names of another shape are whole anyway); "
+        f"null: yes for names that are drawn (temperature above 0), of up to {LONGEST_SHAPED} "
+        "letters, without stop texts",
     )
     stop: tuple[str, ...] = setting(
         default=(),

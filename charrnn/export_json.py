@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.config import CorpusConfig
+from charrnn.config import AS_DRAWN, CorpusConfig
 from charrnn.errors import ConfigError, FieldProblem, WeightsFormatError, shown
 from charrnn.evaluation import evaluate
 from charrnn.export import described
@@ -27,7 +27,6 @@ FORMAT = 1
 CELLS = ("rnn", "lstm", "gru")  # that the format describes
 LARGEST_INT8 = 127
 OWN_TEXTS, OWN_LENGTH = 64, 256  # to measure on, where there are no held-out names
-FREELY: dict[str, Any] = {"novel": False, "unique": False, "clean": False}
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def _texts(generator: Generator) -> tuple[str, Sequence[str]]:
         held_out = split(frozen.names, CorpusConfig.checked(frozen.provenance["recipe"]["corpus"]))
         if held_out["test"]:
             return "test names", held_out["test"]
-    settings = {"count": OWN_TEXTS, "max_length": OWN_LENGTH, "random_seed": 0, **FREELY}
+    settings = {"count": OWN_TEXTS, "max_length": OWN_LENGTH, "random_seed": 0, **AS_DRAWN}
     texts = [generator.vocabulary.match(each.text) for each in generator.generate("", **settings)]
     texts = [text for text in texts if generator.vocabulary.length(text) > 1]
     if not texts:

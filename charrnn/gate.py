@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from charrnn.conditions import Names
-from charrnn.config import CorpusConfig, GateConfig
+from charrnn.config import AS_DRAWN, CorpusConfig, GateConfig
 from charrnn.corpus import Corpus
 from charrnn.errors import ConfigError, WeightsError
 from charrnn.evaluation import evaluate
@@ -144,13 +144,7 @@ def judge(
 def sanity_of(model: FrozenModel, count: int) -> Sanity:
     """What a network writes by itself, at temperature 1, as shares of `count` texts."""
     candidate = Generator("candidate", "", model)
-    samples = candidate.generate(
-        count=count,
-        random_seed=SAMPLE_SEED,
-        novel=False,  # its copies are what is looked at
-        unique=False,
-        clean=False,
-    )
+    samples = candidate.generate(count=count, random_seed=SAMPLE_SEED, **AS_DRAWN)
     texts = [sample.text for sample in samples]
     novel = None
     if model.kind == "names":

@@ -19,6 +19,7 @@ P(v | c).
 """
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -27,7 +28,8 @@ from charrnn.parameters import Array
 from charrnn.shapes import DEAD, Shape
 from charrnn.wordlist import AnyVocabulary
 
-COUNTED_AT_ONCE = 1 << 20  # letters of the list
+MOST_COUNTED = 100_000  # names, from all over the list: a guess needs no more
+COUNTED_AT_ONCE = 1 << 20  # of their letters
 WALKED_NAMES, WALKED_LETTERS = 20_000, 100  # of the list through a shape, and of each name
 MOST_WALKED = 1 << 21  # numbers that are counted there
 STRENGTH = 4.0  # of the shorter runs, in letters seen
@@ -44,7 +46,8 @@ class LetterRuns:
         self.vocab, end = len(vocabulary), vocabulary.end
         assert end is not None
         self.end = end
-        self._ids, _ = vocabulary.joined(names)  # the end symbol first
+        counted = names[:: -(-len(names) // MOST_COUNTED) or 1]
+        self._ids, _ = vocabulary.joined(counted)  # the end symbol first
         self._kept: dict[tuple[int, float], Array] = {}
 
     def probabilities(self, order: int, temperature: float) -> Array:
@@ -158,12 +161,18 @@ class Lookahead:
         P = runs.in_states(self.order, temperature, shape)
         Q = len(shape.next)
         # With a state Q for those that lead nowhere, and a length at which nothing may follow.
-        self._psi = np.zeros((shape.longest + 2 - shape.length, Q + 1, contexts))
-        for length in range(shape.longest, shape.length - 1, -1):
-            self._psi[length - shape.length, :Q] = self._before(length, P)
+        self._psi = np.zeros((shape.longest + 2, Q + 1, contexts))
+        for length in range(shape.longest, -1, -1):
+            self._psi[length, :Q] = self._before(length, P)
         # Where psi after each symbol begins among those of a length, by state: (Q, V).
         self._places = np.where(shape.next >= 0, shape.next, Q) * contexts
         self._symbols = np.arange(runs.vocab)
+
+    def of(self, shape: Shape) -> "Lookahead":
+        """The same for names that begin with a seed: of a shape that this one's `after` gave."""
+        made = copy(self)
+        made.shape = shape
+        return made
 
     def _before(self, length: int, P: Array) -> Array:
         """psi at a length, from psi one further and P (Q, C, V): (Q, C)."""
@@ -184,7 +193,7 @@ class Lookahead:
 
     def _after(self, length: int) -> Array:
         """psi after each symbol: (Q, V or 1, V), by the letter before it where that counts."""
-        V, psi = self._vocab, self._psi[length - self.shape.length, :-1]
+        V, psi = self._vocab, self._psi[length, :-1]
         Q, nexts = len(psi), self.shape.next
         known = np.where(nexts >= 0, nexts, 0)
         if self.order == 2:
@@ -202,17 +211,17 @@ class Lookahead:
 
     def acceptance(self, ids: Sequence[int]) -> float:
         """The guess after a seed: how likely a name that is drawn freely has the shape."""
-        return float(self._psi[0, self.shape.begin, self.context(ids)])
+        return float(self._psi[len(ids), self.shape.begin, self.context(ids)])
 
     def guess(self, length: int, q: Array, c: Array) -> Array:
         """psi for states and contexts (N,) after so many symbols."""
-        return self._psi[length - self.shape.length, q, c]
+        return self._psi[length, q, c]
 
     def guesses(self, length: int, q: Array, c: Array) -> Array:
         """(N, V): psi after each symbol that may come next, of which there were `length` before;
         for the end symbol, whether the name may end.
         """
-        psi = self._psi[length + 1 - self.shape.length]
+        psi = self._psi[length + 1]
         values: Array = psi.ravel().take(self._places[q] + self.contexts(c[:, None], self._symbols))
         values[:, self.end] = self.shape.may_end(length)[q]
         return values
@@ -224,7 +233,7 @@ class Lookahead:
 
 def _order(shape: Shape, vocab: int) -> int:
     """How many letters are looked back at: two, where that isn't too much to work out and keep."""
-    lengths, states = shape.longest + 1 - shape.length, len(shape.next)
+    lengths, states = shape.longest + 1, len(shape.next)
     for order in (2, 1):
         numbers = lengths * states * vocab**order
         if numbers <= MOST_NUMBERS and numbers * vocab <= MOST_PRODUCTS:

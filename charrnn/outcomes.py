@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from charrnn.checkpoint import METRICS
 from charrnn.conditions import Names
+from charrnn.config import AS_DRAWN
 from charrnn.corpus import Corpus
 from charrnn.files import read_json_lines, write_atomically
 from charrnn.gate import Verdict
@@ -147,8 +148,7 @@ def _samples(model: FrozenModel) -> dict[float, list[str]]:
                 temperature=t,
                 max_length=length,
                 random_seed=0,
-                novel=False,  # as the network has them
-                unique=False,
+                **AS_DRAWN | {"clean": True},
             )
         ]
         for t in TEMPERATURES

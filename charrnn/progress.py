@@ -14,6 +14,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from charrnn.config import AS_DRAWN
 from charrnn.evaluation import Loss
 from charrnn.generator import Generator
 from charrnn.training import Listener, Run
@@ -137,8 +138,7 @@ def samples_of(run: Run) -> list[str]:
         count=3,
         max_length=length,
         random_seed=run.progress.step,
-        novel=False,  # as the network has them by now
-        unique=False,
+        **AS_DRAWN | {"clean": True},
     )
     return [sample.text.replace("\n", "⏎") for sample in samples]
 

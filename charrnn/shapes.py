@@ -10,7 +10,7 @@ conflict: none of those named could be left out of the conflict.
 import fnmatch
 import re
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,8 +55,8 @@ class Shape:
     can: Array
     shortest: int
     longest: int
-    begin: int
-    length: int
+    begin: int = 0
+    length: int = 0
 
     def may_end(self, length: int) -> Array:
         """(Q,) whether a name of so many symbols may end in a state."""
@@ -71,10 +71,16 @@ class Shape:
                 return False
         return bool(self.may_end(len(ids))[q])
 
-
-def asks_for_shape(config: GenerationConfig) -> bool:
-    """Whether names are to be drawn to a shape: then their lengths are conditions as well."""
-    return any(getattr(config, field) is not None for field in FIELDS)
+    def after(self, ids: Sequence[int]) -> "Shape | None":
+        """The same for names that begin with these symbols; None where no name does."""
+        q, length = 0, len(ids)
+        for id_ in ids:
+            q = int(self.next[q, id_])
+            if q == DEAD:
+                return None
+        if length > self.longest or not self.can[length, q]:
+            return None
+        return replace(self, begin=q, length=length)
 
 
 def compile_shape(
@@ -160,17 +166,8 @@ def _shape(limits: dict[str, Any], vocabulary: AnyVocabulary) -> Shape | None:
     shortest = limits.get("min_length", 1)
     longest = limits.get("max_length", LONGEST_SHAPED + 1)
     can = _can(rows, accepts, shortest, longest)
-    begin, length = 0, 0
-    seed = limits.get("seed", "")
-    if len(seed) > longest:
-        return None
-    for id_ in vocabulary.encode(seed).tolist():
-        begin, length = int(rows[begin, id_]), length + 1
-        if begin == DEAD:
-            return None
-    if not can[length, begin]:
-        return None
-    return Shape(rows, accepts, can, shortest, longest, begin, length)
+    shape = Shape(rows, accepts, can, shortest, longest)
+    return shape.after(vocabulary.encode(limits.get("seed", "")).tolist())
 
 
 def _product(

@@ -10,7 +10,7 @@ import numpy as np
 
 from charrnn.cells import CELLS
 from charrnn.compiled import CompiledModel
-from charrnn.config import GenerationConfig, ModelConfig
+from charrnn.config import AS_DRAWN, GenerationConfig, ModelConfig
 from charrnn.decoding import DecodeBatch
 from charrnn.generator import Generator
 from charrnn.model import CharRNN
@@ -76,9 +76,6 @@ def text_model(characters="abc", **network_settings):
     return frozen("text", Vocabulary.of([characters], ends=False), **network_settings)
 
 
-PLAIN = {"novel": False, "unique": False, "clean": False}
-
-
 class Freely(Generator):
     """A generator whose texts are kept as they are drawn, unless a test asks for conditions: most
     tests are about the drawing, and a tiny network has few names.
@@ -86,9 +83,9 @@ class Freely(Generator):
 
     def request(self, seed="", config=None, **settings):
         if config is None:
-            return super().request(seed, None, **{**PLAIN, **settings})
+            return super().request(seed, None, **{**AS_DRAWN, **settings})
         if isinstance(config, GenerationConfig):
-            unsaid = {name: value for name, value in PLAIN.items() if name not in config.said()}
+            unsaid = {name: value for name, value in AS_DRAWN.items() if name not in config.said()}
             config = config.changed(**unsaid)
         return super().request(seed, config, **settings)
 

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from charrnn import lookahead
-from charrnn.config import GenerationConfig
+from charrnn.config import AS_DRAWN, GenerationConfig
 from charrnn.lookahead import LetterRuns, Lookahead
 from charrnn.shapes import compile_shape
 from charrnn.vocabulary import Vocabulary
 from tests.exact import abra, assert_drawn_from, distance, every_name, given
 
-PLAIN = {"novel": False, "unique": False, "clean": False}
 SHAPES = [
     ({"ends_with": "ra", "max_length": 6}, lambda name: name.endswith("ra")),
     (
@@ -23,12 +22,14 @@ SHAPES = [
         {"contains": "ba", "min_length": 4, "max_length": 5, "temperature": 1.5, "top_k": 3},
         lambda name: "ba" in name and len(name) >= 4,
     ),
+    ({"whole": True, "max_length": 3}, lambda name: True),
+    ({"whole": True, "min_length": 4, "max_length": 4, "top_k": 4}, lambda name: len(name) == 4),
 ]
 
 
 def drawn(made, tries, count, seed="", **settings):
     """Names, by so many free tries and then by so many swarms."""
-    asked = made.request(seed, count=count, random_seed=1, **PLAIN, **settings)
+    asked = made.request(seed, count=count, random_seed=1, **{**AS_DRAWN, **settings})
     samples = made._generate([replace(asked, tries=tries)])[0]
     assert samples.shortfall is None
     return [sample.text for sample in samples]
@@ -142,3 +143,26 @@ def test_names_that_walk_through_a_shape_are_from_all_over_the_list(monkeypatch)
     names = LetterRuns(["a", "b", "c", "abab", "ca"], vocabulary)._walked
     assert [vocabulary.decode(row).rstrip("\n") for row in names.tolist()] == ["a", "c", "ca"]
     assert LetterRuns([], vocabulary)._walked.shape == (0, 1)
+
+
+def test_letters_of_a_long_list_are_counted_in_names_from_all_over_it(monkeypatch):
+    vocabulary = Vocabulary.of(("ab", "c"), ends=True)
+    monkeypatch.setattr(lookahead, "MOST_COUNTED", 2)
+    names = ["a", "b", "c", "ab", "ba"]
+    some = LetterRuns(names, vocabulary).probabilities(1, 1.0)
+    assert np.array_equal(some, LetterRuns(["a", "ab"], vocabulary).probabilities(1, 1.0))
+    assert LetterRuns([], vocabulary).probabilities(0, 1.0).sum() == pytest.approx(1)
+
+
+def test_a_shape_is_worked_out_once_for_all_seeds(monkeypatch):
+    made, built = abra(), []
+    whole = Lookahead.__init__
+    monkeypatch.setattr(
+        Lookahead, "__init__", lambda self, *args: built.append(args) or whole(self, *args)
+    )
+    for seed in ("", "a", "ab", "rr"):
+        texts = [s.text for s in made.generate(seed, count=3, pattern="*[ab]", max_length=7)]
+        assert all(text.lower().startswith(seed) for text in texts)
+    assert len(built) == 1
+    made.generate("a", count=3, pattern="*[ab]", max_length=8)
+    assert len(built) == 2

@@ -17,12 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # as `python examp
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 import charrnn
-from charrnn.config import CorpusConfig
+from charrnn.config import AS_DRAWN, CorpusConfig
 from charrnn.evaluation import evaluate
 from charrnn.ops import Array, Workspace, log_softmax
 from charrnn.splits import split
@@ -51,10 +50,6 @@ def sides(generator: charrnn.Generator) -> dict[str, Sequence[str]]:
     frozen = generator.frozen
     config = CorpusConfig.checked(frozen.provenance["recipe"]["corpus"])
     return split(frozen.names, config)
-
-
-# Names as the network draws them, copies and all.
-AS_DRAWN: dict[str, Any] = {"novel": False, "unique": False, "clean": False}
 
 
 def sampled(generator: charrnn.Generator, temperature: float, count: int) -> Samples:

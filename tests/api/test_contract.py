@@ -60,7 +60,7 @@ PARAMS_IN_WORDS = {field for field, _ in IN_WORDS} | {
     "random_seed",
 }
 PARAMS_IN_WORDS |= {"seed", "top_logprobs", "messages", "model", "logprobs"}
-PARAMS_IN_WORDS |= {"novel", "unique", "avoid", "max_similarity"}  # of names only
+PARAMS_IN_WORDS |= {"novel", "unique", "avoid", "max_similarity", "whole"}  # of names only
 
 load_all_checks()
 NO_KEYS_OF_ITS_OWN = GenerationConfig(with_security_parameters=False)
