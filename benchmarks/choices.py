@@ -21,7 +21,7 @@ from charrnn import blas_threads
 from charrnn.compiled import Bound, CompiledModel, Lanes
 from charrnn.parameters import Array
 from charrnn.products import MOST_ROWS
-from charrnn.writing import STRIDE
+from charrnn.streams import STRIDE
 
 LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary
 

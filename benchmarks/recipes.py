@@ -79,19 +79,24 @@ def taken(data: Path, count: int | None, seed: int, folder: Path) -> Path:
     return part
 
 
-def one_run(data: Path, values: dict[str, Any], seed: int) -> Result:
-    """One split, one random seed."""
+def run_of(data: Path, values: dict[str, Any], split: int, random_seed: int) -> Run:
+    """A training of the recipe for a list's size, but for these values."""
     network = {k: v for k, v in values.items() if k in NetworkConfig.fields()}
     training = {k: v for k, v in values.items() if k not in network}
     recipe = Recipe.checked(
         {
             **recipe_for(data).said(),
-            "corpus": {"salt": f"split {seed}"},
+            "corpus": {"salt": f"split {split}"},
             "network": network,
-            "training": {"processes": 1, **training, "random_seed": seed},
+            "training": {"processes": 1, **training, "random_seed": random_seed},
         }
     )
-    run = Run(recipe, load_corpus([data], recipe.corpus))
+    return Run(recipe, load_corpus([data], recipe.corpus))
+
+
+def one_run(data: Path, values: dict[str, Any], seed: int) -> Result:
+    """One split, one random seed."""
+    run = run_of(data, values, seed, seed)
     started = time.process_time()
     progress = run.train().progress
     place = progress.best_step / progress.step

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from benchmarks.common import Report, Table, machine, options, run
 from benchmarks.load import Outcome, load, post
 from benchmarks.models import text_generator
-from benchmarks.service import HOST, OURS, serving
+from benchmarks.service import HOST, OURS, WORKERS, serving
 from charrnn.generator import Generator
 from charrnn.store import Store
 from charrnn.weights import to_bytes
@@ -109,7 +109,7 @@ class Trouble(threading.Thread):
                 self.promote(rng)
             if now > next_kill:
                 next_kill += self.kill_seconds
-                self.kill(rng)
+                self.kill()
             self.note_memory(now - began)
 
     def promote(self, rng: random.Random) -> None:
@@ -129,13 +129,15 @@ class Trouble(threading.Thread):
         temporary.write_text(text)
         temporary.replace(current)
 
-    def kill(self, rng: random.Random) -> None:
-        """One worker, at once."""
+    def kill(self) -> None:
+        """The youngest worker, at once. The oldest lives through it all, so that its memory tells
+        what grows.
+        """
         workers = workers_of(self.master)
         if workers:
             self.events.kills += 1
             with suppress(ProcessLookupError):
-                os.kill(rng.choice(workers), signal.SIGKILL)
+                os.kill(workers[-1], signal.SIGKILL)
 
     def leave(self) -> None:
         """Ask for much, and close the connection."""
@@ -155,7 +157,7 @@ class Trouble(threading.Thread):
 
 
 def workers_of(master: int) -> list[int]:
-    """The processes that a gunicorn has started."""
+    """The processes that a gunicorn has started, the youngest last."""
     try:
         return [int(p) for p in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
     except OSError:
@@ -195,6 +197,8 @@ def table(found: Outcome, events: Events, most: float, health: Outcome) -> Table
     good, allowed = len(found.latencies), CLIENTS * events.kills
     growths = [sizes[-1] - sizes[0] for sizes in events.memory.values() if len(sizes) > 1]
     largest = max(growths, default=0)
+    longest = max(events.memory.values(), key=len, default=[0])
+    oldest = longest[-1] - longest[0]
     unanswered = found.statuses.get(0, 0)
     other = {s: n for s, n in found.statuses.items() if s not in (0, 200)}
     rows: list[tuple[str, object]] = [
@@ -213,8 +217,8 @@ def table(found: Outcome, events: Events, most: float, health: Outcome) -> Table
         ("clients that left in the middle", events.left),
         ("most that a worker's memory grew in its life, MB", f"{largest / 1e6:.1f}"),
         (
-            "longest life that was looked at, of all looks",
-            f"{max(map(len, events.memory.values()), default=0)}",
+            "that of the one that lived through it all, MB, and its share of the requests, about",
+            f"{oldest / 1e6:.1f}, {good / int(WORKERS):,.0f}",
         ),
         ("healthy afterwards", "yes" if health.statuses.get(200) else "NO"),
     ]

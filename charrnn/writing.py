@@ -14,8 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from charrnn.coldest import Searching
 from charrnn.compiled import KEPT_LENGTH, CompiledModel, Position
 from charrnn.decoding import DecodeBatch
@@ -24,6 +22,7 @@ from charrnn.products import BY_ROW
 from charrnn.queues import Queue, Tries
 from charrnn.selection import Selection
 from charrnn.sequences import Parked
+from charrnn.streams import Streams
 from charrnn.texts import Candidate, Language, Request, Text, Written
 
 SLOTS = 64  # sequences of a batch
@@ -31,10 +30,7 @@ ALONE = 1  # samples of a request whose rows are multiplied alone
 # Symbols at a time while others wait for a slot, and at first where a stop string may come.
 REFILL_STEPS = 8
 FEWEST_READ = 16  # symbols of long prompts that are read in a turn
-# Between the streams of two samples: 2^128 / golden ratio, as in numpy's PCG64.jumped.
-STRIDE = 0x9E3779B97F4A7C15F39CC0605CEDC835
 MOST_TIMES = 50  # that a word of running text is drawn again, before the text ends
-NEXT_TRY = 1 << 40  # streams from a try of a sample to its next one: more than there are samples
 
 
 class Writer:
@@ -51,7 +47,7 @@ class Writer:
         self._over: list[int] = []  # requests that are finished, until they are taken
         self._shortfalls: dict[int, str] = {}  # theirs, likewise
         self._open: dict[int, _Joined] = {}
-        self._rngs: list[np.random.Generator] = []  # idle ones
+        self._streams = Streams()
         self._unread: deque[_Joined] = deque()  # whose prompts are not read to their ends
         self._selected: set[int] = set()  # requests whose selections have changed
         self._next, self._steps, self.made = 0, REFILL_STEPS, 0
@@ -164,13 +160,13 @@ class Writer:
             self._unread.remove(joined)
         texts = [text for _, _, text in joined.parked] if joined else []
         if self._drafting:
-            self._rngs += self._drafting.remove(number)
+            self._streams.give_back(self._drafting.remove(number))
         if self._searching:
             self._searching.remove(number)
         for queue in self._queues():
             queue.remove(number)
             texts += [text for _, text in queue.park(number)]
-        self._rngs += [text.rng for text in texts]
+        self._streams.give_back(text.rng for text in texts)
         return texts
 
     def turn(self, steps: int) -> list[Written]:
@@ -219,7 +215,7 @@ class Writer:
                 news.append(new)
             if new.sample:
                 del queue.texts[stretch.slot]
-                self._rngs.append(text.rng)
+                self._streams.give_back([text.rng])
                 if stretch.finish_reason is None:
                     queue.batch.cancel(stretch.slot)
                 if selected:
@@ -238,14 +234,14 @@ class Writer:
         text.attempt += 1
         text.times = 1 if ids else text.times + 1
         if config.temperature == 0 or config.top_k == 1 or text.times > MOST_TIMES:
-            self._rngs.append(text.rng)
+            self._streams.give_back([text.rng])
             self._finish(text.number, 1)
             return [text.cut("stop")]
         self._prepare(joined)
         begin = text.anchor or joined.position
         text.anchor = self._model.read([begin.id, *ids], begin.state) if ids else begin
-        self._rngs.append(text.rng)
-        text.rng = self._rng(joined.stream, text.index, text.attempt)
+        self._streams.give_back([text.rng])
+        text.rng = self._streams.take(joined.stream, text.index, text.attempt)
         request = text.request
         constraint = request.constraint if length == request.seed_length else None  # of the first
         room = request.max_length - length
@@ -262,12 +258,12 @@ class Writer:
         for number, index, attempt in drafting.next(self._is_held):
             joined = self._open[number]
             self._prepare(joined)
-            rng = self._rng(joined.stream, index, attempt)
+            rng = self._streams.take(joined.stream, index, attempt)
             drafting.begin(number, index, attempt, joined.position, rng)
         ended_tries, made = drafting.step(steps)
         self.made = max(self.made, made)
         for ended in ended_tries:
-            self._rngs.append(ended.rng)
+            self._streams.give_back([ended.rng])
             text = self._open[ended.number].request.seed
             decode = self._language.vocabulary.decode
             drawn = [Candidate(text + decode(ids), lp, "end") for ids, lp in ended.names]
@@ -389,7 +385,7 @@ class Writer:
             request = joined.request
             joined.position = request.position or self._model.read(request.prompt)
         if joined.stream is None:
-            joined.stream = np.random.PCG64(joined.request.random_seed).state
+            joined.stream = self._streams.of(joined.request.random_seed)
 
     def _begin(self, queue: Queue, number: int, tries: Tries, news: list[Written]) -> None:
         """Let samples of a request join a batch; adds what can be said of them at once."""
@@ -413,7 +409,7 @@ class Writer:
         stream = joined.stream
         texts = [Text(self._language, number, index, request, nth) for index, nth in tries]
         for text in texts:
-            text.rng = self._rng(stream, text.index, text.attempt)
+            text.rng = self._streams.take(stream, text.index, text.attempt)
         if request.seed and not selected:
             news += [text.opening() for text in texts]
         slots = queue.batch.admit(
@@ -428,17 +424,6 @@ class Writer:
         joined.waiting -= len(texts)
         if not joined.waiting and not selected:
             joined.position = joined.stream = None
-
-    def _rng(self, stream: Any, index: int, attempt: int) -> np.random.Generator:
-        """The random numbers of a try of a sample, reused: of the first,
-        `PCG64(random_seed).jumped(index)`.
-        """
-        rng = self._rngs.pop() if self._rngs else np.random.Generator(np.random.PCG64(0))
-        rng.bit_generator.state = stream
-        jumps = index + NEXT_TRY * attempt
-        if jumps:
-            rng.bit_generator.advance(STRIDE * jumps % (1 << 128))  # type: ignore[attr-defined]
-        return rng
 
 
 @dataclass(eq=False)

@@ -42,6 +42,7 @@ FLOORS = (
         "parameters",
         "threads",
         "tokens",
+        "streams",
     },
     {
         "cells",

@@ -11,6 +11,7 @@ from charrnn.decoding import DecodeBatch
 from charrnn.errors import ConfigError, WeightsCorruptError
 from charrnn.generator import MANY
 from charrnn.products import BY_ROW
+from charrnn.streams import Streams
 from charrnn.writing import SLOTS
 from tests.models import (
     generator,
@@ -22,10 +23,10 @@ from tests.models import (
 
 def test_a_samples_random_numbers_are_a_jump_of_the_requests_stream():
     """So the streams of two samples never overlap: numpy's own way to make them."""
-    g = running()
+    streams = Streams()
     for index, attempt in ((0, 0), (1, 0), (7, 3), (10**6, 0), (10**5, 1000)):
-        writer = g.writer()
-        mine = writer._rng(np.random.PCG64(123).state, index, attempt)
+        mine = streams.take(streams.of(123), index, attempt)
+        streams.give_back([mine])
         numpys = np.random.Generator(np.random.PCG64(123).jumped(index + (attempt << 40)))
         assert mine.bit_generator.state == numpys.bit_generator.state
 
