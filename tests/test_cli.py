@@ -281,7 +281,7 @@ def test_ctrl_c_at_a_run_of_several_processes_stops_it_cleanly_and_keeps_its_byt
 
 
 def test_a_second_training_of_the_same_name_is_refused_while_the_first_goes_on(place):
-    first = started("train", "my-list.txt", "--steps", "100000", "--processes", "1")
+    first = started("train", "my-list.txt", "--steps", "5000", "--processes", "1")
     try:
         for line in first.stderr:
             if line.startswith("step "):
