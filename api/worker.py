@@ -9,6 +9,9 @@ Of its threads few are at work at once (`api.turns`). And a request costs fewer 
 the head of an answer goes out with the first bytes of its body, a thread that has answered and has
 nothing else to do takes the client's next request itself if it comes at once, and the master hears
 of this worker once a second, not at every event.
+
+A worker that has requests to answer waits a moment before it accepts another connection, the longer
+the more it has: so the connections of a burst, which then stay, are shared out evenly.
 """
 
 import errno
@@ -37,6 +40,7 @@ RETRY_SECONDS = 0.05  # before connections are accepted again that there were no
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NOTICE_SECONDS = 1.0  # between two signs of life
 MOST_ANSWERED = 16  # connections, before the main loop is woken to take them back
+COURTESY_SECONDS, MOST_COURTESY = 0.00025, 0.002  # for each request to answer; in all
 NEXT_MILLISECONDS = 5  # that a thread waits for the next request of the client that it has answered
 
 
@@ -46,6 +50,7 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
     arrival: Arrival
     is_complete = True  # the request that a thread was given
     drained = 0
+    is_asking = False  # it is to be answered, or to ask
     wait: "Wait | None" = None  # the one that is going on
 
 
@@ -109,6 +114,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._lingering: deque[Wait] = deque()
         self._answered: deque[tuple[Connection, Any]] = deque()
         self._next_notice = 0.0
+        self._asking = 0  # connections that are
 
     def init_process(self) -> None:
         """Answer by our own response: gunicorn has no setting for it."""
@@ -157,6 +163,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def accept(self, listener: Any) -> None:
         """Accept a connection, unless another worker was faster."""
+        if self._asking and self.cfg.workers > 1:
+            time.sleep(min(self._asking * COURTESY_SECONDS, MOST_COURTESY))
         try:
             client, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -172,6 +180,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def enqueue_req(self, conn: Connection) -> None:
         """Give a connection to a thread once its next request has arrived."""
+        conn.is_asking = True
+        self._asking += 1
         if self.cfg.is_ssl or conn.is_http2 or _may_become_http2(self.cfg, conn):
             super().enqueue_req(conn)
             return
@@ -268,6 +278,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def finish_request(self, conn: Connection, future: Any) -> None:
         """Keep the connection for the next request, or close it without waiting for the client."""
+        self._is_answered(conn)
         goes_on = self.cfg.is_ssl or future.cancelled() or future.exception() or future.result()
         if goes_on or conn.is_http2:
             super().finish_request(conn, future)
@@ -290,7 +301,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._end_wait(conn)
         self._drop(conn)
 
+    def _is_answered(self, conn: Connection) -> None:
+        self._asking -= conn.is_asking
+        conn.is_asking = False
+
     def _drop(self, conn: Connection) -> None:
+        self._is_answered(conn)
         self.nr_conns -= 1
         conn.close()
 

@@ -8,9 +8,13 @@ import socket
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from gunicorn.workers.gthread import ThreadWorker
 
+import api.worker
+from api.worker import Worker
 from tests.api.load import Connection
 from tests.api.server import PATIENCE, Server, read_answer, running
 
@@ -240,3 +244,40 @@ def test_a_kept_connection_serves_many_requests(server):
     for number in range(20):
         assert connection.ask({"random_seed": number}).status == 200
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("workers", "asking", "slept"),
+    [(2, 0, []), (2, 1, [0.00025]), (2, 4, [0.001]), (2, 500, [0.002]), (1, 4, [])],
+)
+def test_a_worker_that_is_busy_lets_others_accept_first(workers, asking, slept, monkeypatch):
+    """Connections of a burst stay where they were accepted: so they are shared out evenly."""
+    waits = []
+    monkeypatch.setattr("api.worker.time.sleep", waits.append)
+    worker = Worker.__new__(Worker)
+    worker.cfg, worker._asking = SimpleNamespace(workers=workers), asking
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        worker.accept(listener)  # another one was faster
+    assert waits == slept
+
+
+def test_a_connection_counts_from_its_request_to_the_answer(monkeypatch):
+    """Twice on one connection, and where a client closes without a word."""
+    worker = Worker.__new__(Worker)
+    worker._asking, worker.nr_conns = 0, 1
+    worker.cfg = SimpleNamespace(is_ssl=True)
+    monkeypatch.setattr(ThreadWorker, "enqueue_req", lambda *_: None)
+    monkeypatch.setattr(ThreadWorker, "finish_request", lambda *_: None)
+    connection = api.worker.Connection.__new__(api.worker.Connection)
+    connection.sock = socket.socket()
+    connection.close = connection.sock.close
+    for _ in range(2):
+        worker.enqueue_req(connection)
+        assert worker._asking == 1
+        worker.finish_request(connection, None)
+        assert worker._asking == 0
+    worker.enqueue_req(connection)
+    worker._drop(connection)
+    worker._drop(connection)
+    assert worker._asking == 0
