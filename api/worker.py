@@ -10,8 +10,8 @@ the head of an answer goes out with the first bytes of its body, a thread that h
 nothing else to do takes the client's next request itself if it comes at once, and the master hears
 of this worker once a second, not at every event.
 
-A worker that has requests to answer waits a moment before it accepts another connection, the longer
-the more it has: so the connections of a burst, which then stay, are shared out evenly.
+A worker that has more requests to answer than another one waits a moment before it accepts another
+connection: so the connections of a burst, which then stay, are shared out evenly.
 """
 
 import errno
@@ -30,6 +30,7 @@ from gunicorn.http2 import negotiation
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.arrivals import Arrival
+from api.board import Board
 from api.turns import ASIDE, STALL_SECONDS, Turns
 
 LINGER_SECONDS = 2.0  # for a client to read its answer and close
@@ -37,10 +38,12 @@ LINGER_BYTES = 1 << 20  # that it may still send meanwhile
 PIECE = 1 << 16
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RETRY_SECONDS = 0.05  # before connections are accepted again that there were no means for
+BOARD = Board()  # of this master's workers
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NOTICE_SECONDS = 1.0  # between two signs of life
 MOST_ANSWERED = 16  # connections, before the main loop is woken to take them back
-COURTESY_SECONDS, MOST_COURTESY = 0.00025, 0.002  # for each request to answer; in all
+CLEARLY_FEWER = 3  # requests than here, for which another worker is given so long to accept first
+COURTESY_SECONDS = 0.004
 NEXT_MILLISECONDS = 5  # that a thread waits for the next request of the client that it has answered
 
 
@@ -114,7 +117,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._lingering: deque[Wait] = deque()
         self._answered: deque[tuple[Connection, Any]] = deque()
         self._next_notice = 0.0
-        self._asking = 0  # connections that are
+        self._asking = 0  # connections that are, as BOARD has it
 
     def init_process(self) -> None:
         """Answer by our own response: gunicorn has no setting for it."""
@@ -159,12 +162,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         now = time.monotonic()
         if now >= self._next_notice:
             self._next_notice = now + NOTICE_SECONDS
+            BOARD.note(self.age, self._asking)
             super().notify()
 
     def accept(self, listener: Any) -> None:
         """Accept a connection, unless another worker was faster."""
-        if self._asking and self.cfg.workers > 1:
-            time.sleep(min(self._asking * COURTESY_SECONDS, MOST_COURTESY))
+        fewest = BOARD.fewest() if self._asking else None
+        if fewest is not None and fewest + CLEARLY_FEWER <= self._asking:
+            time.sleep(COURTESY_SECONDS)
         try:
             client, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -180,8 +185,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def enqueue_req(self, conn: Connection) -> None:
         """Give a connection to a thread once its next request has arrived."""
-        conn.is_asking = True
-        self._asking += 1
+        self._note_asking(conn, is_asking=True)
         if self.cfg.is_ssl or conn.is_http2 or _may_become_http2(self.cfg, conn):
             super().enqueue_req(conn)
             return
@@ -278,7 +282,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def finish_request(self, conn: Connection, future: Any) -> None:
         """Keep the connection for the next request, or close it without waiting for the client."""
-        self._is_answered(conn)
+        self._note_asking(conn, is_asking=False)
         goes_on = self.cfg.is_ssl or future.cancelled() or future.exception() or future.result()
         if goes_on or conn.is_http2:
             super().finish_request(conn, future)
@@ -301,12 +305,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._end_wait(conn)
         self._drop(conn)
 
-    def _is_answered(self, conn: Connection) -> None:
-        self._asking -= conn.is_asking
-        conn.is_asking = False
+    def _note_asking(self, conn: Connection, *, is_asking: bool) -> None:
+        self._asking += is_asking - conn.is_asking
+        conn.is_asking = is_asking
+        BOARD.note(self.age, self._asking)
 
     def _drop(self, conn: Connection) -> None:
-        self._is_answered(conn)
+        self._note_asking(conn, is_asking=False)
         self.nr_conns -= 1
         conn.close()
 

@@ -1,6 +1,7 @@
 """Clients that send half a request, nonsense, or nothing, to a real worker with few threads."""
 
 import json
+import os
 import random
 import resource
 import select
@@ -14,7 +15,8 @@ import pytest
 from gunicorn.workers.gthread import ThreadWorker
 
 import api.worker
-from api.worker import Worker
+from api.board import FRESH_SECONDS, WORKERS, Board
+from api.worker import COURTESY_SECONDS, Worker
 from tests.api.load import Connection
 from tests.api.server import PATIENCE, Server, read_answer, running
 
@@ -247,25 +249,46 @@ def test_a_kept_connection_serves_many_requests(server):
 
 
 @pytest.mark.parametrize(
-    ("workers", "asking", "slept"),
-    [(2, 0, []), (2, 1, [0.00025]), (2, 4, [0.001]), (2, 500, [0.002]), (1, 4, [])],
+    ("asking", "elsewhere", "slept"),
+    [(0, [0], []), (5, [3, 9], []), (5, [9, 2], [COURTESY_SECONDS]), (3, [], [])],
 )
-def test_a_worker_that_is_busy_lets_others_accept_first(workers, asking, slept, monkeypatch):
+def test_a_worker_that_is_busier_than_another_lets_it_accept_first(
+    asking, elsewhere, slept, monkeypatch
+):
     """Connections of a burst stay where they were accepted: so they are shared out evenly."""
-    waits = []
+    waits, board = [], Board()
+    monkeypatch.setattr("api.worker.BOARD", board)
     monkeypatch.setattr("api.worker.time.sleep", waits.append)
+    for number, requests in enumerate([asking, *elsewhere]):
+        board.note(number, requests)
     worker = Worker.__new__(Worker)
-    worker.cfg, worker._asking = SimpleNamespace(workers=workers), asking
+    worker._asking = asking
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         worker.accept(listener)  # another one was faster
     assert waits == slept
 
 
+def test_workers_of_one_master_see_what_each_other_says_as_long_as_it_is_fresh(monkeypatch):
+    board = Board()
+    assert board.fewest() is None
+    pid = os.fork()
+    if pid == 0:
+        board.note(WORKERS + 7, 2)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    board.note(1, 5)
+    assert board.fewest() == 2
+    now = time.monotonic()
+    monkeypatch.setattr("api.board.time.monotonic", lambda: now + FRESH_SECONDS)
+    board.note(1, 5)  # the other one was killed
+    assert board.fewest() == 5
+
+
 def test_a_connection_counts_from_its_request_to_the_answer(monkeypatch):
     """Twice on one connection, and where a client closes without a word."""
     worker = Worker.__new__(Worker)
-    worker._asking, worker.nr_conns = 0, 1
+    worker._asking, worker.nr_conns, worker.age = 0, 1, 1
     worker.cfg = SimpleNamespace(is_ssl=True)
     monkeypatch.setattr(ThreadWorker, "enqueue_req", lambda *_: None)
     monkeypatch.setattr(ThreadWorker, "finish_request", lambda *_: None)
