@@ -23,7 +23,8 @@ from charrnn.wordlist import AnyVocabulary
 
 MOST_TRIES = 1000  # of a name that is drawn freely
 MOST_SWARMS = 8  # of a name that is drawn by drafts
-PATIENCE = 4  # times as many free names as it takes on average, before drafts take over
+# Free names before drafts take over: so many times as many as it takes on average, and no fewer
+PATIENCE, FEWEST_TRIES = 4, 64  # than this, since names are refused for being alike, too
 KEPT = 16  # lookaheads, for requests like those before
 
 
@@ -134,4 +135,4 @@ def _tries(acceptance: float, particles: int) -> tuple[int, int]:
     """How often a name is drawn freely, and then by drafts, before it is given up."""
     if acceptance * particles < 1:
         return 0, MOST_SWARMS
-    return math.ceil(PATIENCE / acceptance), MOST_SWARMS
+    return max(FEWEST_TRIES, math.ceil(PATIENCE / acceptance)), MOST_SWARMS

@@ -88,3 +88,11 @@ def test_what_is_whole_must_be_names_that_end_by_themselves(made, settings, mess
 
 def test_running_text_takes_a_no():
     assert len(running().generate(whole=False, max_length=5)[0].text) == 5
+
+
+def test_many_different_names_are_found_within_lengths_that_most_names_have():
+    """Of 120 there are; free tries go on where they are refused for being alike."""
+    request = abra().request(count=80, max_length=4, novel=False)
+    assert request.tries[0] >= 64
+    samples = abra().generate(count=80, random_seed=1, max_length=4, novel=False)
+    assert len({sample.text for sample in samples}) == 80
