@@ -10,8 +10,8 @@ the head of an answer goes out with the first bytes of its body, a thread that h
 nothing else to do takes the client's next request itself if it comes at once, and the master hears
 of this worker once a second, not at every event.
 
-A worker that has more requests to answer than another one waits a moment before it accepts another
-connection: so the connections of a burst, which then stay, are shared out evenly.
+A worker that has clearly more requests to answer than another one waits a moment before it accepts
+a connection: so the connections of a burst, which then stay, are shared out evenly.
 """
 
 import errno

@@ -3,6 +3,7 @@ plainest alternatives in the same run, from a load on the same machine.
 
     python benchmarks/service.py
     python benchmarks/service.py --quick --json figures.json
+    python benchmarks/service.py --waits            # the last table alone
 
 All servers run all the time and take turns at the load; an idle one costs nothing.
 """
@@ -139,11 +140,12 @@ def measure(chosen: argparse.Namespace) -> Report:
     )
     print(f"\n## {report.head()}\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        for case in QUICK if chosen.quick else CASES:
+        cases = QUICK if chosen.quick else CASES
+        for case in cases:
             weights(case, Path(name))
-            compare(case, Path(name), report, torch=torch, quick=chosen.quick)
-        case = (QUICK if chosen.quick else CASES)[-1]
-        overload(case, Path(name), report, quick=chosen.quick)
+            if not chosen.waits:
+                compare(case, Path(name), report, torch=torch, quick=chosen.quick)
+        overload(cases[-1], Path(name), report, quick=chosen.quick)
     return report
 
 
@@ -250,4 +252,6 @@ def _busy(port: int, request: bytes, *, clients: int, seconds: float) -> Iterato
 
 
 if __name__ == "__main__":
-    run(measure, options(__doc__ or ""), kernels=False)
+    parser = options(__doc__ or "")
+    parser.add_argument("--waits", action="store_true", help="only what others wait for")
+    run(measure, parser, kernels=False)
