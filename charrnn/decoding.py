@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 
 from charrnn.compiled import CompiledModel, Lanes, Position
-from charrnn.config import GenerationConfig
-from charrnn.constraints import Constraint
 from charrnn.parameters import Array
 from charrnn.products import BY_ROW, Block
 from charrnn.runs import FinishReason, Run, Stretch
 from charrnn.sampling import scaled_noise
-from charrnn.sequences import DrawnSequence, Group, Parked, chooser
+from charrnn.sequences import Arrival, DrawnSequence, Group, Parked, chooser
 
 FIRST_STEPS = 16  # of noise, for a sequence that has just joined: many are short
 MOST_STEPS = 256  # of a run, and of noise later on; fewer for many sequences of a large vocabulary:
@@ -72,37 +70,24 @@ class DecodeBatch:
         """Slots to be had."""
         return len(self._free)
 
-    def admit(
-        self,
-        position: Position,
-        config: GenerationConfig,
-        rngs: Sequence[np.random.Generator],
-        *,
-        limit: int,
-        fewest: int = 0,
-        constraint: Constraint | None = None,
-    ) -> list[int]:
+    def admit(self, position: Position, arrivals: Sequence[Arrival]) -> list[int]:
         """Let sequences join that begin alike; they draw their first symbols in the next step.
 
         Args:
             position: what they read first, and their state before that (`CompiledModel.read`).
-            config: temperature, top_k and top_p count here; lengths are `limit` and `fewest`.
-            rngs: the random numbers of each; nothing else may draw from them.
-            limit: symbols to draw at most, at least 1.
-            fewest: symbols to draw before the end symbol may come.
-            constraint: which symbols may be drawn.
+            arrivals: how each is drawn.
 
         Returns:
             Their slots, each of which names a sequence until it finishes or is cancelled.
         """
-        assert limit >= 1
-        q = constraint.start() if constraint else None
-        slots = self._take(len(rngs))
-        sequences = [
-            DrawnSequence(slot, config, rng, constraint, q)
-            for slot, rng in zip(slots, rngs, strict=True)
-        ]
-        self._join(sequences, position, 0, limit, fewest if self.end is not None else 0)
+        slots = self._take(len(arrivals))
+        sequences = []
+        for slot, (config, rng, limit, _, constraint) in zip(slots, arrivals, strict=True):
+            assert limit >= 1
+            q = constraint.start() if constraint else None
+            sequences.append(DrawnSequence(slot, config, rng, constraint, q))
+        fewest = [one.fewest if self.end is not None else 0 for one in arrivals]
+        self._join(sequences, position, 0, [one.limit for one in arrivals], fewest)
         return slots
 
     def admit_group(self, position: Position, group: Group) -> list[int]:
@@ -204,7 +189,12 @@ class DecodeBatch:
         return [self._free.pop() for _ in range(count)]
 
     def _join(
-        self, sequences: list[DrawnSequence], position: Position, made: int, limit: int, fewest: int
+        self,
+        sequences: list[DrawnSequence],
+        position: Position,
+        made: int,
+        limit: int | list[int],
+        fewest: int | list[int],
     ) -> None:
         lanes = slice(len(self._live), len(self._live) + len(sequences))
         self._lanes.put(lanes, position)

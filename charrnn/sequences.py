@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -30,6 +30,24 @@ class Group(Protocol):
             copy: called, if at all, with places (k,) among these from which those at other places
                 (k,) go on.
         """
+
+
+class Arrival(NamedTuple):
+    """A sequence that is to join a batch.
+
+    Attributes:
+        config: temperature, top_k and top_p count here; lengths are `limit` and `fewest`.
+        rng: its random numbers; nothing else may draw from them.
+        limit: symbols to draw at most, at least 1.
+        fewest: symbols to draw before the end symbol may come.
+        constraint: which symbols may be drawn.
+    """
+
+    config: GenerationConfig
+    rng: np.random.Generator
+    limit: int
+    fewest: int = 0
+    constraint: Constraint | None = None
 
 
 @dataclass

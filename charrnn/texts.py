@@ -126,6 +126,7 @@ class Text:
     ) -> None:
         self.language, self.number, self.index, self.request = language, number, index, request
         self.attempt = attempt  # which of the sample's tries this is
+        self.reason: FinishReason | None = None  # why it has ended
         self._parts = [request.seed]
         self._tail = ""  # drawn, and not shown yet: it may be the beginning of a stop string
         self._length = request.seed_length
@@ -164,22 +165,22 @@ class Text:
         return self.news(characters, reason)
 
     def news(self, characters: str, reason: FinishReason | None) -> Written:
-        """Characters that are shown from now on; with a reason, they are the last."""
-        before, sample = self._parts[-1], None
-        if reason:
-            text = "".join([*self._parts, characters])
-            sample = self.language.sample(text, self._logprob, reason)
-        elif characters:
+        """Characters that are shown from now on; with a reason, they are the last. A text that must
+        meet conditions is a candidate then, and no sample yet.
+        """
+        before, sample, self.reason = self._parts[-1], None, reason
+        if characters:
             if len(self._parts) == MOST_PARTS:
                 self._parts = ["".join(self._parts)]
             self._parts.append(characters)
+        if reason and not self.request.conditions:
+            sample = self.language.sample("".join(self._parts), self._logprob, reason)
         return Written(self.number, self.index, before, characters, sample)
 
-    def candidate(self, last: Written) -> Candidate:
-        """The whole text, whose last news this is."""
-        assert last.sample
-        text = "".join([*self._parts, last.characters])
-        return Candidate(text, last.sample.logprob, last.sample.finish_reason)
+    def candidate(self) -> Candidate:
+        """The whole text, which has ended."""
+        assert self.reason
+        return Candidate("".join(self._parts), self._logprob, self.reason)
 
     def go_back(self) -> tuple[list[int], int]:
         """Forget the blocked word. Returns the symbols that stand, since the last time that it was

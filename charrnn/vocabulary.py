@@ -27,22 +27,23 @@ FEW_CHARACTERS = 200  # are looked up one by one
 MANY_CHARACTERS = 1 << 18  # of training data, that are looked up at a time
 
 _WORD_START = re.compile(r"(?:\A|(?<=[\s\-]))\w")
-_FIRST = re.compile(r"\A\w")
 
 
 def title_case(text: str) -> str:
     """The first letter, and each after a space or a hyphen, as a capital."""
-    return _WORD_START.sub(_capital, text)
+    if text.isalpha():
+        return sentence_case(text)
+    return _WORD_START.sub(lambda match: _capital(match[0]), text)
 
 
 def sentence_case(text: str) -> str:
     """The first letter as a capital."""
-    return _FIRST.sub(_capital, text)
+    return _capital(text[0]) + text[1:] if text and text[0].isalnum() else text
 
 
-def _capital(match: re.Match[str]) -> str:
-    capital = match[0].upper()
-    return capital if len(capital) == 1 else match[0]  # the capital of ß is two letters
+def _capital(letter: str) -> str:
+    capital = letter.upper()
+    return capital if len(capital) == 1 else letter  # the capital of ß is two letters
 
 
 def written(text: str, case: Case) -> str:

@@ -21,7 +21,7 @@ from charrnn.drafting import Drafting
 from charrnn.products import BY_ROW
 from charrnn.queues import Queue, Tries
 from charrnn.selection import Selection
-from charrnn.sequences import Parked
+from charrnn.sequences import Arrival, Parked
 from charrnn.streams import Streams
 from charrnn.texts import Candidate, Language, Request, Text, Written
 
@@ -89,7 +89,7 @@ class Writer:
         """Let a request's texts be written. Returns the number that its news bear."""
         number, count = self._next, request.config.count
         self._next += 1
-        joined = self._open[number] = _Joined(request, count, count)
+        joined = self._open[number] = _Joined(request, count, count, count)
         if request.conditions and not request.searched:
             freely, by_drafts = request.tries
             tries = freely + by_drafts
@@ -106,7 +106,8 @@ class Writer:
         few = 0 if request.is_shared or self._model.begins_together else min(ALONE, count)
         if few < count and self._model.block == BY_ROW:  # no larger products are exact here
             few = count
-        self._alone.add(number, range(few))
+        if few:
+            self._alone.add(number, range(few))
         if few < count:
             self._many().add(number, range(few, count))
         if request.stop:
@@ -179,8 +180,7 @@ class Writer:
         self._read(max(steps, FEWEST_READ))
         for queue in self._queues():
             queue.let_return()
-            for number, tries in queue.next(self._is_held):
-                self._begin(queue, number, tries, news)
+            self._let_begin(queue, news)
         if any(joined.request.stop for joined in self._open.values()):
             self._steps = min(2 * self._steps, steps)
         else:
@@ -213,13 +213,13 @@ class Writer:
             selected = text.request.conditions
             if not selected:
                 news.append(new)
-            if new.sample:
+            if text.reason:
                 del queue.texts[stretch.slot]
                 self._streams.give_back([text.rng])
                 if stretch.finish_reason is None:
                     queue.batch.cancel(stretch.slot)
                 if selected:
-                    self._offer(text.number, text.index, text.attempt, [text.candidate(new)])
+                    self._offer(text.number, text.index, text.attempt, [text.candidate()])
                 else:
                     self._finish(text.number, 1)
         for text in going_back:  # only now: a slot that is free again may have a stretch here
@@ -245,9 +245,8 @@ class Writer:
         request = text.request
         constraint = request.constraint if length == request.seed_length else None  # of the first
         room = request.max_length - length
-        (slot,) = queue.batch.admit(
-            text.anchor, config, [text.rng], limit=room, constraint=constraint
-        )
+        arrival = Arrival(config, text.rng, room, constraint=constraint)
+        (slot,) = queue.batch.admit(text.anchor, [arrival])
         queue.texts[slot] = text
         return []
 
@@ -301,6 +300,7 @@ class Writer:
         joined = self._open[number]
         assert joined.selection
         freely, tries = joined.request.tries[0], joined.selection.offer(index, attempt, drawn)
+        joined.tries += len(tries) - 1
         if tries and tries[0][1] >= freely:
             self._draft().add(number, joined.request, tries)
         elif tries:
@@ -320,7 +320,10 @@ class Writer:
                 why = joined.selection.shortfall()
                 if why:
                     self._shortfalls[number] = why
-                self._drop(number)
+                if joined.tries:
+                    self._drop(number)
+                else:
+                    del self._open[number]
                 self._over.append(number)
         self._selected.clear()
 
@@ -387,55 +390,62 @@ class Writer:
         if joined.stream is None:
             joined.stream = self._streams.of(joined.request.random_seed)
 
-    def _begin(self, queue: Queue, number: int, tries: Tries, news: list[Written]) -> None:
-        """Let samples of a request join a batch; adds what can be said of them at once."""
-        joined = self._open[number]
-        request, room = joined.request, joined.request.max_length - joined.request.seed_length
-        selected, fewest = joined.selection is not None, request.config.min_length
-        if request.lookahead:  # only the end symbol makes such a name whole, behind the last letter
-            room, fewest = room + 1, 0
-        elif not room and selected:
-            whole_name = Candidate(request.seed, 0.0, "length")
+    def _let_begin(self, queue: Queue, news: list[Written]) -> None:
+        """Let samples that wait join a batch, as far as it has slots, those that begin alike in one
+        go; adds what can be said of them at once.
+        """
+        alike: dict[int, tuple[Position, list[Text], list[Arrival]]] = {}
+        for number, tries in queue.next(self._is_held):
+            joined = self._open[number]
+            request, room = joined.request, joined.request.max_length - joined.request.seed_length
+            if request.lookahead:  # only the end symbol makes a name whole, behind the last letter
+                room += 1
+            if not room:
+                self._begin_whole(joined, number, tries, news)
+                continue
+            self._prepare(joined)
+            _, texts, arrivals = alike.setdefault(id(joined.position), (joined.position, [], []))
+            least = 0 if request.lookahead else request.config.min_length
+            fewest = max(least, 1) - request.seed_length  # no name is empty
             for index, attempt in tries:
-                self._offer(number, index, attempt, [whole_name])
+                text = Text(self._language, number, index, request, attempt)
+                text.rng = self._streams.take(joined.stream, index, attempt)
+                texts.append(text)
+                arrival = Arrival(request.config, text.rng, room, fewest, request.constraint)
+                arrivals.append(arrival)
+                if request.seed and not joined.selection:
+                    news.append(text.opening())
+            joined.waiting -= len(tries)
+            if not joined.waiting and not joined.selection:
+                joined.position = joined.stream = None
+        for position, texts, arrivals in alike.values():
+            queue.texts.update(zip(queue.batch.admit(position, arrivals), texts, strict=True))
+
+    def _begin_whole(
+        self, joined: "_Joined", number: int, tries: Tries, news: list[Written]
+    ) -> None:
+        """Let samples end that have no room behind their seed."""
+        seed = joined.request.seed
+        if joined.selection:
+            for index, attempt in tries:
+                self._offer(number, index, attempt, [Candidate(seed, 0.0, "length")])
             return
-        elif not room:
-            indices = [index for index, _ in tries]
-            whole = self._language.sample(request.seed, 0.0, "length")
-            news += [Written(number, index, "", request.seed, whole) for index in indices]
-            self._finish(number, len(indices))
-            return
-        self._prepare(joined)
-        stream = joined.stream
-        texts = [Text(self._language, number, index, request, nth) for index, nth in tries]
-        for text in texts:
-            text.rng = self._streams.take(stream, text.index, text.attempt)
-        if request.seed and not selected:
-            news += [text.opening() for text in texts]
-        slots = queue.batch.admit(
-            joined.position,
-            request.config,
-            [text.rng for text in texts],
-            limit=room,
-            fewest=max(fewest, 1) - request.seed_length,  # no name is empty
-            constraint=request.constraint,
-        )
-        queue.texts.update(zip(slots, texts, strict=True))
-        joined.waiting -= len(texts)
-        if not joined.waiting and not selected:
-            joined.position = joined.stream = None
+        whole = self._language.sample(seed, 0.0, "length")
+        news += [Written(number, index, "", seed, whole) for index, _ in tries]
+        self._finish(number, len(tries))
 
 
 @dataclass(eq=False)
 class _Joined:
-    """A request that is being written: how many of its texts have not begun and not ended, and
-    what they all begin with, from the first to the last of them: a position, and a stream of random
-    numbers.
+    """A request that is being written: how many of its texts have not begun and not ended, how many
+    tries wait or are being drawn, and what they all begin with, from the first to the last of them:
+    a position, and a stream of random numbers.
     """
 
     request: Request
     waiting: int
     unfinished: int
+    tries: int
     position: Any = None  # a Position, where it is known
     stream: Any = None
     selection: Selection | None = None

@@ -15,6 +15,7 @@ from charrnn.decoding import DecodeBatch
 from charrnn.generator import Generator
 from charrnn.model import CharRNN
 from charrnn.products import BY_ROW
+from charrnn.sequences import Arrival
 from charrnn.vocabulary import Vocabulary, case_of, matched
 from charrnn.weights import FrozenModel
 
@@ -142,14 +143,14 @@ class Life:
 
     def admit(self, batch):
         vocab = batch.model.config.vocab_size
-        (slot,) = batch.admit(
-            batch.model.read(self.prompt.tolist(), self.state),
+        arrival = Arrival(
             self.config,
-            [np.random.default_rng(self.seed)],
-            limit=self.limit,
-            fewest=self.fewest,
-            constraint=Never(vocab - 1, vocab, 4) if self.constrained else None,
+            np.random.default_rng(self.seed),
+            self.limit,
+            self.fewest,
+            Never(vocab - 1, vocab, 4) if self.constrained else None,
         )
+        (slot,) = batch.admit(batch.model.read(self.prompt.tolist(), self.state), [arrival])
         return slot
 
 

@@ -18,6 +18,7 @@ from charrnn.compiled import CompiledModel, Lanes
 from charrnn.config import GenerationConfig
 from charrnn.decoding import FIRST_STEPS, MOST_STEPS, DecodeBatch
 from charrnn.products import BY_ROW, Block
+from charrnn.sequences import Arrival
 from tests.models import (
     Never,
     busy_lives,
@@ -75,7 +76,7 @@ def batch_of(network, slots, end=None, block=BY_ROW):
 
 def admit(batch, prompt, config=PLAIN, seed=0, *, state=None, **settings):
     position = batch.model.read(list(prompt), state)
-    return batch.admit(position, config, [rng(seed)], **settings)[0]
+    return batch.admit(position, [Arrival(config, rng(seed), **settings)])[0]
 
 
 def only(batch):
