@@ -5,8 +5,8 @@ of it: libraries go through the rows in strips of several widths, each with its 
 So rows are multiplied alone, or in one of three ways that `best_block` tries on the machine:
 
 - by gate, from two rows on (or four, or eight), where all numbers and places of rows are alike;
-- as columns, the product turned on its side, where all strips but the first and the last are alike:
-  zeros stand in these;
+- as columns, the product turned on its side, where all strips but the first and the last are alike,
+  in which zeros stand, and like a strip alone;
 - by gate in separate products of eight rows.
 
 `matrix` is [W | what follows], (H, N): a layer's output is multiplied once a step. What comes out
@@ -34,6 +34,7 @@ CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: may s
 TRIED_ROWS = 4  # to find out whether it does
 TRIALS, TRIAL_SECONDS = 5, 0.001  # of what is timed, at least
 STRIP = 8  # rows as columns: the first and the last so many may differ
+STRIPS_IN_TURN = 2  # so few take less time one by one than between two of zeros
 
 
 class Block(NamedTuple):
@@ -146,9 +147,13 @@ class AsColumns(Products):
 
     def bind(self, h: Array, lanes: slice | int) -> Callable[[], Any]:
         # A product of one strip is like the inner strips of a longer one.
-        first, end = (STRIP, 2 * STRIP) if len(h) <= STRIP else (0, 2 * STRIP + len(h))
-        product = (np.matmul, self._matrix, self._h[:, first:end], self._out[:, first:end])
-        return _all([(np.positive, h.T, self._h[:, STRIP : STRIP + len(h)]), product])
+        strips = [slice(start, start + STRIP) for start in range(STRIP, STRIP + len(h), STRIP)]
+        whole = [slice(0, 2 * STRIP + len(h))]
+        calls = [
+            (np.matmul, self._matrix, self._h[:, columns], self._out[:, columns])
+            for columns in (strips if len(strips) <= STRIPS_IN_TURN else whole)
+        ]
+        return _all([(np.positive, h.T, self._h[:, STRIP : STRIP + len(h)]), *calls])
 
 
 class AsColumnsInTurn(Products):
