@@ -20,7 +20,7 @@ from benchmarks.models import network
 from charrnn import blas_threads
 from charrnn.compiled import Bound, CompiledModel, Lanes
 from charrnn.parameters import Array
-from charrnn.products import MOST_ROWS
+from charrnn.products import MOST_ROWS, STRIP
 from charrnn.streams import STRIDE
 
 LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary
@@ -33,6 +33,7 @@ def measure(chosen: argparse.Namespace) -> Report:
     print(f"\n## {report.head()}\n", flush=True)
     with blas_threads(1):
         report.add(products(layers, seconds))
+        report.add(columns(layers, seconds))
         report.add(few_rows(layers, seconds))
         report.add(streams(seconds))
     return report
@@ -92,6 +93,40 @@ def _one_array(outs: Sequence[Array]) -> Array:
     """Products side by side, (B, columns)."""
     flat = [np.moveaxis(out, -2, 0).reshape(out.shape[-2], -1) for out in outs]
     return np.concatenate(flat, axis=1)
+
+
+def columns(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
+    """Rows as the columns of a product: strip by strip, or all between two strips of zeros."""
+    counts = (8, 16, 24, 32, MOST_ROWS)
+    table = Table(
+        "Rows as columns, strip by strip / in one product with margins: microseconds a row",
+        [("LSTM", ""), *((f"{count} rows", "") for count in counts)],
+        note="A star: every row has the same bits, in both ways and for all these numbers of rows.",
+    )
+    for hidden_size, vocab_size in layers:
+        matrix = CompiledModel(network("lstm", hidden_size, vocab_size)).layers[0].matrix.T
+        row = np.random.default_rng(0).standard_normal(hidden_size).astype(matrix.dtype)
+        rows = np.repeat(row[:, None], MOST_ROWS + 2 * STRIP, axis=1)
+        out, cells, kinds = np.empty((len(matrix), rows.shape[1]), matrix.dtype), [], set()
+        for count in counts:
+            strips = [slice(start, start + STRIP) for start in range(STRIP, STRIP + count, STRIP)]
+            ways = {"strips": strips, "one": [slice(count + 2 * STRIP)]}
+            contenders = {}
+            for name, slices in ways.items():
+                work = partial(_multiply_columns, matrix, rows, out, slices)
+                work()
+                kinds |= {column.tobytes() for column in out[:, STRIP : STRIP + count].T}
+                contenders[name] = partial(repeated, work, 5)
+            timings = take_turns(contenders, seconds=seconds / 2)
+            cells.append(" / ".join(f"{1e6 * t.median / count:.2f}" for t in timings.values()))
+        star = " *" if len(kinds) == 1 else ""
+        table.rows.append([f"{hidden_size}, V {vocab_size}{star}", *cells])
+    return table
+
+
+def _multiply_columns(matrix: Array, rows: Array, out: Array, slices: Sequence[slice]) -> None:
+    for each in slices:
+        np.matmul(matrix, rows[:, each], out[:, each])
 
 
 def few_rows(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:

@@ -3,7 +3,8 @@ docs/scaling.md, between the markers that stand there; the text around them is w
 
     python benchmarks/report.py build/bench       # the folder of the benchmarks' --json files
 
-A section whose benchmark has no file there stays as it is.
+A section whose benchmark has no file there stays as it is, and so do the tables of other kernels of
+OpenBLAS than those that were measured.
 """
 
 import sys
@@ -68,11 +69,21 @@ def sections(found: dict[str, Any]) -> dict[str, str]:
 
 
 def filled(page: str, section: str, text: str) -> str:
-    """The page with what stands between a section's markers replaced."""
+    """The page with a section's tables replaced, kernel by kernel: those of a kernel that this
+    machine doesn't have stay as they were.
+    """
     begin, end = f"<!-- generated: {section} -->", "<!-- end -->"
-    marked = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", flags=re.DOTALL)
-    assert len(marked.findall(page)) == 1, f"one {begin} must stand in the page"
-    return marked.sub(lambda _: f"{begin}\n{text}\n{end}", page)
+    marked = re.compile(f"{re.escape(begin)}(.*?){re.escape(end)}", flags=re.DOTALL)
+    found = marked.findall(page)
+    assert len(found) == 1, f"one {begin} must stand in the page"
+    tables = by_kernel(found[0]) | by_kernel(text)
+    return marked.sub(lambda _: f"{begin}\n\n{''.join(tables.values())}{end}", page)
+
+
+def by_kernel(text: str) -> dict[str, str]:
+    """The tables of a section, by the heading that names their kernel."""
+    _, *parts = re.split(r"^(?=### )", text, flags=re.MULTILINE)
+    return {part.split("\n", 1)[0]: f"{part.strip()}\n\n" for part in parts}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 TITLES = {
     "generate": ["Running text, one text", "64 names in one request", "Start-up"],
     "train": ["Training: characters a second"],
-    "choices": ["64 rows times", "A few sequences", "A sample's random"],
+    "choices": ["64 rows times", "Rows as columns", "A few sequences", "A sample's random"],
     "memory": ["Growth of training with V", "Growth of one request with length"],
     "service": ["Requests a second: 12", "Latency, half", "What others wait for"],
     "soak": ["Soak"],
@@ -94,6 +94,7 @@ def test_the_tables_are_written_between_the_markers_of_the_page(tmp_path):
     after = page.read_text(encoding="utf-8")
     assert "| a   | 1,234 |" in after
     assert "| b   | —     |" in after
+    assert "### OpenBLAS" in after.split("generated: memory")[1].split("<!-- end")[0]  # as it was
     assert after.split("## Growth")[0] == before.split("## Growth")[0]
     assert after.split("## Where")[1] == before.split("## Where")[1]
 
