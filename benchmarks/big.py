@@ -258,7 +258,7 @@ def measure(chosen: argparse.Namespace) -> Report:
 
 def trainings(folder: Path, chosen: argparse.Namespace) -> list[list[object]]:
     """Of two texts by one process and by two, and last of a list, whose model stays live."""
-    small, large, names = (1, 5, 1_000) if chosen.quick else (1, chosen.megabytes, chosen.names)
+    small, large, names = (1, 2, 1_000) if chosen.quick else (1, chosen.megabytes, chosen.names)
     steps, rounds, hidden = (3, 1, 8) if chosen.quick else (chosen.steps, ROUNDS, HIDDEN)
     texts = {f"{size:,} MB of text": folder / f"{size}.txt" for size in (small, large)}
     for size, path in zip((small, large), texts.values(), strict=True):

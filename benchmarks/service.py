@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 from benchmarks import peers
@@ -157,10 +158,11 @@ def compare(case: Case, folder: Path, report: Report, *, torch: bool, quick: boo
     environ = {"CHARRNN_WEIGHTS": str(folder), "CHARRNN_MODEL": case.model}
     environ["CHARRNN_ACCESS_LOG"] = "off"  # the others write none
     contenders = {k: v for k, v in CONTENDERS.items() if torch or not k.startswith("torch")}
+    workers = "1" if quick else WORKERS
     found: dict[tuple[str, int], list[Outcome]] = {}
     with ExitStack() as stack:
         ports = {
-            name: stack.enter_context(serving(application, arguments, environ))[0]
+            name: stack.enter_context(serving(application, arguments, environ, workers=workers))[0]
             for name, (application, arguments) in contenders.items()
         }
         for clients in case.clients:
@@ -221,13 +223,14 @@ def overload(case: Case, folder: Path, report: Report, *, quick: bool) -> None:
         table.rows.append([name, 1e3 * median(waits), 1e3 * percentile(waits, 0.99), len(waits)])
 
     application, arguments = CONTENDERS["ours"]
-    with serving(application, arguments, environ) as (port, _):
+    ours = partial(serving, application, arguments, workers="1" if quick else WORKERS)
+    with ours(environ) as (port, _):
         alone = load((HOST, port), 1, seconds, lambda _: stream)
         add(f"the first character of a stream of {case.length:,}, alone", alone.first_bytes)
         many = load((HOST, port), 4 if quick else 48, seconds, lambda _: stream)
         add(f"one of {4 if quick else 48} such streams", many.first_bytes)
     few = {**environ, "CHARRNN_MAX_REQUESTS": "2" if quick else "16"}
-    with serving(application, arguments, few) as (port, _):
+    with ours(few) as (port, _):
         with _busy(port, whole, clients=64, seconds=seconds + 1):
             health_waits = load((HOST, port), 1, seconds, lambda _: health).latencies
         refused = load((HOST, port), 64, seconds, lambda _: whole)

@@ -165,14 +165,14 @@ def workers_of(master: int) -> list[int]:
 
 
 def measure(chosen: argparse.Namespace) -> Report:
-    seconds = 3.0 if chosen.quick else 60 * chosen.minutes
+    seconds = 2.0 if chosen.quick else 60 * chosen.minutes
     report = Report(machine({"torch": "no part", "onnxruntime": "no part"}, threads="2 workers"))
     print(f"\n## {report.head()}\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         versions = Versions(Path(folder))
         environ = {"CHARRNN_WEIGHTS": folder, "CHARRNN_MODEL": MODEL}
         with serving(OURS, [], environ) as (port, master):
-            most = load((HOST, port), CLIENTS, 1.0 if chosen.quick else 5.0, versions.request).rate
+            most = load((HOST, port), CLIENTS, 0.5 if chosen.quick else 5.0, versions.request).rate
             trouble = Trouble(versions, port, master, quick=chosen.quick)
             trouble.start()
             found = load(
