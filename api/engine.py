@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
@@ -20,6 +20,7 @@ import charrnn
 from api.metrics import Metrics
 
 TURN_SECONDS = 0.004  # of one batch, after which others are heard
+LONG_TURN_SECONDS = 0.05  # of the only one, where nobody reads along and nobody comes
 MOST_STEPS, MOST_STREAMED = 256, 32  # symbols of a turn; where one of the texts is being streamed
 MOST_UNREAD = 64  # pieces of each text of a stream, before it stands still
 LEAVE_SECONDS = 5.0  # for the leader's turn to end
@@ -250,9 +251,14 @@ class Engine:
     def _turn(self) -> None:
         """A turn of each batch."""
         self._welcome()
-        for batch in list(self._batches.values()):
+        batches = [batch for batch in self._batches.values() if not batch.is_empty]
+        for batch in batches:
             batch.see_to_tickets()
-            batch.turn()
+            batch.turn(self._is_undisturbed if len(batches) == 1 else None)
+
+    def _is_undisturbed(self) -> bool:
+        """Whether nobody has come who waits to join."""
+        return not self._arrivals
 
 
 class _Batch:
@@ -310,16 +316,23 @@ class _Batch:
             elif ticket.streamed:
                 (self._writer.pause if ticket.is_behind else self._writer.resume)(number)
 
-    def turn(self) -> None:
-        """Some steps of all. What goes wrong is told to each of them: their texts are lost."""
+    def turn(self, goes_on: Callable[[], bool] | None = None) -> None:
+        """Some steps of all. What goes wrong is told to each of them: their texts are lost.
+
+        Args:
+            goes_on: whether it may go on for longer than others could wait; None where it may not.
+        """
         if not self._tickets:
             return
-        streamed = any(ticket.streamed for ticket in self._tickets.values())
-        most = MOST_STREAMED if streamed else MOST_STEPS
-        steps = max(1, min(most, int(TURN_SECONDS / self._step_seconds)))
+        most, seconds = MOST_STEPS, LONG_TURN_SECONDS
+        if any(ticket.streamed for ticket in self._tickets.values()):
+            most, goes_on = MOST_STREAMED, None
+        if goes_on is None:
+            goes_on, seconds = (lambda: True), TURN_SECONDS
+        steps = max(1, min(most, int(seconds / self._step_seconds)))
         began = time.monotonic()
         try:
-            news = self._writer.turn(steps)
+            news = self._writer.turn(steps, goes_on)
         except Exception as error:
             self._break_off(error, next(iter(self._tickets.values())).generator)
             return

@@ -34,7 +34,9 @@ from charrnn.products import (
 )
 
 KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after openings of so many symbols
-CLEARLY = 1.25  # times faster
+# Times as fast: a library copies the matrices for each product of several rows, and beside other
+# processes, which a trial is not, takes longer for that.
+CLEARLY = 1.5
 MANIES = (2, 4, 8, 16, 24, 32, 48)  # sequences, tried together
 
 
@@ -143,15 +145,18 @@ class CompiledModel:
 
     @cached_property
     def many(self) -> int:
-        """So many sequences, and more, take clearly less time together than each alone, on this
-        machine: by trial; at most as many as a product has rows. It may decide nothing but what is
-        free to be either: what a random seed leads to is settled.
+        """So many sequences, and more, take clearly less time in products together than in as many
+        products, on this machine: by trial; at most as many as a product has rows. It may decide
+        nothing but what is free to be either: what a random seed leads to is settled.
         """
-        alone, many = Lanes(self, 1).alone, MOST_ROWS
-        one = shortest(lambda: (alone.top(alone.below(0)), alone.multiply()))
-        for count in reversed(MANIES):
-            read, ids = Lanes(self, count, self.block).bound(count).read, np.zeros(count, int)
-            if CLEARLY * shortest(partial(read, ids)) > count * one:
+        many = MOST_ROWS
+        for count in reversed(MANIES if self.block != BY_ROW else ()):
+            ids = np.zeros(count, int)
+            alone, shared = (
+                shortest(partial(Lanes(self, count, block).bound(count).read, ids))
+                for block in (BY_ROW, self.block)
+            )
+            if CLEARLY * shared > alone:
                 break
             many = count
         return many

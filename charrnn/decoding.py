@@ -105,10 +105,11 @@ class DecodeBatch:
         self._grouped += len(slots)
         return slots
 
-    def step(self, n: int = 1) -> list[Stretch]:
+    def step(self, n: int = 1, goes_on: Callable[[], bool] = lambda: True) -> list[Stretch]:
         """Advance every sequence by `n` symbols; those that finish leave. Returns what was drawn,
         one stretch for each sequence in the order of slots; fewer symbols where the end came, or
-        where so many sequences have no room for more.
+        where so many sequences have no room for more, or where `goes_on`, asked after each step of
+        several sequences, is false.
         """
         assert n >= 1
         if not self._live:
@@ -119,8 +120,8 @@ class DecodeBatch:
             return [self._draw_alone(self._solo, steps)]
         count, made = len(self._live), 0
         left: dict[int, FinishReason] = {}
-        while made < steps and self._live:
-            made += self._draw(made, steps)
+        while made < steps and self._live and (not made or goes_on()):
+            made += self._draw(made, steps, goes_on)
             left |= self._let_go()
         self._free += left
         return self._run.stretches(steps, count, left)
@@ -299,10 +300,10 @@ class DecodeBatch:
         logprobs = self._run.logprobs(self._run.logits[: len(ids), 0].copy(), np.array(ids))
         return Stretch(slot, ids, logprobs, reason)
 
-    def _draw(self, made: int, steps: int) -> int:
+    def _draw(self, made: int, steps: int, goes_on: Callable[[], bool]) -> int:
         """Step all lanes, from step `made` of the run to `steps` at most, or until one of them has
-        no noise left, or those that have ended cost more than it takes to close up. Returns how
-        many steps that were.
+        no noise left, or those that have ended cost more than it takes to close up, or `goes_on` is
+        false. Returns how many steps that were.
         """
         count, lanes, end = len(self._live), np.arange(len(self._live)), self.end
         self._refill(count)
@@ -322,7 +323,7 @@ class DecodeBatch:
         drawn, kept = run.drawn[made : made + steps, :count], run.logits[made:, :count]
         in_step, first = bool((places == places[0]).all()), int(places[0])
         ended, idle, done = np.zeros(count, bool), 0, 0
-        while done < steps and idle <= most_idle:
+        while done < steps and idle <= most_idle and (not done or goes_on()):
             logits = read(ids)
             kept[done] = logits
             if self._grouped == count:

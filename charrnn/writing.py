@@ -10,7 +10,7 @@ a request among many), and of a large network of which two rows take no longer t
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,10 +170,11 @@ class Writer:
         self._streams.give_back(text.rng for text in texts)
         return texts
 
-    def turn(self, steps: int) -> list[Written]:
+    def turn(self, steps: int, goes_on: Callable[[], bool] = lambda: True) -> list[Written]:
         """Up to `steps` symbols of each text. Returns what is new: of each text at most once what
-        was drawn; fewer steps while others wait for a slot, or a stop string may come. `made` is
-        then how many symbols the longest stretch had.
+        was drawn; fewer steps while others wait for a slot, or a stop string may come, or where
+        `goes_on`, asked after each step of several texts, is false. `made` is then how many symbols
+        the longest stretch had.
         """
         news: list[Written] = []
         self.made = 0
@@ -187,7 +188,7 @@ class Writer:
             self._steps = steps
         for queue in self._queues():
             most = min(REFILL_STEPS, steps) if queue.waiting else self._steps
-            self._step(queue, most, news)
+            self._step(queue, most, goes_on, news)
         if self._drafting:
             self._turn_drafts(steps)
         if self._searching:
@@ -196,10 +197,12 @@ class Writer:
             self._hand_out(news)
         return news
 
-    def _step(self, queue: Queue, steps: int, news: list[Written]) -> None:
+    def _step(
+        self, queue: Queue, steps: int, goes_on: Callable[[], bool], news: list[Written]
+    ) -> None:
         """Up to `steps` symbols of each text of a batch; adds what is new of them."""
         going_back = []
-        for stretch in queue.batch.step(steps) if queue.batch.live else ():
+        for stretch in queue.batch.step(steps, goes_on) if queue.batch.live else ():
             text = queue.texts[stretch.slot]
             self.made = max(self.made, len(stretch.ids))
             new = text.add(stretch)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import charrnn
-from api.engine import MANY, MOST_UNREAD, Engine, Ticket
+from api.engine import MANY, MOST_STEPS, MOST_UNREAD, Engine, Ticket
 from charrnn import GenerationConfig
 from charrnn.config import FIRST_SHARED_SEED
 from charrnn.generator import IDLE_WRITERS
@@ -74,7 +74,7 @@ def test_the_thread_of_a_request_leads_and_those_that_come_meanwhile_share_its_s
     engine, turns, whole = Engine(), [], charrnn.Writer.turn
     both = threading.Event()
 
-    def turn(self, steps):
+    def turn(self, steps, _):
         turns.append((threading.get_ident(), self.live))
         assert both.wait(SOON)
         return whole(self, min(steps, 50))
@@ -100,7 +100,7 @@ def test_a_leader_whose_texts_break_off_hands_the_lead_on(names, monkeypatch):
     """All of the batch are told, and the next request begins afresh."""
     engine, whole, calls = Engine(), charrnn.Writer.turn, []
 
-    def turn(self, steps):
+    def turn(self, *_):
         calls.append(1)
         if len(calls) == 2:
             raise MemoryError
@@ -369,8 +369,32 @@ def test_short_names_do_not_wait_for_long_texts(prose):
     assert engine.wait(long[0], SOON)
     short = ticket_of(prose, max_length=12)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            charrnn.Writer, "turn", lambda self, steps: turns.append(1) or whole(self, steps)
-        )
+        patch.setattr(charrnn.Writer, "turn", lambda *all_: turns.append(1) or whole(*all_))
         served(engine, short)
     assert len(turns) <= 12
+
+
+def test_a_long_turn_ends_when_somebody_comes(prose, monkeypatch):
+    engine, whole, made = Engine(), charrnn.Writer.turn, []
+    first, second, newcomer = (ticket_of(prose, max_length=300) for _ in range(3))
+
+    def turn(self, steps, goes_on):
+        asked = []
+
+        def one_comes_after_the_third_step():
+            asked.append(1)
+            if not made and len(asked) == 3:
+                engine.join(newcomer)
+            return goes_on()
+
+        news = whole(self, steps, one_comes_after_the_third_step)
+        made.append((self.made, self.live))
+        return news
+
+    monkeypatch.setattr(charrnn.Writer, "turn", turn)
+    monkeypatch.setattr("api.engine.LONG_TURN_SECONDS", SOON)
+    engine.join(first)
+    engine.join(second)
+    for ticket in (first, second, newcomer):
+        assert engine.wait(ticket, SOON)
+    assert made[:2] == [(3, 2), (MOST_STEPS, 3)]
