@@ -263,7 +263,9 @@ def test_where_no_shared_product_is_exact_all_samples_are_multiplied_alone(monke
     g, turns = titled(), []
     monkeypatch.setattr(CompiledModel, "block", BY_ROW)
     whole = DecodeBatch.step
-    monkeypatch.setattr(DecodeBatch, "step", lambda self, n: turns.append(self) or whole(self, n))
+    monkeypatch.setattr(
+        DecodeBatch, "step", lambda self, *rest: turns.append(self) or whole(self, *rest)
+    )
     made = g.generate(count=90, random_seed=3)
     assert g.generate(count=2, random_seed=3) == made[:2]
     assert g.generate(count=9, random_seed=3) == made[:9]
