@@ -25,6 +25,7 @@ MOST_STEPS, MOST_STREAMED = 256, 32  # symbols of a turn; where one of the texts
 MOST_UNREAD = 64  # pieces of each text of a stream, before it stands still
 LEAVE_SECONDS = 5.0  # for the leader's turn to end
 MANY = 5  # requests at work, or more, from which a new one shares products if its seed is ours
+LATELY_SECONDS = 0.25  # clients that got their texts together ask together again
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class Engine:
         self._waiting: dict[Ticket, None] = {}  # whose threads sleep, oldest first
         self._is_led = False
         self._at_work = 0  # requests that have joined and not left
+        self._most, self._most_until = 0, 0.0  # of those lately, and when that is long ago
         self._batches: WeakKeyDictionary[charrnn.Generator, _Batch] = WeakKeyDictionary()
         self._outdated: list[charrnn.Generator] = []
 
@@ -118,9 +120,10 @@ class Engine:
         """Let a request's texts be written, while somebody waits for theirs."""
         with self._lock:
             self._at_work += 1
+            self._note_most()
             if ticket.is_brief:
                 return
-            if self._at_work >= max(MANY, ticket.generator.many):
+            if self._most >= max(MANY, ticket.generator.many):
                 ticket.request = ticket.request.among_others()
             self._arrivals.append(ticket)
 
@@ -170,12 +173,19 @@ class Engine:
     def leave(self, ticket: Ticket) -> None:
         """Write no more of a request; the slots of its texts are free when this returns."""
         with self._lock:
+            self._note_most()
             self._at_work -= not ticket.left
         ticket.left = True  # whoever leads sees to it, and may be about to lead no more
         if ticket.is_brief:
             ticket.over = True
         elif not ticket.over:
             self.wait(ticket, LEAVE_SECONDS)
+
+    def _note_most(self) -> None:
+        """How many are, or lately were, at work at once. To be called with the lock."""
+        now = time.monotonic()
+        if self._at_work >= self._most or now > self._most_until:
+            self._most, self._most_until = self._at_work, now + LATELY_SECONDS
 
     def _takes_lead(self, ticket: Ticket | None = None) -> bool:
         """Become the leader if there is none; else the ticket's thread is one that sleeps."""

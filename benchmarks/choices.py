@@ -19,8 +19,10 @@ from benchmarks.common import Report, Table, machine, options, run, take_turns
 from benchmarks.models import network
 from charrnn import blas_threads
 from charrnn.compiled import Bound, CompiledModel, Lanes
+from charrnn.panels import MOST_ROWS as MOST_PANEL_ROWS
+from charrnn.panels import TWELVE
 from charrnn.parameters import Array
-from charrnn.products import MOST_ROWS, STRIP
+from charrnn.products import MOST_ROWS
 from charrnn.streams import STRIDE
 
 LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary
@@ -33,7 +35,7 @@ def measure(chosen: argparse.Namespace) -> Report:
     print(f"\n## {report.head()}\n", flush=True)
     with blas_threads(1):
         report.add(products(layers, seconds))
-        report.add(columns(layers, seconds))
+        report.add(in_panels(layers, seconds))
         report.add(few_rows(layers, seconds))
         report.add(streams(seconds))
     return report
@@ -95,38 +97,35 @@ def _one_array(outs: Sequence[Array]) -> Array:
     return np.concatenate(flat, axis=1)
 
 
-def columns(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
-    """Rows as the columns of a product: strip by strip, or all between two strips of zeros."""
-    counts = (8, 16, 24, 32, MOST_ROWS)
+def in_panels(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
+    """Rows times the matrix as it is, and times the matrix in panels."""
+    counts = range(TWELVE, MOST_PANEL_ROWS + 1, TWELVE)
     table = Table(
-        "Rows as columns, strip by strip / in one product with margins: microseconds a row",
+        "The matrix as it is / in panels: microseconds a row",
         [("LSTM", ""), *((f"{count} rows", "") for count in counts)],
-        note="A star: every row has the same bits, in both ways and for all these numbers of rows.",
+        note="The share of the columns that have the same bits in each row, for all these numbers "
+        "of rows, follows the name of a network.",
     )
     for hidden_size, vocab_size in layers:
-        matrix = CompiledModel(network("lstm", hidden_size, vocab_size)).layers[0].matrix.T
-        row = np.random.default_rng(0).standard_normal(hidden_size).astype(matrix.dtype)
-        rows = np.repeat(row[:, None], MOST_ROWS + 2 * STRIP, axis=1)
-        out, cells, kinds = np.empty((len(matrix), rows.shape[1]), matrix.dtype), [], set()
+        layer = CompiledModel(network("lstm", hidden_size, vocab_size)).layers[0]
+        row = np.random.default_rng(0).standard_normal(hidden_size).astype(layer.matrix.dtype)
+        cells, shares = [], []
+        ways = {"as it is": layer.matrix, "in panels": layer.panels}
+        seen: dict[str, list[Array]] = {way: [] for way in ways}
         for count in counts:
-            strips = [slice(start, start + STRIP) for start in range(STRIP, STRIP + count, STRIP)]
-            ways = {"strips": strips, "one": [slice(count + 2 * STRIP)]}
-            contenders = {}
-            for name, slices in ways.items():
-                work = partial(_multiply_columns, matrix, rows, out, slices)
-                work()
-                kinds |= {column.tobytes() for column in out[:, STRIP : STRIP + count].T}
-                contenders[name] = partial(repeated, work, 5)
+            rows, contenders = np.repeat(row[None], count, axis=0), {}
+            for way, matrix in ways.items():
+                out = np.empty((count, matrix.shape[1]), matrix.dtype)
+                contenders[way] = partial(repeated, partial(np.matmul, rows, matrix, out), 5)
+                seen[way].append(out)
             timings = take_turns(contenders, seconds=seconds / 2)
             cells.append(" / ".join(f"{1e6 * t.median / count:.2f}" for t in timings.values()))
-        star = " *" if len(kinds) == 1 else ""
-        table.rows.append([f"{hidden_size}, V {vocab_size}{star}", *cells])
+        for outs in seen.values():
+            every = np.concatenate(outs)
+            shares.append(f"{(every == every[0]).all(axis=0).mean():.1%}")
+        name = f"{hidden_size}, V {vocab_size}: {' / '.join(shares)}"
+        table.rows.append([name, *cells])
     return table
-
-
-def _multiply_columns(matrix: Array, rows: Array, out: Array, slices: Sequence[slice]) -> None:
-    for each in slices:
-        np.matmul(matrix, rows[:, each], out[:, each])
 
 
 def few_rows(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:

@@ -34,10 +34,8 @@ from charrnn.products import (
 )
 
 KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after openings of so many symbols
-# Times as fast: a library copies the matrices for each product of several rows, and beside other
-# processes, which a trial is not, takes longer for that.
-CLEARLY = 1.5
-MANIES = (2, 4, 8, 16, 24, 32, 48)  # sequences, tried together
+CLEARLY = 1.1  # times as fast
+MANIES = (2, 4, 8, 12, 16, 24, 32, 48)  # sequences, tried together
 
 
 @dataclass(frozen=True)
@@ -152,10 +150,8 @@ class CompiledModel:
         many = MOST_ROWS
         for count in reversed(MANIES if self.block != BY_ROW else ()):
             ids = np.zeros(count, int)
-            alone, shared = (
-                shortest(partial(Lanes(self, count, block).bound(count).read, ids))
-                for block in (BY_ROW, self.block)
-            )
+            ways = (Lanes(self, count, block).bound(count).read for block in (BY_ROW, self.block))
+            alone, shared = shortest(*(partial(read, ids) for read in ways))
             if CLEARLY * shared > alone:
                 break
             many = count

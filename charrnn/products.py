@@ -5,27 +5,29 @@ of it: libraries go through the rows in strips of several widths, each with its 
 So rows are multiplied alone, or in one of three ways that `best_block` tries on the machine:
 
 - by gate, from two rows on (or four, or eight), where all numbers and places of rows are alike;
-- as columns, the product turned on its side, where all strips but the first and the last are alike,
-  in which zeros stand, and like a strip alone;
+- in panels (`charrnn.panels`), by twelves;
 - by gate in separate products of eight rows.
 
 `matrix` is [W | what follows], (H, N): a layer's output is multiplied once a step. What comes out
 waits for the layer's next step, and for the layer above; at the top it is the logits.
 """
 
+import operator
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from charrnn import panels
 from charrnn.parameters import Array
 from charrnn.threads import blas_threads
 
 ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
 WIDTHS = (2, 4, 8)  # the least rows of a product of several, the first that is exact
-MOST_ROWS = 64  # of one product
+MOST_ROWS = 64  # of one product by gate
 # Products of no more rows than this beat rows alone only where the matrices take so many bytes.
 FEWEST_ROWS, LARGE_BYTES = 8, 1 << 21
 LONGEST_SUM = 448  # terms of a product's sums by gate; longer ones are cut into parts of
@@ -33,26 +35,25 @@ PART = 256  # since libraries would cut them too, at other places with other num
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: may stay in a cache
 TRIED_ROWS = 4  # to find out whether it does
 TRIALS, TRIAL_SECONDS = 5, 0.001  # of what is timed, at least
-STRIP = 8  # rows as columns: the first and the last so many may differ
-STRIPS_IN_TURN = 2  # so few take less time one by one than between two of zeros
 
 
 class Block(NamedTuple):
     """A way to multiply rows: a multiple of so many together, up to a number of them for each
-    product, the recurrent and the following of each layer in turn; without one, `MOST_ROWS`. Or as
-    columns.
+    product, the recurrent and the following of each layer in turn; without one, `MOST_ROWS`. Or in
+    panels.
     """
 
     width: int
     most: tuple[int, ...] = ()
-    as_columns: bool = False
+    in_panels: bool = False
 
 
 BY_ROW = Block(1)
-AS_COLUMNS = Block(STRIP, as_columns=True)
+IN_PANELS = Block(4, in_panels=True)  # each product adds the rows that lack
 
 
-class CompiledLayer(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class CompiledLayer:
     """One layer: its folded biases, and the matrix that its output is multiplied by.
 
     `recurrent` and `following` are views of the matrix, whose products by gate come out as a block
@@ -63,6 +64,11 @@ class CompiledLayer(NamedTuple):
     matrix: Array  # (H, G*H + what follows)
     recurrent: Array  # (G, H, H)
     following: Array  # likewise, of the layer above; at the top (H, V and zeros)
+
+    @cached_property
+    def panels(self) -> Array:
+        """A copy of the matrix in panels."""
+        return panels.in_panels(self.matrix)
 
 
 class Products:
@@ -127,76 +133,51 @@ class ByGate(Products):
         return _all(calls)
 
 
-class AsColumns(Products):
-    """Several rows at once as columns, (N, H) @ (H, B), one product in all."""
+class InPanels(Products):
+    """Several rows at once, in one product with the matrix in panels, then sorted by gate."""
 
     def __init__(self, layer: CompiledLayer, capacity: int) -> None:
-        assert capacity <= MOST_ROWS  # more were never tried
         gates, size = layer.recurrent.shape[:2]
-        dtype, width = layer.matrix.dtype, STRIP + capacity + STRIP
-        self._matrix = layer.matrix.T
-        self._h = np.zeros((size, width), dtype)
-        self._out = np.zeros((layer.matrix.shape[1], width), dtype)
-        rows = self._out[:, STRIP:-STRIP]  # (N, capacity)
-        self.waiting = rows[: gates * size].reshape(gates, size, capacity).swapaxes(1, 2)
+        room, dtype = _up(capacity, panels.TWELVE), layer.matrix.dtype
+        self._matrix = layer.panels
+        self._h = np.zeros((room, size), dtype)
+        self._made = np.zeros((room, self._matrix.shape[1]), dtype)
+        made, columns, own = self._made[:capacity], layer.matrix.shape[1], gates * size
+        self.waiting = np.zeros((gates, capacity, size), dtype)
+        self._moves = list(panels.gates(made, columns, 0, self.waiting))
         if layer.following.ndim == 3:
-            above = rows[gates * size : 2 * gates * size]
-            self.following = above.reshape(gates, size, capacity).swapaxes(1, 2)
-        else:
-            self.following = rows[gates * size :].T
+            self.following = np.zeros_like(self.waiting)
+            self._moves += panels.gates(made, columns, own, self.following)
+            return
+        pieces = list(panels.pieces(made, columns, own, columns - own))
+        self.following = pieces[0][1]
+        if len(pieces) > 1:
+            self.following = np.zeros((capacity, columns - own), dtype)
+            for begin, source in pieces:
+                self._moves.append((source, self.following[:, begin : begin + source.shape[1]]))
 
     def bind(self, h: Array, lanes: slice | int) -> Callable[[], Any]:
-        # A product of one strip is like the inner strips of a longer one.
-        strips = [slice(start, start + STRIP) for start in range(STRIP, STRIP + len(h), STRIP)]
-        whole = [slice(0, 2 * STRIP + len(h))]
-        calls = [
-            (np.matmul, self._matrix, self._h[:, columns], self._out[:, columns])
-            for columns in (strips if len(strips) <= STRIPS_IN_TURN else whole)
-        ]
-        return _all([(np.positive, h.T, self._h[:, STRIP : STRIP + len(h)]), *calls])
-
-
-class AsColumnsInTurn(Products):
-    """More rows as columns than were tried in one product: several, one after the other."""
-
-    def __init__(self, layer: CompiledLayer, capacity: int) -> None:
-        self._starts = range(0, capacity, MOST_ROWS)
-        rooms = [min(MOST_ROWS, capacity - start) for start in self._starts]
-        self._parts = [AsColumns(layer, room) for room in rooms]
-        self.waiting = np.concatenate([part.waiting for part in self._parts], -2)
-        self.following = np.concatenate([part.following for part in self._parts], -2)
-
-    def bind(self, h: Array, lanes: slice | int) -> Callable[[], Any]:
-        calls: list[Callable[[], Any]] = []
-        for start, part in zip(self._starts, self._parts, strict=True):
-            rows = h[start : start + MOST_ROWS]
-            if len(rows):
-                calls.append(part.bind(rows, slice(len(rows))))
-                for made, output in (
-                    (part.waiting, self.waiting),
-                    (part.following, self.following),
-                ):
-                    theirs = output[..., start : start + len(rows), :]
-                    calls.append(partial(np.positive, made[..., : len(rows), :], theirs))
-
-        def multiply() -> None:
-            for call in calls:
-                call()
-
-        return multiply
+        count = len(h)
+        calls: list[tuple[Any, ...]] = [(np.copyto, self._h[:count], h)]
+        for start in range(0, count, panels.MOST_ROWS):
+            end = start + _up(min(panels.MOST_ROWS, count - start), panels.TWELVE)
+            calls.append((np.matmul, self._h[start:end], self._matrix, self._made[start:end]))
+        for source, target in self._moves:  # copyto: a ufunc takes twice as long to begin
+            calls.append((np.copyto, target[..., :count, :], source[..., :count, :]))
+        return _all(calls)
 
 
 def products(layer: CompiledLayer, capacity: int, block: Block, number: int) -> Products:
     """Room for the products of a layer, the network's so manieth, multiplied as `block` says."""
     if block == BY_ROW:
         return ByRow(layer, capacity)
-    if block.as_columns:
-        return (AsColumns if capacity <= MOST_ROWS else AsColumnsInTurn)(layer, capacity)
+    if block.in_panels:
+        return InPanels(layer, capacity)
     return ByGate(layer, capacity, block.most[2 * number :][:2] or (MOST_ROWS, MOST_ROWS))
 
 
 def _all(calls: Sequence[tuple[Any, ...]]) -> Callable[[], None]:
-    """A function that makes all these calls: a ufunc, what it works on, and what it writes to."""
+    """A function that makes all these calls: a function, and what it takes."""
 
     def multiply() -> None:
         for work, *arguments in calls:
@@ -213,24 +194,25 @@ def _fastest_columns(matrix: Array) -> int:
     part = max(ALIGNED, CACHE_BYTES // matrix[:, 0].nbytes // ALIGNED * ALIGNED)
     if matrix.nbytes <= 2 * CACHE_BYTES:
         return whole
-    rows, seconds = np.zeros((TRIED_ROWS, 1, len(matrix)), matrix.dtype), {}
+    rows, works = np.zeros((TRIED_ROWS, 1, len(matrix)), matrix.dtype), []
     for columns in (whole, part):
         out = np.zeros((TRIED_ROWS, 1, whole), matrix.dtype)
         parts = [slice(start, start + columns) for start in range(0, whole, columns)]
-        calls = [(np.matmul, rows, matrix[:, part], out[..., part]) for part in parts]
-        seconds[columns] = shortest(_all(calls))
-    return min(seconds, key=seconds.__getitem__)
+        works.append(_all([(np.matmul, rows, matrix[:, part], out[..., part]) for part in parts]))
+    in_whole, in_parts = shortest(*works)
+    return whole if in_whole <= in_parts else part
 
 
 @blas_threads(1)
-def shortest(work: Callable[[], Any]) -> float:
-    """Seconds that something takes, the least of some."""
-    taken: list[float] = []
-    while len(taken) < TRIALS or sum(taken) < TRIAL_SECONDS:
-        began = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - began)
-    return min(taken)
+def shortest(*works: Callable[[], Any]) -> list[float]:
+    """Seconds that each takes, the least of some: in turns, for a machine isn't always as fast."""
+    taken: list[list[float]] = [[] for _ in works]
+    while len(taken[0]) < TRIALS or sum(map(sum, taken)) < TRIAL_SECONDS * len(works):
+        for work, seconds in zip(works, taken, strict=True):
+            began = time.perf_counter()
+            work()
+            seconds.append(time.perf_counter() - began)
+    return [min(seconds) for seconds in taken]
 
 
 @blas_threads(1)
@@ -239,19 +221,21 @@ def best_block(layers: Sequence[CompiledLayer]) -> Block:
     its place nor on the number of rows: by trying all numbers and places.
     """
     rng, matrix = np.random.default_rng(0), layers[0].matrix
-    rows = rng.standard_normal((MOST_ROWS, len(matrix))).astype(matrix.dtype)
+    rows = rng.standard_normal((panels.MOST_ROWS, len(matrix))).astype(matrix.dtype)
     is_large = sum(layer.matrix.nbytes for layer in layers) > LARGE_BYTES
-    by_gate = _best_by_gate(rows, layers, is_large=is_large)
+    by_gate = _best_by_gate(rows[:MOST_ROWS], layers, is_large=is_large)
     if by_gate.most and min(by_gate.most) == MOST_ROWS:
         return by_gate
-    strips = range(STRIP, MOST_ROWS + 1, STRIP)
-    if all(_most_alike(_as_columns, rows, layer.matrix, strips) == MOST_ROWS for layer in layers):
-        return AS_COLUMNS
+    counts = range(panels.TWELVE, panels.MOST_ROWS + 1, panels.TWELVE)
+    if all(
+        _most_alike(operator.matmul, rows, layer.panels, counts) == counts[-1] for layer in layers
+    ):
+        return IN_PANELS
     return by_gate
 
 
 def _best_by_gate(rows: Array, layers: Sequence[CompiledLayer], *, is_large: bool) -> Block:
-    """The best way but that of columns."""
+    """The best way but that of panels."""
     pieces = [piece for layer in layers for piece in (layer.recurrent, layer.following)]
     for width in WIDTHS:
         counts = sorted({rounded(count, width) for count in range(1, MOST_ROWS + 1)})
@@ -277,7 +261,7 @@ def _most_alike(
     if not all((one == one[..., :1, :]).all() for one in alone):
         return 0
     expected = np.concatenate([one[..., :1, :] for one in alone], axis=-2)
-    for most in (MOST_ROWS, 32, 16, FEWEST_ROWS):
+    for most in (len(rows), 32, 16, FEWEST_ROWS):
         those = [count for count in counts if count <= most]
         made = ((multiplied(rows[:count], matrix), expected[..., :count, :]) for count in those)
         if all((product == alike).all() for product, alike in made):
@@ -291,16 +275,6 @@ def _by_gate(rows: Array, matrix: Array) -> Array:
     for other in others:
         total += other
     return total
-
-
-def _as_columns(rows: Array, matrix: Array) -> Array:
-    """rows @ matrix, as `AsColumns` has it."""
-    margin = 0 if len(rows) == STRIP else STRIP
-    columns = np.zeros((rows.shape[1], len(rows) + 2 * margin), rows.dtype)
-    inner = slice(margin, margin + len(rows))
-    columns[:, inner] = rows.T
-    product: Array = (matrix.T @ columns)[:, inner].T
-    return product
 
 
 def _summed(h: Array, matrix: Array, out: Array) -> list[tuple[Any, ...]]:
@@ -322,10 +296,14 @@ def _sum_parts(matrix: Array) -> list[slice]:
     return [slice(start, min(start + size, terms)) for start in range(0, terms, size)]
 
 
+def _up(count: int, unit: int) -> int:
+    """Up to a multiple."""
+    return -(-count // unit) * unit
+
+
 def rounded(count: int, width: int) -> int:
     """Up to a multiple of the width, or of an eighth of the next power of two."""
-    unit = max(width, (1 << (count - 1).bit_length()) // 8)
-    return -(-count // unit) * unit
+    return _up(count, max(width, (1 << (count - 1).bit_length()) // 8))
 
 
 def compiled_layer(

@@ -1,5 +1,7 @@
 """The compiled form: the same network as the plain equations, and rows that keep their bits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,12 @@ from charrnn.cells import CELLS
 from charrnn.compiled import CLEARLY, MANIES, CompiledModel, Lanes
 from charrnn.exactness import rows_are_exact
 from charrnn.model import CharRNN
-from charrnn.products import AS_COLUMNS, BY_ROW, MOST_ROWS, AsColumns, Block
+from charrnn.panels import MOST_ROWS as MOST_PANEL_ROWS
+from charrnn.panels import TWELVE
+from charrnn.products import BY_ROW, IN_PANELS, MOST_ROWS, Block, InPanels
 from tests.models import every_cell, network
 
-BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2), AS_COLUMNS]
+BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2), IN_PANELS]
 
 
 def plain_in_float64(model):
@@ -55,7 +59,7 @@ def test_more_lanes_than_a_product_has_rows_step_as_the_plain_network(block):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("block", [Block(2), Block(8, (8,) * 4), AS_COLUMNS])
+@pytest.mark.parametrize("block", [Block(2), Block(8, (8,) * 4), IN_PANELS])
 def test_sums_in_parts_equal_the_plain_networks(cell, block):
     model = plain_in_float64(network(cell, hidden=600, layers=2, vocab=9))
     compiled, rng = CompiledModel(model), np.random.default_rng(0)
@@ -147,62 +151,73 @@ def test_rows_are_multiplied_in_a_form_that_leaves_all_of_them_alike(
     which, rows_are_alike, width, most, monkeypatch
 ):
     monkeypatch.setattr("charrnn.products.LARGE_BYTES", 0)
-    monkeypatch.setattr("charrnn.products._as_columns", columns_alike_but_for(5))
     model = CompiledModel(network(hidden=128, vocab=27, layers=2))
     for n, layer in enumerate(model.layers):
         alike = rows_are_alike if n else lambda rows, place: True
         one = {which: placed(getattr(layer, which), alike)}
         rest = {"recurrent": layer.recurrent, "following": layer.following} | one
-        model.layers[n] = layer._replace(**rest)
+        model.layers[n] = with_panels(replace(layer, **rest), lambda rows, place: place != 5)
         layer.matrix[...] = 0
     expected = [64, 64, 64, 64]
     expected[2 + (which == "following")] = most
     assert model.block == (BY_ROW if width == 1 else Block(width, tuple(expected)))
 
 
-def columns_alike_but_for(place):
-    """A way to multiply as columns of which one place differs; None for none."""
-
-    def multiplied(rows, matrix):
-        product = np.matmul(rows[:, None], matrix)[:, 0]  # each row alone
-        if place is not None:
-            product[..., place, :] += 1
-        return product
-
-    return multiplied
+def with_panels(layer, rows_are_alike):
+    """A layer whose products in panels differ in some rows."""
+    vars(layer)["panels"] = placed(layer.panels, rows_are_alike)
+    return layer
 
 
-@pytest.mark.parametrize(("place", "block"), [(None, AS_COLUMNS), (0, BY_ROW), (7, BY_ROW)])
-def test_rows_that_differ_by_gate_are_multiplied_as_columns_where_these_are_alike(
-    place, block, monkeypatch
+@pytest.mark.parametrize(
+    ("rows_are_alike", "block"),
+    [
+        (lambda rows, place: True, IN_PANELS),
+        (lambda rows, place: place, BY_ROW),
+        (lambda rows, place: place != 11, BY_ROW),
+        (lambda rows, place: rows != 60, BY_ROW),
+        (lambda rows, place: (rows, place) != (72, 71), BY_ROW),
+    ],
+)
+def test_rows_that_differ_by_gate_are_multiplied_in_panels_where_these_leave_them_alike(
+    rows_are_alike, block
 ):
-    monkeypatch.setattr("charrnn.products._as_columns", columns_alike_but_for(place))
     model = CompiledModel(network(hidden=128, vocab=27))
     layer = model.layers[0]
     recurrent = placed(layer.recurrent, lambda rows, at: at < 5)
-    model.layers[0] = layer._replace(recurrent=recurrent)
+    model.layers[0] = with_panels(replace(layer, recurrent=recurrent), rows_are_alike)
     assert model.block == block
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_columns_leave_their_products_where_the_cells_read_them(layers):
-    for layer in CompiledModel(network("gru", hidden=24, layers=layers, vocab=9)).layers:
-        made = AsColumns(layer, 16)
-        rows = np.random.default_rng(0).standard_normal((11, 24)).astype(np.float32)
-        for count in (3, 8, 11):
+@pytest.mark.parametrize(("hidden", "vocab"), [(24, 9), (90, 9), (240, 700), (320, 9)])
+def test_panels_leave_their_products_where_the_cells_read_them(hidden, vocab, layers):
+    """By gate, however the gates lie in the panels; so do the logits, in several panels too."""
+    rows = np.random.default_rng(0).standard_normal((70, hidden)).astype(np.float32)
+    for layer in CompiledModel(network("gru", hidden=hidden, layers=layers, vocab=vocab)).layers:
+        made = InPanels(layer, 80)
+        for count in (3, TWELVE, TWELVE + 1, 70):
             made.bind(rows[:count], slice(count))()
             for piece, out in ((layer.recurrent, made.waiting), (layer.following, made.following)):
-                assert np.abs(out[..., :count, :] - rows[:count] @ piece).max() < 1e-5
+                assert out.shape == (*piece.shape[:-2], 80, piece.shape[-1])
+                assert np.abs(out[..., :count, :] - rows[:count] @ piece).max() < 1e-4
+
+
+def test_rows_in_panels_are_multiplied_by_twelves_and_at_most_so_many_at_once(monkeypatch):
+    made = InPanels(CompiledModel(network(hidden=24)).layers[0], 200)
+    numbers, whole = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda h, *rest: numbers.append(len(h)) or whole(h, *rest))
+    for count in (1, TWELVE, TWELVE + 1, MOST_PANEL_ROWS, MOST_PANEL_ROWS + 1, 200):
+        made.bind(np.zeros((count, 24), np.float32), slice(count))()
+    assert numbers == [12, 12, 24, 72, 72, 12, 72, 72, 60]
 
 
 def test_small_products_are_for_networks_whose_matrices_take_long_to_read(monkeypatch):
-    monkeypatch.setattr("charrnn.products._as_columns", columns_alike_but_for(5))
     model = CompiledModel(network(hidden=128, vocab=27))
     layer = model.layers[0]
     layer.matrix[...] = 0
-    model.layers[0] = layer._replace(
-        recurrent=placed(layer.recurrent, lambda rows, place: rows <= 8)
-    )
+    recurrent = placed(layer.recurrent, lambda rows, place: rows <= 8)
+    model.layers[0] = with_panels(replace(layer, recurrent=recurrent), lambda rows, place: place)
     assert model.block == BY_ROW
 
 
@@ -218,15 +233,12 @@ def test_small_products_are_for_networks_whose_matrices_take_long_to_read(monkey
 )
 def test_many_is_from_which_on_all_numbers_are_clearly_better_together(faster, many, monkeypatch):
     model = CompiledModel(network(hidden=64, vocab=9))
-    monkeypatch.setitem(vars(model), "block", AS_COLUMNS)
+    monkeypatch.setitem(vars(model), "block", IN_PANELS)
 
-    tried = []
-
-    def shortest(step):
-        tried.append(len(step.args[0]))
-        if tried.count(tried[-1]) == 1:  # each row alone comes first
-            return tried[-1]
-        return tried[-1] / (CLEARLY * (1.01 if tried[-1] in faster else 0.99))
+    def shortest(alone, shared):
+        count = len(alone.args[0])
+        assert len(shared.args[0]) == count
+        return count, count / (CLEARLY * (1.01 if count in faster else 0.99))
 
     monkeypatch.setattr("charrnn.compiled.shortest", shortest)
     assert model.many == many

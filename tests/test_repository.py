@@ -48,6 +48,7 @@ FLOORS = (
         "cells",
         "dropping",
         "kinds",
+        "panels",
         "reading",
         "runs",
         "sharing",

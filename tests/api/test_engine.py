@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import charrnn
-from api.engine import MANY, MOST_STEPS, MOST_UNREAD, Engine, Ticket
+from api.engine import LATELY_SECONDS, MANY, MOST_STEPS, MOST_UNREAD, Engine, Ticket
 from charrnn import GenerationConfig
 from charrnn.config import FIRST_SHARED_SEED
 from charrnn.generator import IDLE_WRITERS
@@ -355,9 +355,13 @@ def test_a_request_among_many_shares_products_if_its_random_seed_is_ours(names, 
         assert texts_of(ticket) == names.generate(count=2, random_seed=seed)
         engine.leave(ticket)
         engine.leave(ticket)
-    alone = ticket_of(names)
-    engine.join(alone)
-    assert alone.request.random_seed < FIRST_SHARED_SEED
+    now = time.monotonic()
+    for later, alone in ((0, False), (2 * LATELY_SECONDS, True)):
+        monkeypatch.setattr("api.engine.time.monotonic", lambda later=later: now + later)
+        again = ticket_of(names, count=2)
+        engine.join(again)
+        engine.leave(again)
+        assert (again.request.random_seed < FIRST_SHARED_SEED) == alone
 
 
 def test_short_names_do_not_wait_for_long_texts(prose):
