@@ -26,6 +26,8 @@ MOST_UNREAD = 64  # pieces of each text of a stream, before it stands still
 LEAVE_SECONDS = 5.0  # for the leader's turn to end
 MANY = 5  # requests at work, or more, from which a new one shares products if its seed is ours
 LATELY_SECONDS = 0.25  # clients that got their texts together ask together again
+# Who comes for long texts may wait until nobody else has come for so long, and at most so long.
+GATHER_SECONDS, MOST_GATHER_SECONDS = 0.004, 0.04
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class Ticket:
         self.characters = 0  # drawn so far
         self.shortfall: str | None = None  # why there are fewer texts than were asked for
         self.is_brief = not streamed and generator.is_brief(request)
+        self.is_patient = not streamed and generator.is_long(request)
         self.batch: _Batch | None = None  # its own, if it is brief and has begun
         self._begun: set[int] = set()
         self._news: deque[charrnn.Written] = deque()  # of a stream, until it is taken
@@ -87,6 +90,11 @@ class Ticket:
         self.over = True
         self.wake.set()
 
+    def share(self, at_work: int) -> None:
+        """Share products with others, if so many requests are at work and its seed is ours."""
+        if at_work >= max(MANY, self.generator.many):
+            self.request = self.request.among_others()
+
     def break_off(self, error: Exception) -> None:
         """The leader's: its texts are lost."""
         self.error = error
@@ -104,6 +112,7 @@ class Engine:
         self._metrics, self._told = metrics, (0, 0)
         self._lock = threading.Lock()  # over the next four; nobody computes under it
         self._arrivals: list[Ticket] = []
+        self._gathered_from, self._gathered_to = 0.0, 0.0  # when the first came, and the last
         self._waiting: dict[Ticket, None] = {}  # whose threads sleep, oldest first
         self._is_led = False
         self._at_work = 0  # requests that have joined and not left
@@ -123,8 +132,11 @@ class Engine:
             self._note_most()
             if ticket.is_brief:
                 return
-            if self._most >= max(MANY, ticket.generator.many):
-                ticket.request = ticket.request.among_others()
+            if not ticket.is_patient:
+                ticket.share(self._most)
+            self._gathered_to = time.monotonic()
+            if not self._arrivals:
+                self._gathered_from = self._gathered_to
             self._arrivals.append(ticket)
 
     def wait(self, ticket: Ticket, seconds: float) -> bool:
@@ -227,12 +239,15 @@ class Engine:
             self._metrics.waiting(numbers[1])
 
     def _welcome(self) -> None:
-        """Let those join that have come."""
-        if not self._arrivals:
+        """Let those join that have come, once they have gathered."""
+        if not self._has_gathered():
             return
         with self._lock:
             arrivals, self._arrivals = self._arrivals, []
+            most = self._most
         for ticket in arrivals:
+            if ticket.is_patient:
+                ticket.share(most)
             batch = self._batches.get(ticket.generator)
             try:
                 if batch is None:
@@ -265,10 +280,22 @@ class Engine:
         for batch in batches:
             batch.see_to_tickets()
             batch.turn(self._is_undisturbed if len(batches) == 1 else None)
+        if not batches and self._arrivals:
+            time.sleep(GATHER_SECONDS / 4)
+
+    def _has_gathered(self) -> bool:
+        """Whether somebody is to join who has come: most at once, but who asks for long texts waits
+        a moment. Those that come together then share their products from the first on.
+        """
+        if all(ticket.is_patient for ticket in self._arrivals):
+            now = time.monotonic()
+            is_late = now - self._gathered_from >= MOST_GATHER_SECONDS
+            return bool(self._arrivals) and (is_late or now - self._gathered_to >= GATHER_SECONDS)
+        return True
 
     def _is_undisturbed(self) -> bool:
-        """Whether nobody has come who waits to join."""
-        return not self._arrivals
+        """Whether nobody is to join."""
+        return not self._arrivals or not self._has_gathered()
 
 
 class _Batch:

@@ -41,6 +41,7 @@ from charrnn.writing import Writer
 
 IDLE_WRITERS = 4  # kept for the next requests
 BRIEF_SYMBOLS, BRIEF_BYTES = 64, 1 << 20  # of a text, of the matrices that a step reads
+LONG_BYTES = 10_000_000_000  # of matrices read: no cache gives more than some 40 GB a second
 CHAT_END = "\n\n"  # of a whole conversation
 MANY = 8  # texts, from which on the first is as well off among the others
 TEXT_LENGTH = 500  # default max_length of running text, characters
@@ -425,6 +426,11 @@ class Generator:
             and (not request.conditions or request.tries[0] > 0)
             and self.compiled.matrix_bytes <= BRIEF_BYTES
         )
+
+    def is_long(self, request: Request) -> bool:
+        """Whether a request's texts take a quarter of a second, or more, wherever they run."""
+        symbols = request.config.count * (request.max_length - request.seed_length)
+        return symbols * self.compiled.matrix_bytes >= LONG_BYTES
 
     def piece(self, news: Written) -> Piece:
         """News of a text as a stream shows it."""

@@ -168,7 +168,7 @@ def test_a_worker_that_can_not_start_is_an_error_that_says_what_to_do(monkeypatc
 
 def test_a_team_that_is_closed_or_forgotten_leaves_no_process_and_no_open_file():
     before = open_files()
-    for ends in ("closed", "forgotten") * 3:
+    for ends in ("closed", "forgotten"):
         team = Team(network("gru"), 3, Workspace())
         gradient(team)
         workers = [worker._process for worker in team._workers]

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 import charrnn
-from api.engine import LATELY_SECONDS, MANY, MOST_STEPS, MOST_UNREAD, Engine, Ticket
+from api.engine import (
+    GATHER_SECONDS,
+    LATELY_SECONDS,
+    MANY,
+    MOST_GATHER_SECONDS,
+    MOST_STEPS,
+    MOST_UNREAD,
+    Engine,
+    Ticket,
+)
 from charrnn import GenerationConfig
 from charrnn.config import FIRST_SHARED_SEED
 from charrnn.generator import IDLE_WRITERS
@@ -362,6 +371,63 @@ def test_a_request_among_many_shares_products_if_its_random_seed_is_ours(names, 
         engine.join(again)
         engine.leave(again)
         assert (again.request.random_seed < FIRST_SHARED_SEED) == alone
+
+
+@pytest.fixture
+def long_texts(prose, monkeypatch):
+    """A model whose texts all count as long, and share products as soon as they may."""
+    monkeypatch.setattr("charrnn.generator.LONG_BYTES", 0)
+    monkeypatch.setitem(vars(prose.compiled), "many", 2)
+    return prose
+
+
+@pytest.mark.parametrize(("count", "are_shared"), [(MANY - 1, False), (MANY, True)])
+def test_long_texts_that_come_together_share_products_from_the_first_on(
+    long_texts, count, are_shared, monkeypatch
+):
+    monkeypatch.setattr("api.engine.GATHER_SECONDS", 0.5)  # a loaded machine is slow
+    monkeypatch.setattr("api.engine.MOST_GATHER_SECONDS", SOON)
+    engine = Engine()
+    asked = [ticket_of(long_texts, max_length=100) for _ in range(count)]
+    asked.append(ticket_of(long_texts, max_length=100, random_seed=7))
+    for ticket in asked[: count - 1]:
+        engine.join(ticket)
+    engine._turn()
+    engine.join(asked[count - 1])
+    engine._turn()
+    assert engine.live == 0  # nobody has begun: more may come
+    for ticket in asked[:-1]:
+        assert engine.wait(ticket, SOON)
+        seed = ticket.request.random_seed
+        assert (seed >= FIRST_SHARED_SEED) == are_shared
+        assert texts_of(ticket) == long_texts.generate(max_length=100, random_seed=seed)
+    assert served(engine, asked[-1]) == long_texts.generate(max_length=100, random_seed=7)
+
+
+def test_long_texts_begin_when_nobody_else_comes_and_anyway_after_a_while(long_texts, monkeypatch):
+    engine, now = Engine(), [0.0]
+    monkeypatch.setattr("api.engine.time.monotonic", lambda: now[0])
+
+    def begins(**settings):
+        engine.join(ticket_of(long_texts, max_length=100, **settings))
+        return engine._has_gathered()
+
+    assert not begins()
+    now[0] += 0.9 * GATHER_SECONDS
+    assert not engine._has_gathered()
+    now[0] += 0.2 * GATHER_SECONDS
+    assert engine._has_gathered()
+    engine._welcome()
+    assert not begins()
+    began = now[0]
+    while now[0] < began + MOST_GATHER_SECONDS:
+        assert not begins()
+        now[0] += 0.5 * GATHER_SECONDS
+    assert begins()
+    engine._welcome()
+    assert not engine._has_gathered()  # there is nobody
+    assert not begins()
+    assert begins(streamed=True)  # who reads along doesn't wait, and brings the others in
 
 
 def test_short_names_do_not_wait_for_long_texts(prose):
