@@ -14,7 +14,8 @@ from typing import Any
 from flask import Request, Response, request
 
 from api.admission import Admission
-from api.engine import Engine, Ticket
+from api.batch import Ticket
+from api.engine import Engine
 from api.errors import RequestError
 from api.metrics import Metrics
 from api.models import Models

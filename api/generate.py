@@ -5,8 +5,8 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify
 
 import charrnn
+from api.batch import Ticket
 from api.desk import Desk, Job
-from api.engine import Ticket
 from api.errors import OUR_FAULT, RequestError
 from api.models import Models
 from api.schemas import GenerateRequest, parse_body, request_model

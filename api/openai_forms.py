@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import charrnn
+from api.batch import Ticket
 from api.desk import Desk
-from api.engine import Ticket
 from api.errors import RequestError
 from api.generate import within_limits
 from api.openai_errors import NO_MODEL

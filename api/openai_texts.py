@@ -9,8 +9,8 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify
 
+from api.batch import Ticket
 from api.desk import Desk, Job
-from api.engine import Ticket
 from api.errors import OUR_FAULT, invalid_fields, unknown_character
 from api.openai_errors import body_of, in_their_words
 from api.openai_forms import ChatCompletion, Completion, Form, Pieces, generator_of

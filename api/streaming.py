@@ -16,8 +16,8 @@ from typing import Any
 from flask import Response
 
 import charrnn
+from api.batch import Ticket
 from api.desk import LOOK_SECONDS, Job
-from api.engine import Ticket
 
 HEARTBEAT_SECONDS = 15.0
 COMPACT = (",", ":")

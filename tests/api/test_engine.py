@@ -11,16 +11,8 @@ import numpy as np
 import pytest
 
 import charrnn
-from api.engine import (
-    GATHER_SECONDS,
-    LATELY_SECONDS,
-    MANY,
-    MOST_GATHER_SECONDS,
-    MOST_STEPS,
-    MOST_UNREAD,
-    Engine,
-    Ticket,
-)
+from api.batch import MANY, MOST_STEPS, MOST_UNREAD, Ticket
+from api.engine import GATHER_SECONDS, LATELY_SECONDS, MOST_GATHER_SECONDS, Engine
 from charrnn import GenerationConfig
 from charrnn.config import FIRST_SHARED_SEED
 from charrnn.generator import IDLE_WRITERS
@@ -462,7 +454,7 @@ def test_a_long_turn_ends_when_somebody_comes(prose, monkeypatch):
         return news
 
     monkeypatch.setattr(charrnn.Writer, "turn", turn)
-    monkeypatch.setattr("api.engine.LONG_TURN_SECONDS", SOON)
+    monkeypatch.setattr("api.batch.LONG_TURN_SECONDS", SOON)
     engine.join(first)
     engine.join(second)
     for ticket in (first, second, newcomer):

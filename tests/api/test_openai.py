@@ -7,7 +7,7 @@ import pytest
 
 import charrnn
 from api import create_app, openai_texts
-from api.engine import Ticket
+from api.batch import Ticket
 from api.openai_schemas import IGNORED, NEUTRAL
 from api.settings import ServiceSettings
 from charrnn.config import GenerationConfig
