@@ -20,3 +20,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("prove"):
             item.add_marker(pytest.mark.skip(reason="a long proof: `make prove` runs it"))
+
+
+@pytest.fixture
+def nightly(tmp_path):
+    """A model whose recipe is lenient, so that whatever is trained goes live."""
+    from tests.nights import Place  # not for tests that train nothing
+
+    return Place(tmp_path, steps=20)
+
+
+@pytest.fixture
+def as_large(monkeypatch):
+    """All text counts as large, and is read in small pieces."""
+    from charrnn import corpus, reading
+
+    def go(piece=5_000):
+        monkeypatch.setattr(corpus, "LARGE_TEXT", 0)
+        monkeypatch.setattr(reading, "PIECE", piece)
+
+    return go

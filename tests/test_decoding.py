@@ -1,11 +1,6 @@
 """Decoding: bits that don't depend on the batch, and what joins, leaves, forks and ends it."""
 
-import json
-import os
-import subprocess
-import sys
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -176,91 +171,6 @@ def sabotage(monkeypatch):
         return disturbed
 
     monkeypatch.setattr(Lanes, "_multiplication", multiplication)
-
-
-# In other processes, on other kernels of the BLAS library
-
-NEEDED = {
-    "Nehalem": {"sse4_2"},
-    "Sandybridge": {"avx"},
-    "Haswell": {"avx2", "fma"},
-    "SkylakeX": {"avx512f", "avx512dq", "avx512bw", "avx512vl"},
-}
-
-CHILD = """
-import hashlib, json
-import numpy as np
-from charrnn.compiled import CompiledModel
-from charrnn.products import BY_ROW
-from charrnn.exactness import rows_are_exact
-from charrnn.threads import blas_kernel
-from tests.models import differing_lives, network, titled
-
-digest, differing = hashlib.sha256(), 0
-for cell in ("rnn", "lstm", "gru"):
-    for hidden, layers, vocab in ((1, 2, 2), (7, 3, 27), (128, 1, 300), (130, 2, 65)):
-        model = network(cell, hidden=hidden, layers=layers, vocab=vocab)
-        for block in {BY_ROW, CompiledModel(model).block}:
-            differing += differing_lives(model, ticks=8, seed=hidden, block=block)[0]
-exact = rows_are_exact(CompiledModel(network(hidden=128, vocab=27)), steps=2)
-# Large enough for several threads to share a row, and for a matrix to be multiplied in pieces.
-large = CompiledModel(network("lstm", hidden=512, layers=2, vocab=65))
-exact &= rows_are_exact(large, steps=2)
-digest.update(large.read([1, 2, 3]).state.tobytes())
-for hidden, layers in ((7, 1), (130, 2)):
-    made = titled(hidden=hidden, layers=layers).generate("R", count=9, random_seed=3)
-    digest.update(repr(list(made)).encode())
-print(json.dumps([blas_kernel(), differing, exact, digest.hexdigest()]))
-"""
-
-
-def child(**environment):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CHILD],
-        cwd=Path(__file__).parent.parent,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def cpu_flags():
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return set()
-    lines = [line for line in text.splitlines() if line.startswith("flags")]
-    return set(lines[0].split()) if lines else set()
-
-
-@pytest.mark.parametrize(  # Zen has most of Haswell's
-    "kernel", [*NEEDED, pytest.param("Zen", marks=pytest.mark.prove)]
-)
-def test_bits_depend_neither_on_the_batch_nor_on_the_threads_under(kernel):
-    missing = NEEDED.get(kernel, NEEDED["Haswell"]) - cpu_flags()
-    if missing:
-        pytest.skip(f"this processor can't run {kernel}: it has no {', '.join(sorted(missing))}")
-    results = [
-        child(OPENBLAS_CORETYPE=kernel, OPENBLAS_NUM_THREADS=threads) for threads in ("1", "2")
-    ]
-    for _, differing, exact, _ in results:
-        assert not differing
-        assert exact
-    assert results[0] == results[1]
-
-
-def test_bits_do_not_depend_on_the_batch_without_numpys_wide_vectors():
-    from numpy._core import _multiarray_umath as umath
-
-    found = [name for name in umath.__cpu_dispatch__ if umath.__cpu_features__[name]]
-    if not found:
-        pytest.skip("this numpy has one form of each function for this processor")
-    _, differing, exact, _ = child(NPY_DISABLE_CPU_FEATURES=" ".join(found))
-    assert not differing
-    assert exact
 
 
 # Prompts, states, forks
