@@ -37,7 +37,6 @@ from benchmarks.models import CALLS_OF_A_LAYER, PROMPT, names_generator, shapes_
 from benchmarks.peer import DROP_EVERY, Peer
 from charrnn import GenerationConfig, Generator, blas_threads
 from charrnn.config import FIRST_SHARED_SEED, ModelConfig
-from charrnn.generator import MANY
 
 CALLS_TO_DRAW = 2  # add the noise, argmax
 
@@ -142,7 +141,7 @@ class Benchmark:
     def ours(self, generator: Generator, **settings: Any) -> Callable[[], float]:
         """A request with another random seed each time."""
 
-        seeds = self.shared_seeds if settings.get("count", 1) >= MANY else self.seeds
+        seeds = self.shared_seeds if settings.get("count", 1) > 1 else self.seeds
 
         def work() -> float:
             samples = generator.generate(random_seed=next(seeds), **settings)

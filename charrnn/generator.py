@@ -43,7 +43,7 @@ IDLE_WRITERS = 4  # kept for the next requests
 BRIEF_SYMBOLS, BRIEF_BYTES = 64, 1 << 20  # of a text, of the matrices that a step reads
 LONG_BYTES = 10_000_000_000  # of matrices read: no cache gives more than some 40 GB a second
 CHAT_END = "\n\n"  # of a whole conversation
-MANY = 8  # texts, from which on the first is as well off among the others
+MANY = 8  # requests, from which on the first text of each is as well off among the others
 TEXT_LENGTH = 500  # default max_length of running text, characters
 SENTENCE_LENGTH = 100  # and of a sentence, words
 
@@ -168,10 +168,7 @@ class Generator:
         Raises ConfigError and UnknownCharacterError. The same random_seed gives the same texts;
         sample i doesn't change with count.
         """
-        request = self.request(seed, config, **settings)
-        if request.config.count >= MANY:
-            request = request.among_others()
-        return self._generate([request])[0]
+        return self._generate([self.request(seed, config, **settings)])[0]
 
     def generate_many(self, requests: Sequence[tuple[str, GenerationConfig]]) -> list[Samples]:
         """Many calls of `generate` at once, each a seed and its settings: the same texts, sooner.
@@ -362,6 +359,8 @@ class Generator:
         random_seed = config.random_seed
         if random_seed is None:
             random_seed = secrets.randbelow(FIRST_SHARED_SEED)
+            if config.count > 1:  # all but the first share products whatever it is
+                random_seed += FIRST_SHARED_SEED
         stop = tuple(self.vocabulary.match_stop(text) for text in config.stop)
         if self.frozen.kind == "chat":
             stop += (CHAT_END,)

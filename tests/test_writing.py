@@ -90,9 +90,13 @@ def written_alone(g, request):
 
 def test_many_texts_share_products_if_their_random_seed_is_ours():
     g, plain = titled(hidden=64), ("", GenerationConfig())
-    assert g.generate(count=MANY).random_seed >= FIRST_SHARED_SEED
-    assert g.generate(count=MANY - 1).random_seed < FIRST_SHARED_SEED
-    assert g.generate(count=MANY, random_seed=7).random_seed == 7
+    for count in (2, 9):
+        made = g.generate(count=count)
+        assert made.random_seed >= FIRST_SHARED_SEED
+        assert made == g.generate(count=count, random_seed=made.random_seed)
+    assert g.generate().random_seed < FIRST_SHARED_SEED
+    assert g.generate(count=2, random_seed=7).random_seed == 7
+    assert all(made.random_seed < FIRST_SHARED_SEED for made in g.generate_many([plain] * 7))
     for made in g.generate_many([plain] * MANY):
         assert made.random_seed >= FIRST_SHARED_SEED
         assert made == g.generate(random_seed=made.random_seed)

@@ -340,11 +340,11 @@ def test_the_batch_of_an_older_version_is_let_go_once_it_is_empty(prose, weights
 
 
 @pytest.mark.parametrize("least", [2, MANY + 3])
-def test_a_request_among_many_shares_products_if_its_random_seed_is_ours(names, least, monkeypatch):
-    monkeypatch.setitem(vars(names.compiled), "many", least)
+def test_a_request_among_many_shares_products_if_its_random_seed_is_ours(prose, least, monkeypatch):
+    monkeypatch.setitem(vars(prose.compiled), "many", least)
     engine, many = Engine(), max(MANY, least)
-    asked = [ticket_of(names, count=2) for _ in range(2 * many)]
-    asked.append(ticket_of(names, count=2, random_seed=7))
+    asked = [ticket_of(prose, max_length=100) for _ in range(2 * many)]
+    asked.append(ticket_of(prose, max_length=100, random_seed=7))
     for ticket in asked:
         engine.join(ticket)
     seeds = [ticket.request.random_seed for ticket in asked]
@@ -353,13 +353,13 @@ def test_a_request_among_many_shares_products_if_its_random_seed_is_ours(names, 
     assert seeds[-1] == 7
     for ticket, seed in zip(asked, seeds, strict=True):
         assert engine.wait(ticket, SOON)
-        assert texts_of(ticket) == names.generate(count=2, random_seed=seed)
+        assert texts_of(ticket) == prose.generate(max_length=100, random_seed=seed)
         engine.leave(ticket)
         engine.leave(ticket)
     now = time.monotonic()
     for later, alone in ((0, False), (2 * LATELY_SECONDS, True)):
         monkeypatch.setattr("api.engine.time.monotonic", lambda later=later: now + later)
-        again = ticket_of(names, count=2)
+        again = ticket_of(prose, max_length=100)
         engine.join(again)
         engine.leave(again)
         assert (again.request.random_seed < FIRST_SHARED_SEED) == alone
