@@ -231,6 +231,8 @@ def best_block(layers: Sequence[CompiledLayer]) -> Block:
         _most_alike(operator.matmul, rows, layer.panels, counts) == counts[-1] for layer in layers
     ):
         return IN_PANELS
+    for layer in layers:
+        vars(layer).pop("panels", None)  # a copy that nobody will use
     return by_gate
 
 

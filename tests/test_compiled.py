@@ -187,6 +187,7 @@ def test_rows_that_differ_by_gate_are_multiplied_in_panels_where_these_leave_the
     recurrent = placed(layer.recurrent, lambda rows, at: at < 5)
     model.layers[0] = with_panels(replace(layer, recurrent=recurrent), rows_are_alike)
     assert model.block == block
+    assert ("panels" in vars(model.layers[0])) == (block == IN_PANELS)  # no copy for nothing
 
 
 @pytest.mark.parametrize("layers", [1, 2])
