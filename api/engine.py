@@ -37,7 +37,7 @@ class Engine:
         self._gathered_from, self._gathered_to = 0.0, 0.0  # when the first came, and the last
         self._waiting: dict[Ticket, None] = {}  # whose threads sleep, oldest first
         self._is_led = False
-        self._at_work = 0  # requests that have joined and not left
+        self._at_work = 0  # requests that have joined and not left, but for brief ones
         self._most, self._most_until = 0, 0.0  # of those lately, and when that is long ago
         self._batches: WeakKeyDictionary[charrnn.Generator, Batch] = WeakKeyDictionary()
         self._outdated: list[charrnn.Generator] = []
@@ -49,11 +49,11 @@ class Engine:
 
     def join(self, ticket: Ticket) -> None:
         """Let a request's texts be written, while somebody waits for theirs."""
+        if ticket.is_brief:
+            return
         with self._lock:
             self._at_work += 1
             self._note_most()
-            if ticket.is_brief:
-                return
             if not ticket.is_patient:
                 ticket.share(self._most)
             self._gathered_to = time.monotonic()
@@ -108,7 +108,7 @@ class Engine:
         """Write no more of a request; the slots of its texts are free when this returns."""
         with self._lock:
             self._note_most()
-            self._at_work -= not ticket.left
+            self._at_work -= not (ticket.left or ticket.is_brief)
         ticket.left = True  # whoever leads sees to it, and may be about to lead no more
         if ticket.is_brief:
             ticket.over = True
