@@ -23,6 +23,7 @@ from charrnn.panels import MOST_ROWS as MOST_PANEL_ROWS
 from charrnn.panels import TWELVE
 from charrnn.parameters import Array
 from charrnn.products import MOST_ROWS
+from charrnn.seeding import pcg64_states
 from charrnn.streams import STRIDE
 
 LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary
@@ -175,9 +176,14 @@ def streams(seconds: float) -> Table:
         "PCG64.jumped": lambda: np.random.Generator(np.random.PCG64(1).jumped(7)),
         "the same jump, in place": jump,
     }
-    timings = take_turns(
-        {n: partial(repeated, w, 500) for n, w in contenders.items()}, seconds=seconds
-    )
+    seeds = list(range(MOST_ROWS))
+    at_once = f"a seed of a request's own, {len(seeds)} at once"
+    contenders["a seed of a request's own"] = lambda: np.random.PCG64(1).state
+    works: dict[str, Callable[[], int]] = {
+        name: partial(repeated, work, 500) for name, work in contenders.items()
+    }
+    works[at_once] = lambda: len(seeds) * repeated(lambda: pcg64_states(seeds), 8)
+    timings = take_turns(works, seconds=seconds)
     table = Table("A sample's random numbers: microseconds", [("way", ""), ("a sample", ".2f")])
     table.rows = [[name, 1e6 * timing.median] for name, timing in timings.items()]
     return table

@@ -101,32 +101,29 @@ class Blocklist:
 
     def refuses(self, name: str) -> bool:
         """Whether a name is not fit to print."""
-        return any(map(self._refuses_part, _PARTS.findall(folded(name))))
+        text = folded(name)
+        return any(map(self._refuses_part, [text] if text.isalnum() else _PARTS.findall(text)))
 
     def _refuses_part(self, part: str) -> bool:
         """Whether a word counts in a part of a name, letters and digits."""
-        if part in self.whole or _begins_with(part, self.first, self._first_sizes):
+        if part in self.whole or self._first.begin(part):
             return True
-        size, heads = self._heads
-        return any(
-            _begins_with(part[begin:], self.anywhere, self._anywhere_sizes)
-            for begin in range(len(part) - size + 1)
-            if part[begin : begin + size] in heads  # which few places are
+        anywhere, size = self._anywhere, self._anywhere.size
+        heads = [part[begin : begin + size] for begin in range(len(part) - size + 1)]
+        return (
+            not anywhere.heads.isdisjoint(heads)
+            and any(  # which is seldom
+                anywhere.begin(part[begin:]) for begin in range(len(heads))
+            )
         )
 
     @cached_property
-    def _first_sizes(self) -> list[int]:
-        return sorted(set(map(len, self.first)))
+    def _first(self) -> "_Beginnings":
+        return _Beginnings(self.first)
 
     @cached_property
-    def _anywhere_sizes(self) -> list[int]:
-        return sorted(set(map(len, self.anywhere)))
-
-    @cached_property
-    def _heads(self) -> tuple[int, frozenset[str]]:
-        """The letters of the shortest word that counts anywhere, and so many of each of these."""
-        size = min(self._anywhere_sizes, default=1)
-        return size, frozenset(word[:size] for word in self.anywhere)
+    def _anywhere(self) -> "_Beginnings":
+        return _Beginnings(self.anywhere)
 
     def finds_word(self, text: str) -> bool:
         """Whether a text has a word that `blocks` would refuse."""
@@ -146,6 +143,22 @@ def _shipped_lines() -> list[str]:
     return codecs.decode(SHIPPED.read_text(encoding="ascii"), "rot13").splitlines()
 
 
-def _begins_with(text: str, words: set[str], sizes: Iterable[int]) -> bool:
-    """Whether a text begins with one of some words, which have these sizes."""
-    return not words.isdisjoint([text[:size] for size in sizes])
+class _Beginnings:
+    """Words that a text may begin with.
+
+    Attributes:
+        size: letters of the shortest one.
+        heads: so many of each.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._words = frozenset(words)
+        self._sizes = sorted(set(map(len, self._words)))
+        self.size = min(self._sizes, default=1)
+        self.heads = frozenset(word[: self.size] for word in self._words)
+
+    def begin(self, text: str) -> bool:
+        """Whether a text begins with one of them."""
+        return text[: self.size] in self.heads and not self._words.isdisjoint(
+            [text[:size] for size in self._sizes]
+        )

@@ -23,7 +23,9 @@ from charrnn.sequences import Arrival, DrawnSequence, Group, Parked, chooser
 FIRST_STEPS = 16  # of noise, for a sequence that has just joined: many are short
 MOST_STEPS = 256  # of a run, and of noise later on; fewer for many sequences of a large vocabulary:
 RUN_NUMBERS = 1 << 17  # memory grows with none of them
-IDLE_BYTES = 1 << 21  # of matrices read for rows that have ended already, before others close up
+# Rows that have ended go on until they have cost as much as closing up does: in bytes of matrices
+# read; what is done element by element costs a row as much as so many more.
+IDLE_BYTES, ROW_BYTES = 1 << 25, 5 << 17
 
 
 class DecodeBatch:
@@ -46,7 +48,7 @@ class DecodeBatch:
         self.most_steps = max(1, min(most_steps, RUN_NUMBERS // vocab))
         self._lanes = Lanes(model, slots, block)
         self._solo = Lanes(model, 1) if block == BY_ROW else None  # for the last one left
-        self._most_idle = IDLE_BYTES // model.matrix_bytes  # rows, all steps together
+        self._most_idle = IDLE_BYTES // (model.matrix_bytes + ROW_BYTES)  # rows, all steps together
         self._live: list[DrawnSequence] = []  # in the order of their lanes
         self._free = list(range(slots))[::-1]
         self._grouped = 0  # sequences in groups

@@ -89,6 +89,7 @@ class Queue:
             share = max(1, free // (len(waiting) + 1))
             if len(tries) > share:
                 waiting.append((number, tries[share:]))
-            free -= len(tries[:share])
-            yield number, tries[:share]
+                tries = tries[:share]
+            free -= len(tries)
+            yield number, tries
         self._left = waiting + deque(held)

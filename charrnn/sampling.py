@@ -30,9 +30,10 @@ def scaled_noise(
         bias: (V,).
         out: (R, steps, V), overwritten. Row k is the same however the rows are split into calls.
     """
-    for rng, rows in zip(rngs, out, strict=True):
-        rows[...] = rng.standard_exponential(rows.shape)
-    np.maximum(out, np.finfo(out.dtype).tiny, out=out)
+    drawn = np.empty(out.shape)
+    for rng, rows in zip(rngs, drawn, strict=True):
+        rng.standard_exponential(out=rows)
+    np.maximum(drawn, np.finfo(out.dtype).tiny, out=out, casting="same_kind")
     np.log(out, out)
     if any(temperature != 1 for temperature in temperatures):
         out *= np.array(temperatures, out.dtype)[:, None, None]

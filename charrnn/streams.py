@@ -5,13 +5,16 @@ from a stream that is as far away as no sample is. A stream is set in a generato
 again, which takes a small part of the time of making one (`benchmarks/choices.py`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from charrnn.seeding import pcg64_states
+
 # Between the streams of two samples: 2^128 / golden ratio, as in numpy's PCG64.jumped.
 STRIDE = 0x9E3779B97F4A7C15F39CC0605CEDC835
+MANY = 8  # seeds, which are sooner hashed together
 NEXT_TRY = 1 << 40  # streams from a try of a sample to its next one: more than there are samples
 
 
@@ -22,9 +25,11 @@ class Streams:
         self._idle: list[np.random.Generator] = []
 
     @staticmethod
-    def of(random_seed: int) -> Any:
-        """What the streams of a request begin with, for `take`."""
-        return np.random.PCG64(random_seed).state
+    def of(random_seeds: Sequence[int]) -> list[Any]:
+        """What the streams of requests with these seeds begin with, for `take`."""
+        if len(random_seeds) < MANY:
+            return [np.random.PCG64(seed).state for seed in random_seeds]
+        return list(pcg64_states(random_seeds))
 
     def take(self, first: Any, index: int, attempt: int) -> np.random.Generator:
         """The stream of a try of a sample.

@@ -391,14 +391,19 @@ class Writer:
             request = joined.request
             joined.position = request.position or self._model.read(request.prompt)
         if joined.stream is None:
-            joined.stream = self._streams.of(joined.request.random_seed)
+            (joined.stream,) = self._streams.of([joined.request.random_seed])
 
     def _let_begin(self, queue: Queue, news: list[Written]) -> None:
         """Let samples that wait join a batch, as far as it has slots, those that begin alike in one
         go; adds what can be said of them at once.
         """
         alike: dict[int, tuple[Position, list[Text], list[Arrival]]] = {}
-        for number, tries in queue.next(self._is_held):
+        begins = list(queue.next(self._is_held))
+        new = [each for number, _ in begins if (each := self._open[number]).stream is None]
+        streams = self._streams.of([joined.request.random_seed for joined in new])
+        for joined, stream in zip(new, streams, strict=True):
+            joined.stream = stream
+        for number, tries in begins:
             joined = self._open[number]
             request, room = joined.request, joined.request.max_length - joined.request.seed_length
             if request.lookahead:  # only the end symbol makes a name whole, behind the last letter

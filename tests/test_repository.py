@@ -40,7 +40,6 @@ FLOORS = (
         "parameters",
         "threads",
         "tokens",
-        "streams",
     },
     {
         "cells",
@@ -49,13 +48,14 @@ FLOORS = (
         "panels",
         "reading",
         "runs",
+        "seeding",
         "sharing",
         "splits",
         "textcache",
         "vocabulary",
         "wording",
     },
-    {"encoding", "model", "products", "wordlist"},
+    {"encoding", "model", "products", "streams", "wordlist"},
     {"corpus", "shapes"},
     {
         "batches",

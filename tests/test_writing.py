@@ -25,10 +25,18 @@ def test_a_samples_random_numbers_are_a_jump_of_the_requests_stream():
     """So the streams of two samples never overlap: numpy's own way to make them."""
     streams = Streams()
     for index, attempt in ((0, 0), (1, 0), (7, 3), (10**6, 0), (10**5, 1000)):
-        mine = streams.take(streams.of(123), index, attempt)
+        mine = streams.take(streams.of([123])[0], index, attempt)
         streams.give_back([mine])
         numpys = np.random.Generator(np.random.PCG64(123).jumped(index + (attempt << 40)))
         assert mine.bit_generator.state == numpys.bit_generator.state
+
+
+def test_many_seeds_begin_their_streams_as_numpy_has_it():
+    large = np.random.default_rng(5).integers(0, 2**64, 500, np.uint64).tolist()
+    seeds = [0, 1, 2**31, 2**32 - 1, 2**32, 2**53 - 1, 2**64 - 1, *large]
+    assert Streams.of(seeds) == [np.random.PCG64(seed).state for seed in seeds]
+    assert [Streams.of([seed])[0] for seed in seeds[:7]] == Streams.of(seeds)[:7]
+    assert Streams.of([]) == []
 
 
 def test_many_requests_at_once_give_what_each_gives_alone():
