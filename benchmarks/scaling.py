@@ -53,7 +53,7 @@ class Kind:
         return post(self.path, self.body)
 
 
-LARGE = Case("large", 512, 65, 2, 500, 0.0, ())  # random weights, 14 MB
+LARGE = Case("large", 512, 65, 2, 500)  # random weights, 14 MB
 CHAT: list[dict[str, str]] = [{"role": "user", "content": "what did stegosaurus eat?"}]
 KINDS = (
     Kind("a name", "/generate", {"model": "dinosaurs"}),
