@@ -55,6 +55,7 @@ worker_class = "api.worker.Worker"
 threads = _settings.threads
 Worker.read_timeout = float(_settings.read_timeout)
 Worker.largest_body = _settings.max_body
+Worker.most_requests = _settings.max_requests
 
 # Loaded once, in the master, before it forks: the weights and the libraries are shared between the
 # workers, a worker that died is back within milliseconds, and a service that can't start says so
@@ -116,6 +117,11 @@ def _refuse_unless_free(address: tuple[str, int]) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen()
+    except socket.gaierror as error:
+        _refuse(
+            f"charrnn can't listen on {host}: {error.strerror}; set CHARRNN_HOST to an address of "
+            "this machine"
+        )
     except OSError as error:
         _refuse(
             f"charrnn can't listen on {host} port {port}: {error.strerror}; stop what is there, or "
@@ -163,6 +169,7 @@ def post_fork(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """In the worker, before its first request: serve what is live by now, and go on watching."""
     extensions = worker.app.wsgi().extensions
+    extensions["charrnn.desk"].has_threads(worker.cfg.threads)
     extensions["charrnn.health"].is_draining = lambda: not worker.alive
     extensions["charrnn.watcher"].start()
 

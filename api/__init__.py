@@ -25,6 +25,7 @@ from api.metrics import Metrics
 from api.models import Models
 from api.settings import ServiceSettings
 from api.watching import Watcher
+from charrnn.errors import ConfigError
 
 __all__ = ["create_app"]
 
@@ -45,8 +46,7 @@ def create_app(
     if store is None:
         store = charrnn.Store(settings.weights)
         _fill_if_fresh(store)
-    path = settings.blocklist
-    blocklist = charrnn.Blocklist.read(path) if path else charrnn.Blocklist.shipped()
+    blocklist = _blocklist(settings.blocklist)
     models = Models(store, settings.model, on_reload=metrics.reloaded, blocklist=blocklist)
     watcher, health = Watcher(models), operations.Health()
 
@@ -62,7 +62,7 @@ def create_app(
     observing.register(app, metrics, access_log=settings.access_log == "on")
     app.before_request(watcher.start)
     errors.register(app)
-    desk = Desk(models, settings, metrics)
+    app.extensions["charrnn.desk"] = desk = Desk(models, settings, metrics)
     app.register_blueprint(generate.blueprint(desk))
     app.register_blueprint(openai_texts.blueprint(desk))
     app.register_blueprint(probable.blueprint(models, settings, metrics))
@@ -79,10 +79,20 @@ def create_app(
     return app
 
 
+def _blocklist(path: str | None) -> charrnn.Blocklist:
+    """The library's words, and those of an operator's file. Raises StartError."""
+    if path is None:
+        return charrnn.Blocklist.shipped()
+    try:
+        return charrnn.Blocklist.read(path)
+    except ConfigError as error:
+        raise errors.StartError(f"CHARRNN_BLOCKLIST can't be used: {error}") from None
+
+
 def _fill_if_fresh(store: charrnn.Store) -> None:
     """Copy the models that ship to a folder of weights that is empty, or not there yet."""
     try:
-        if store.root.is_dir() and any(store.root.iterdir()):
+        if store.root.exists() and not (store.root.is_dir() and not any(store.root.iterdir())):
             return
         for name in charrnn.Store(store.shipped).models():
             if store.fill(name):

@@ -1,7 +1,8 @@
 """The bytes of a request as they arrive: whether they are all that it takes to answer it.
 
-This is not the parser and refuses nothing. It only tells when a thread would no longer have to
-wait for the client; whatever is odd goes to the parser at once. Each byte is looked at once.
+This is not the parser and refuses nothing. It only tells when there is nothing to wait for any
+more; whatever is odd goes to the parser at once, which finds an end behind what has arrived. Each
+byte is looked at once.
 """
 
 import re
@@ -9,10 +10,12 @@ import re
 LARGEST_HEAD = 65_536  # bytes; of trailers too. The parser would read on for more, and wait
 LONGEST_SIZE_LINE = 1024  # of a chunk
 HEAD_END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,12})[ \t]*\r\n", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
-_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})(?:;[^\r\n]*)?\r\n")
+_CHUNK = re.compile(rb"0*([0-9a-fA-F]{1,16})(?:[ \t]*;[^\r\n]*)?\r\n")
+_OLD = re.compile(rb"[^\r]* HTTP/1\.0\r\n")  # whose clients know of no word to wait for
+MOST_DIGITS = 18  # of a length: more are as large as that
 
 
 class Arrival:
@@ -20,9 +23,8 @@ class Arrival:
 
     def __init__(self, largest_body: int) -> None:
         self.data = bytearray()
-        self.is_whole = False  # a thread need not wait for more
+        self.is_whole = False  # a thread can answer it
         self.is_complete = False  # and nothing of the request is still to come
-        self.is_endless = False  # the parser would wait for more: it must find an end
         self.expects_a_word = False  # before the client sends its body
         self._largest_body = largest_body
         self._body = 0  # where it begins; 0 before the head has ended
@@ -35,7 +37,7 @@ class Arrival:
         looked_at = len(self.data)
         self.data += piece
         if not self._body and not self._find_head(looked_at):
-            self.is_whole = self.is_endless = len(self.data) > LARGEST_HEAD
+            self.is_whole = len(self.data) > LARGEST_HEAD
             return
         if self._length is None:
             self._follow_chunks()
@@ -52,8 +54,9 @@ class Arrival:
             return False
         head = bytes(self.data[: end + 2])
         is_chunked, length = _CHUNKED.search(head), _LENGTH.search(head)
-        self._length = None if is_chunked else int(length[1]) if length else 0
-        self.expects_a_word = bool(_EXPECT.search(head)) and bool(is_chunked or length)
+        self._length = None if is_chunked else int(length[1][:MOST_DIGITS]) if length else 0
+        has_body = bool(is_chunked or length)
+        self.expects_a_word = has_body and bool(_EXPECT.search(head)) and not _OLD.match(head)
         self._body = self._place = end + len(HEAD_END)
         return True
 
@@ -79,8 +82,7 @@ class Arrival:
             if count == 0:  # what follows is trailers and an empty line
                 ended = data.startswith(b"\r\n", begin) or data.find(HEAD_END, begin) >= 0
                 self.is_complete = ended
-                self.is_endless = not ended and len(data) - begin > LARGEST_HEAD
-                self.is_whole = ended or self.is_endless
+                self.is_whole = ended or len(data) - begin > LARGEST_HEAD
                 return
             if self._in_chunks + min(count, len(data) - begin) > self._largest_body:
                 self.is_whole = True

@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Request, Response, request
 
-from api.admission import Admission
+from api.admission import Admission, most_at_once
 from api.batch import Ticket
 from api.engine import Engine
 from api.errors import RequestError
@@ -25,7 +25,6 @@ from api.turns import ASIDE
 
 CLOSED = getattr(select, "POLLRDHUP", 0)  # with bytes unread, too; Linux only
 LOOK_SECONDS = 0.5  # between two looks whether a silent client is there still
-SPARE_THREADS = 2  # answer that there are enough requests, and how the service is
 
 
 class Job:
@@ -80,8 +79,12 @@ class Desk:
     def __init__(self, models: Models, settings: ServiceSettings, metrics: Metrics) -> None:
         self.models, self.settings, self.metrics = models, settings, metrics
         self._engine = Engine(metrics)
-        most = settings.max_requests or max(1, settings.threads - SPARE_THREADS)
+        most = most_at_once(settings.max_requests, settings.threads)
         self._admission = Admission(most, metrics)
+
+    def has_threads(self, count: int) -> None:
+        """The server has so many, whatever the settings say."""
+        self._admission.most = most_at_once(self.settings.max_requests, count)
 
     def answer(
         self,

@@ -226,6 +226,8 @@ class Models:
                 self._keep(kept)
             return kept
         except WeightsMissingError:
+            if not self._store.root.is_dir() and (loaded := self._loaded(live, version)):
+                return loaded
             every = ", ".join(each[:SHOWN_DIGITS] for each in self._store.versions(name))
             none = f"model {name} has no version {shown(version)}, or several"
             raise RequestError(404, f"{none}; those kept are {every}") from None
@@ -234,6 +236,14 @@ class Models:
             raise RequestError(
                 410, f"version {version} of model {name} is damaged and can't be served"
             ) from None
+
+    def _loaded(self, live: charrnn.Generator, version: str) -> charrnn.Generator | None:
+        """The only version of a model in memory that a request can mean."""
+        with self._loading_old:
+            old = [each for (name, _), each in self._old.items() if name == live.name]
+        meant = version[:SHOWN_DIGITS].lower()
+        found = [each for each in (live, *old) if each.version.startswith(meant)]
+        return found[0] if len(found) == 1 else None
 
     def _keep(self, generator: charrnn.Generator) -> None:
         """Keep an old version; the one that was unused for longest goes."""
@@ -267,6 +277,8 @@ class Models:
         """The live version of every model that can be loaded. Raises StartError where none can."""
         loaded, broken = {}, []
         store = self._store
+        if store.root.exists() and not store.root.is_dir():
+            raise StartError(f"{store.root} is not a folder; {WHAT_TO_DO}")
         try:
             stamps = self._look() if store.root.exists() else {}
         except OSError as error:

@@ -14,7 +14,7 @@ from api.desk import Desk, Job
 from api.errors import OUR_FAULT, invalid_fields, unknown_character
 from api.openai_errors import body_of, in_their_words
 from api.openai_forms import ChatCompletion, Completion, Form, Pieces, generator_of
-from api.openai_schemas import MOST_MESSAGES, ChatRequest, CompletionRequest, OpenAIRequest, limited
+from api.openai_schemas import ChatRequest, CompletionRequest, OpenAIRequest, limited
 from api.schemas import parse_body
 from api.streaming import COMPACT, HEADERS, PING, news_of
 from charrnn.errors import ConfigError, UnknownCharacterError
@@ -56,7 +56,7 @@ def _answer(desk: Desk, schema: type[OpenAIRequest], form: type[Form]) -> Respon
     made: list[Form] = []
 
     def tickets(body: bytes, deadline: float) -> Sequence[Ticket]:
-        values = parse_body(body, most_items=MOST_MESSAGES)
+        values = parse_body(body)
         try:
             read = form(schema.checked(values), desk)
         except ConfigError as error:

@@ -31,7 +31,8 @@ from charrnn.settings import Setting, Settings, kind_of_value, setting, whole
 
 MOST_DIGITS = 1000  # of a number in a body
 DEEPEST = 8  # levels of lists and objects in a body; a request needs two
-MOST_ITEMS = 256  # of a list or object in a body; thousands of wrong ones take long to describe
+MOST_ITEMS = 256  # of an object in a body: thousands of unknown ones take long to describe
+LONGEST_LIST = 16 * MOST_ITEMS  # of a list; what a field's may have, its rule says
 TOO_DEEP = f"the body must be nested at most {DEEPEST} levels deep"
 EXAMPLE = '{"seed": "Tyr", "count": 5}'
 
@@ -246,9 +247,8 @@ def other_request_schema(model: type[Settings]) -> dict[str, Any]:
     return {**schema, "description": "null is as if a field were left out."}
 
 
-def parse_body(body: bytes, most_items: int = MOST_ITEMS) -> dict[str, Any]:
-    """The object that a body holds, with lists of so many items at most; nothing at all is the
-    empty one.
+def parse_body(body: bytes) -> dict[str, Any]:
+    """The object that a body holds; nothing at all is the empty one.
 
     Raises RequestError: 400 where it isn't strict JSON in UTF-8, 422 where it isn't an object.
     """
@@ -269,7 +269,7 @@ def parse_body(body: bytes, most_items: int = MOST_ITEMS) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise RequestError(400, TOO_DEEP) from None
-    _refuse_odd(value, most_items)
+    _refuse_odd(value)
     if not isinstance(value, dict):
         raise invalid_fields([FieldProblem("body", "must be an object", _kind(value))])
     return value
@@ -300,7 +300,7 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _refuse_odd(value: Any, most_items: int, levels: int = DEEPEST) -> None:
+def _refuse_odd(value: Any, levels: int = DEEPEST) -> None:
     """Refuse what is JSON for Python, and breaks or takes long far from here."""
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
@@ -308,11 +308,12 @@ def _refuse_odd(value: Any, most_items: int, levels: int = DEEPEST) -> None:
     elif isinstance(value, list | dict):
         if levels == 0:
             raise RequestError(400, TOO_DEEP)
-        if len(value) > most_items:
-            rule = f"the body's lists and objects must have at most {most_items} items"
+        kind, most = ("lists", LONGEST_LIST) if isinstance(value, list) else ("objects", MOST_ITEMS)
+        if len(value) > most:
+            rule = f"the body's {kind} must have at most {most} items"
             raise RequestError(400, f"{rule}, got one of {len(value)}")
         for inner in [*value, *value.values()] if isinstance(value, dict) else value:
-            _refuse_odd(inner, most_items, levels - 1)
+            _refuse_odd(inner, levels - 1)
 
 
 def _kind(value: Any) -> str:

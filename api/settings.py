@@ -16,7 +16,7 @@ from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.settings import Settings, kind_of_value, setting
 
 PREFIX = "CHARRNN_"
-OWNED_ELSEWHERE = {"CHARRNN_PROVE"}  # variables that other parts read: here, the tests
+OWNED_ELSEWHERE = {"CHARRNN_CACHE", "CHARRNN_PROVE"}  # that the library and the tests read
 MOST_TEXTS: int = GenerationConfig.fields()["count"].rules["le"]
 SECRET = {"api_keys"}  # never shown, not even where they are wrong
 UNSHOWN = "a value that is not shown"
@@ -28,6 +28,10 @@ def cores() -> int:
     """Cores that this process may use; a container's share in time is not counted."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _host(text: str) -> str:
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text  # of IPv6
 
 
 def _keys(value: Any) -> Keys:
@@ -57,6 +61,7 @@ class ServiceSettings(Settings):
 
     host: str = setting(
         default="127.0.0.1",
+        check=_host,
         description="address to listen on; 0.0.0.0 for every network of this machine",
     )
     port: int = setting(
@@ -90,7 +95,7 @@ class ServiceSettings(Settings):
         default=10,
         ge=1,
         le=3600,
-        description="longest wait for the next bytes of a request, seconds",
+        description="longest time for a request to arrive as a whole, seconds",
     )
     blocklist: str | None = setting(
         default=None,
@@ -128,7 +133,8 @@ class ServiceSettings(Settings):
         default=128,
         ge=1,
         le=1024,
-        description="threads of a worker, and so requests at once; few of them compute at a time",
+        description="threads of a worker, and so requests at once; few of them compute at a time; "
+        "there are always two more than CHARRNN_MAX_REQUESTS, for the other routes",
     )
     api_keys: Any = setting(  # text; kept as digests
         default=None,

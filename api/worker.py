@@ -26,9 +26,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from gunicorn.http import wsgi
+from gunicorn.http.unreader import Unreader
 from gunicorn.http2 import negotiation
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from api.admission import SPARE_THREADS, most_at_once
 from api.arrivals import Arrival
 from api.board import Board
 from api.turns import ASIDE, STALL_SECONDS, Turns
@@ -55,6 +57,16 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
     drained = 0
     is_asking = False  # it is to be answered, or to ask
     wait: "Wait | None" = None  # the one that is going on
+
+
+class Arrived(Unreader):  # type: ignore[misc]
+    """The bytes of a request that have arrived, and then an end: no thread waits for a client, even
+    where the parser and `Arrival` are not of one mind about where a request ends.
+    """
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """Nothing more."""
+        return b""
 
 
 class Response(wsgi.Response):  # type: ignore[misc]
@@ -109,6 +121,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     read_timeout = 10.0  # seconds for a whole request
     largest_body = 65_536  # bytes that are waited for; more is refused anyway
+    most_requests: int | None = None  # for texts at once, where the operator has said so
     wsgi: Any  # the application
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
@@ -125,14 +138,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         super().init_process()
 
     def load_wsgi(self) -> None:
-        """Tell the application, with each request, how its thread steps aside."""
+        """Tell the application, with each request, how its thread steps aside. An absolute address
+        without a path is that of / (RFC 9112, 3.2.1).
+        """
         super().load_wsgi()
-        application, own = self.wsgi, {ASIDE: self.tpool.aside}
-        self.wsgi = lambda environ, start: application({**environ, **own}, start)
+        application, aside = self.wsgi, self.tpool.aside
+
+        def answer(environ: dict[str, Any], start: Any) -> Any:
+            path = environ["PATH_INFO"] or "/"
+            return application({**environ, ASIDE: aside, "PATH_INFO": path}, start)
+
+        self.wsgi = answer
 
     def get_thread_pool(self) -> Turns:
-        """The threads, which take turns."""
-        turns = Turns(self.cfg.threads)
+        """The threads, which take turns: never so few that texts take them all."""
+        most = most_at_once(self.most_requests, self.cfg.threads)
+        turns = Turns(max(self.cfg.threads, most + SPARE_THREADS))
         Response.aside = turns.aside
         return turns
 
@@ -236,10 +257,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         if not conn.arrival.data:  # closed without a word
             self._drop(conn)
             return
-        if conn.arrival.is_endless:
-            with suppress(OSError):
-                conn.sock.shutdown(socket.SHUT_RD)  # the thread finds an end here
         conn.init()
+        conn.parser.unreader = Arrived()
         conn.parser.unreader.unread(bytes(conn.arrival.data))
         conn.is_complete = conn.arrival.is_complete
         conn.data_ready = True
@@ -274,7 +293,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         arrival.add(piece)
         conn.parser.unreader.unread(piece)  # the main loop goes on from here, if it is not whole
         conn.is_complete = arrival.is_complete
-        return arrival.is_whole and not arrival.is_endless and not arrival.expects_a_word
+        return arrival.is_whole and not arrival.expects_a_word
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
         """A body that was refused before it came is not waited for: its connection ends here."""
@@ -321,7 +340,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         now = time.monotonic()
         for conn in _over(self._arriving, now):
             self._end_wait(conn)
-            conn.arrival.is_endless = True
             self._give(conn)
         for conn in _over(self._lingering, now):
             self._end_wait(conn)

@@ -82,6 +82,8 @@ class Blocklist:
         Raises ConfigError for a file that can't be read or has a wrong line.
         """
         try:
+            if not Path(path).is_file() and Path(path).exists():  # one may never end
+                raise ValueError("not a regular file")
             data = Path(path).read_bytes()
             if len(data) > MOST_BYTES:
                 raise ValueError(f"must have at most {MOST_BYTES} bytes, has {len(data)}")

@@ -234,7 +234,7 @@ def _problem(item: dict[str, Any], model: type[Settings]) -> FieldProblem:
         name, _, rule = str(item["ctx"]["error"]).partition(" ")  # between fields: it names them
         field = ".".join([*map(str, path), name])
         return FieldProblem(field, rule, shown(dict(item["input"]).get(name)))
-    return FieldProblem(field or "body", _rule(item, model, path), value)
+    return FieldProblem(field or ('""' if path else "body"), _rule(item, model, path), value)
 
 
 def _rule(item: dict[str, Any], model: type[Settings], path: tuple[Any, ...]) -> str:

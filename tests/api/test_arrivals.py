@@ -27,6 +27,9 @@ WHOLE = [
     CHUNKED + b"2\r\n{}\r\n0\r\n\r\n",
     CHUNKED + b"1;a=b\r\n{\r\nA\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n",
     CHUNKED + b"0\r\n\r\n",
+    CHUNKED + b"000000002\r\n{}\r\n0000000000000000000\r\n\r\n",
+    CHUNKED + b"2 ;a=b\r\n{}\r\n0\t;c\r\n\r\n",
+    POST + b"Content-Length: 00000000000000000002\r\n\r\n{}",
     b"\r\n\r\nGET / HTTP/1.1\r\n\r\n",
 ]
 
@@ -43,6 +46,7 @@ def test_a_request_is_whole_with_its_last_byte_and_not_before(data, step):
     "data",
     [
         POST + b"Content-Length: 101\r\n\r\n",  # will be refused
+        POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
         CHUNKED + b"zz\r\n",
         CHUNKED + b"2\r\n{}{}\r\n",
         CHUNKED + b"5\r\nabcde\r\n60\r\n" + b" " * 96,
@@ -85,6 +89,9 @@ def test_a_client_that_waits_for_a_word_is_noticed_and_its_wish_taken_out():
     arrival.add(b"{}")
     assert arrival.is_complete
     assert arrival.data == POST + b"Content-Length: 2\r\n\r\n{}"
+    old = Arrival(LIMIT)
+    old.add(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    assert (old.expects_a_word, old.is_whole) == (False, False)
 
 
 def test_any_bytes_in_any_pieces_are_followed_without_an_error():

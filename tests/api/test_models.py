@@ -168,10 +168,15 @@ def test_a_folder_emptied_of_models_serves_none_and_one_that_is_gone_changes_not
     own_weights, caplog
 ):
     models = Models(own_weights.store)
+    old = models.get("dinosaurs", own_weights.old)
     away = own_weights.store.root.rename(own_weights.store.root.with_name("away"))
     for _ in range(3):
         models.refresh()
     assert models.get().name == "dinosaurs", "as when a disk is not there for a moment"
+    assert models.get("dinosaurs", own_weights.live[:6]) is models.get()
+    assert models.get("dinosaurs", own_weights.old) is old
+    with pytest.raises(RequestError, match="has no version 'abcdef'"):
+        models.get("dinosaurs", "abcdef")
     assert caplog.text.count("the weights folder can't be read") == 1
     away.rename(own_weights.store.root)
     for name in ("dinosaurs", "elves", "prose"):

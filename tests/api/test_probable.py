@@ -45,7 +45,8 @@ def test_scores_come_in_the_order_of_the_texts(client):
         ("/generate", {"pattern": "a", "min_length": 2}, "pattern can't be met together with min"),
         ("/generate", {"model": "prose", "contains": "a"}, "contains must be left out: this model"),
         ("/generate", {"ends_with": "a", "stop": ["b"], "temperature": 0}, "stop must be left out"),
-        ("/generate", {"avoid": ["x"] * 257}, "lists and objects must have at most 256 items"),
+        ("/generate", {"avoid": ["x"] * 257}, "avoid must have at most 256 items"),
+        ("/generate", {"": 1}, '"" is not a known field'),
     ],
 )
 def test_what_can_not_be_answered_is_said(client, path, body, message):

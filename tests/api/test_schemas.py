@@ -42,9 +42,14 @@ def test_no_body_means_the_empty_object(body):
         (b'{"count": 1, "count": 2}', 400, "the body gives 'count' more than once"),
         (b'{"a": {"\\ud800": 1, "\\ud800": 2}}', 400, "the body gives '\\ud800' more than once"),
         (
-            b'{"stop": [' + b"1, " * 256 + b"1]}",
+            b'{"stop": [' + b"1, " * 4096 + b"1]}",
             400,
-            "the body's lists and objects must have at most 256",
+            "the body's lists must have at most 4096 items, got one of 4097",
+        ),
+        (
+            b"{" + b", ".join(b'"%d": 1' % n for n in range(257)) + b"}",
+            400,
+            "the body's objects must have at most 256 items, got one of 257",
         ),
         (b'{"seed": "Tyr\\ud800"}', 400, "the body has half a surrogate pair in 'Tyr\\ud800'"),
         (b'{"a": {"\\udfff": 1}}', 400, "the body has half a surrogate pair in '\\udfff'"),

@@ -63,6 +63,12 @@ def test_no_body_at_all_asks_for_the_defaults(server):
     assert (answer.status, json.loads(answer.body)["requested"]) == (200, 1)
 
 
+def test_an_absolute_address_without_a_path_is_that_of_the_root(server):
+    head = b"GET http://elsewhere HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n"
+    answer = server.send(head)
+    assert (answer.status, "location" in answer.headers) == (200, False)
+
+
 @pytest.mark.parametrize("size", [3000, 5_000_000])
 def test_a_chunked_body_above_the_limit_is_413(server, size):
     answer = server.send(chunked(b'{"count": 2', *[b" " * 1000] * (size // 1000), b"}"))
@@ -270,6 +276,9 @@ def test_without_weights_it_refuses_to_start_in_one_line(tmp_path):
         ("CHARRNN_MODEL", "unicorns", "CHARRNN_MODEL is 'unicorns', and "),
         ("CHARRNN_API_KEYS", "short", "CHARRNN_API_KEYS must have keys of 16 to 256 characters; k"),
         ("CHARRNN_API_KEYS_FILE", "/nowhere/keys", "CHARRNN_API_KEYS_FILE (/nowhere/keys) can't"),
+        ("CHARRNN_BLOCKLIST", "/nowhere/words", "CHARRNN_BLOCKLIST can't be used: blocklist must"),
+        ("CHARRNN_BLOCKLIST", "/dev/zero", "CHARRNN_BLOCKLIST can't be used: blocklist must be a"),
+        ("CHARRNN_WEIGHTS", "/dev/null", "/dev/null is not a folder; train one with"),
     ],
 )
 def test_a_wrong_setting_refuses_to_start_in_one_line(weights, name, text, message):
@@ -277,6 +286,13 @@ def test_a_wrong_setting_refuses_to_start_in_one_line(weights, name, text, messa
     assert code != 0
     (line,) = lines
     assert line.startswith(f"charrnn can't start: {message}")
+
+
+def test_a_host_that_is_none_refuses_to_start_in_one_line(weights):
+    code, (line,) = refusal(CHARRNN_WEIGHTS=weights.root, CHARRNN_HOST="[::x]")
+    assert code != 0
+    assert line.startswith("charrnn can't listen on ::x: ")
+    assert line.endswith("set CHARRNN_HOST to an address of this machine")
 
 
 def test_a_port_in_use_refuses_to_start_in_one_line(weights):

@@ -46,6 +46,11 @@ def test_every_setting_is_read_from_its_variable():
     assert settings.model == "2024", "a name of digits stays a name"
 
 
+def test_what_the_library_reads_is_no_wrong_setting_and_brackets_are_no_part_of_a_host():
+    environ = {"CHARRNN_CACHE": "/srv/cache", "CHARRNN_HOST": "[::1]"}
+    assert ServiceSettings.from_environment(environ) == ServiceSettings(host="::1")
+
+
 def test_an_empty_variable_counts_as_unset():
     environ = {"CHARRNN_MODEL": "", "CHARRNN_PORT": "  "}
     assert ServiceSettings.from_environment(environ) == ServiceSettings()

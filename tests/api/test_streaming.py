@@ -184,9 +184,18 @@ def test_a_client_that_does_not_read_keeps_nobody_waiting(weights):
         assert b'"finish_reason":"time"' in done
 
 
-def test_above_its_most_requests_a_worker_refuses_at_once_and_says_when_to_try_again(weights):
-    environ = {"CHARRNN_MAX_REQUESTS": "2", "CHARRNN_THREADS": "8"} | LONG
-    with running(CHARRNN_WEIGHTS=weights.root, **environ) as server:
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"CHARRNN_MAX_REQUESTS": "2", "CHARRNN_THREADS": "8"},
+        {"CHARRNN_MAX_REQUESTS": "2", "CHARRNN_THREADS": "1"},
+        {"GUNICORN_CMD_ARGS": "--threads 4"},
+    ],
+)
+def test_above_its_most_requests_a_worker_refuses_at_once_and_says_when_to_try_again(
+    weights, environ
+):
+    with running(CHARRNN_WEIGHTS=weights.root, **environ, **LONG) as server:
         streams = [connect(server, WORK | {"stream": True}) for _ in range(2)]
         for stream in streams:
             assert stream.recv(10)

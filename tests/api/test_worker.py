@@ -32,6 +32,10 @@ HALF = [
     HEAD + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n",
     HEAD + b"Content-Length: 100\r\nExpect: 100-Continue\r\n\r\n{",
     b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /li",  # the second of two
+    HEAD + b"Content-Length: 0000000000017\r\n\r\n{",
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n000000011\r\n{",
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n11 ;a=b\r\n{",
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n11;" + b"a" * 2000 + b"\r\n{",
 ]
 ENDLESS = [
     b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000,
@@ -100,7 +104,7 @@ def test_two_hundred_bad_clients_do_not_keep_good_ones_waiting(server):
 def test_half_a_request_holds_no_thread(server, data):
     since = time.monotonic()
     with ExitStack() as connections:
-        for _ in range(6):  # three times the threads
+        for _ in range(9):  # three times the threads, of which one is for texts
             with suppress(BrokenPipeError, ConnectionResetError):
                 connections.enter_context(connect(server)).sendall(data)
         health(server)
@@ -188,6 +192,14 @@ def test_a_client_that_waits_for_a_word_gets_one(server):
         )
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"{}")
+        assert read_answer(connection).status == 200
+
+
+def test_a_client_that_knows_of_no_such_word_gets_none(server):
+    """RFC 9110, 10.1.1: it would take the word for its answer."""
+    with connect(server) as connection:
+        head = HEAD.replace(b"HTTP/1.1", b"HTTP/1.0")
+        connection.sendall(head + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}")
         assert read_answer(connection).status == 200
 
 
