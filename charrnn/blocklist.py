@@ -19,15 +19,18 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache, cached_property
+from itertools import groupby, islice
 from pathlib import Path
 
 from charrnn.errors import ConfigError, FieldProblem, shown
 
 SHIPPED = Path(__file__).parent / "words" / "blocked.txt"
 LONGEST_WORD, MOST_BYTES = 50, 1 << 20
+JUDGED = 100  # characters of a word of running text, which may have no spaces at all
 DISGUISES = str.maketrans("013457@$", "oieastas")
 _LINE = re.compile(r"(\*?)([^\W_]+)(\*?)")
 _PARTS = re.compile(r"[^\W_]+")
+_SYMBOLS = frozenset("@$")  # in place of letters, and no letters themselves
 
 
 def folded(text: str) -> str:
@@ -37,6 +40,25 @@ def folded(text: str) -> str:
             c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)
         )
     return text.lower().translate(DISGUISES)
+
+
+def is_of_a_word(character: str) -> bool:
+    """Whether a character of running text belongs to a word: a letter or digit, what is usual in
+    place of one, an accent.
+    """
+    return (
+        character.isalnum()
+        or character in _SYMBOLS
+        or (not character.isascii() and unicodedata.combining(character) != 0)
+    )
+
+
+def words_of(text: str) -> list[str]:
+    """The words of running text, folded; of long ones what they begin with."""
+    if text.isascii():  # where each character is folded to one
+        return _PARTS.findall(folded(text))
+    words = (word for is_one, word in groupby(text, is_of_a_word) if is_one)
+    return [folded("".join(islice(word, JUDGED))) for word in words]
 
 
 class Blocklist:
@@ -129,10 +151,10 @@ class Blocklist:
 
     def finds_word(self, text: str) -> bool:
         """Whether a text has a word that `blocks` would refuse."""
-        return not self.whole.isdisjoint(_PARTS.findall(folded(text)))
+        return not self.whole.isdisjoint(words_of(text))
 
     def blocks(self, word: str) -> bool:
-        """Whether a word of running text, letters and digits, is not fit to print."""
+        """Whether a word of running text is not fit to print."""
         return folded(word) in self.whole
 
 

@@ -63,6 +63,7 @@ class CompiledModel:
         ]
         self.table = layers[0]["U"] + layers[0]["b"]  # (V, G*H)
         self.out_bias = model.params["out.c"]  # (V,), of the logits
+        self.never = never
         self.drawn_bias = self.out_bias  # of what is drawn from
         if never is not None:
             self.drawn_bias = self.out_bias.copy()

@@ -338,7 +338,7 @@ class DecodeBatch:
                 ids[limited] = choose(logits[limited], scores[limited])
             for group, members in groups:
                 copy = partial(self._copy, members)
-                ids[members] = group.draw(logits[members] + self.model.drawn_bias, copy)
+                ids[members] = group.draw(logits[members] + self.model.out_bias, copy)
             done += 1
             if end is not None:
                 ended |= ids == end

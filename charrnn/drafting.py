@@ -108,7 +108,7 @@ class Drafting:
         request = self._requests[number]
         lookahead = request.lookahead
         assert lookahead
-        swarm = Swarm(lookahead, request.prompt[1:], request.config, rng)
+        swarm = Swarm(lookahead, request.prompt[1:], request.config, rng, self._model.never)
         self._batch.admit_group(position, swarm)
         self._swarms.append((number, index, attempt, rng, swarm))
 

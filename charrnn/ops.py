@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-ONE_HOT_LIMIT = 96  # up to this many rows, a product with a one-hot array beats sorting
+ONE_HOT_LIMIT = 96  # up to this many rows, a product with a one-hot array beats adding row by row
 
 
 class Workspace:

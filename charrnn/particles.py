@@ -50,11 +50,12 @@ class Swarm:
         seed_ids: Sequence[int],
         config: GenerationConfig,
         rng: np.random.Generator,
+        never: int | None = None,
     ) -> None:
         """rng: nothing else may draw from it. config: temperature (above 0), top_k, top_p and
-        particles count.
+        particles count. never: a symbol that must not be drawn.
         """
-        self.config, self._lookahead, self._rng = config, lookahead, rng
+        self.config, self._lookahead, self._rng, self._never = config, lookahead, rng, never
         N, shape = config.particles, lookahead.shape
         self.size = N
         self._length = shape.length
@@ -111,10 +112,13 @@ class Swarm:
         free = np.exp(plain)
         lost = np.log(free.sum(axis=1))
         limited = config.top_k is not None or config.top_p is not None
+        barred = [] if self._never is None else [self._never]
         if self._length == 0:  # no name is empty
-            logits[:, end] = -np.inf
+            barred.append(end)
+        if barred:
+            logits[:, barred] = -np.inf
             shifted = logits - logits.max(axis=1, keepdims=True)
-        if config.temperature != 1 or self._length == 0:
+        if config.temperature != 1 or barred:
             free = np.exp(shifted / config.temperature)
         if limited:
             limits = Limits([config] * len(logits), logits.shape[1])
@@ -122,7 +126,7 @@ class Swarm:
             allowed = np.zeros(free.shape, bool)
             np.put_along_axis(allowed, order, np.broadcast_to(among, free.shape), axis=1)
             free *= allowed
-        as_learned = self._length > 0 and config.temperature == 1 and not limited
+        as_learned = not barred and config.temperature == 1 and not limited
         share = lost if as_learned else np.log(free.sum(axis=1))
         return free, share, plain, lost
 

@@ -75,7 +75,7 @@ class Products:
     """The products of one layer's output in some lanes, by one way to multiply.
 
     `waiting`: by gate, (G, capacity, H). `following`: of the layer above, likewise; at the top
-    (capacity, V and zeros). Views of one memory, which every step overwrites.
+    (capacity, V and zeros). Every step overwrites them.
     """
 
     waiting: Array

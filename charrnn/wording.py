@@ -8,9 +8,7 @@ it and goes on from there on other random numbers. Words of the seed are the cal
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from charrnn.blocklist import Blocklist, folded
-
-LONGEST_WORD = 100  # letters that are judged, of what has no spaces at all
+from charrnn.blocklist import JUDGED, Blocklist, folded, is_of_a_word
 
 
 class Mark(NamedTuple):
@@ -30,7 +28,7 @@ class Wording:
         """before: what the text begins with."""
         self._blocklist = blocklist
         self.ids: list[int] = []
-        self._word = self._given = _last_word(before)[:LONGEST_WORD]
+        self._word = self._given = _last_word(before)[:JUDGED]
         self.mark = Mark()  # before the word at the end
 
     def add(self, id_: int, symbol: str, unshown: int, logprob: float) -> bool:
@@ -38,10 +36,10 @@ class Wording:
         Returns whether a blocked word ends before it or in it.
         """
         for character in symbol:
-            if character.isalnum():
+            if is_of_a_word(character):
                 if not self._word:
                     self.mark = Mark(len(self.ids), unshown, logprob)
-                if len(self._word) < LONGEST_WORD:
+                if len(self._word) < JUDGED:
                     self._word += character
             elif self.is_blocked():
                 return True
@@ -61,9 +59,9 @@ class Wording:
         word = _last_word(characters)
         begins = len(characters) - len(word)
         if begins or not self._word:
-            self._word, self._given = word[:LONGEST_WORD], ""
+            self._word, self._given = word[:JUDGED], ""
         else:
-            self._word, begins = text[:LONGEST_WORD], len(ids)
+            self._word, begins = text[:JUDGED], len(ids)
         self.ids.extend(ids)
         return begins
 
@@ -73,7 +71,8 @@ class Wording:
 
     def is_suspect(self) -> bool:
         """Whether the word at the end may be, or become, a blocked one."""
-        return bool(self._word) and folded(self._word) in self._blocklist.beginnings
+        begins = folded(self._word)  # of accents alone nothing is left
+        return bool(self._word) and (not begins or begins in self._blocklist.beginnings)
 
     def go_back(self) -> list[int]:
         """Forget the word at the end. Returns the symbols up to there, since the last time."""
@@ -83,8 +82,8 @@ class Wording:
 
 
 def _last_word(text: str) -> str:
-    """The letters and digits that a text ends with."""
+    """The word that a text ends with."""
     size = len(text)
-    while size and text[size - 1].isalnum():
+    while size and is_of_a_word(text[size - 1]):
         size -= 1
     return text[size:]

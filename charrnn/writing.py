@@ -240,15 +240,14 @@ class Writer:
             self._streams.give_back([text.rng])
             self._finish(text.number, 1)
             return [text.cut("stop")]
-        self._prepare(joined)
         begin = text.anchor or joined.position
         text.anchor = self._model.read([begin.id, *ids], begin.state) if ids else begin
         self._streams.give_back([text.rng])
         text.rng = self._streams.take(joined.stream, text.index, text.attempt)
         request = text.request
         constraint = request.constraint if length == request.seed_length else None  # of the first
-        room = request.max_length - length
-        arrival = Arrival(config, text.rng, room, constraint=constraint)
+        room, fewest = request.max_length - length, max(config.min_length, 1) - length
+        arrival = Arrival(config, text.rng, room, fewest, constraint)
         (slot,) = queue.batch.admit(text.anchor, [arrival])
         queue.texts[slot] = text
         return []
@@ -424,7 +423,7 @@ class Writer:
                 if request.seed and not joined.selection:
                     news.append(text.opening())
             joined.waiting -= len(tries)
-            if not joined.waiting and not joined.selection:
+            if not (joined.waiting or joined.selection or request.blocklist):  # no more tries
                 joined.position = joined.stream = None
         for position, texts, arrivals in alike.values():
             queue.texts.update(zip(queue.batch.admit(position, arrivals), texts, strict=True))

@@ -6,7 +6,10 @@ import re
 import pytest
 
 from charrnn.blocklist import SHIPPED, Blocklist
+from charrnn.compiled import CompiledModel
 from charrnn.errors import ConfigError
+from charrnn.threads import blas_threads
+from charrnn.wording import Wording
 from tests.exact import abra
 from tests.models import running
 from tests.test_repository import ROOT
@@ -122,6 +125,57 @@ def test_running_text_does_not_depend_on_how_it_is_cut_into_steps():
     assert among.text == alone.text
     assert among.logprob == pytest.approx(alone.logprob, abs=1e-3)
     assert "".join(piece.text for piece in made.stream(**asked)) == alone.text
+
+
+def test_who_goes_back_reads_no_prompt_again(monkeypatch):
+    made, lengths, whole = prose(), [], CompiledModel.read
+
+    def read(self, ids, state=None):
+        lengths.append(len(ids))
+        return whole(self, ids, state)
+
+    monkeypatch.setattr(CompiledModel, "read", read)
+    writer, seed = made.writer(), "b a " * 100
+    writer.join(made.request(seed, count=20, max_length=500, clean=True, random_seed=1))
+    with blas_threads(1):
+        while writer.busy:
+            writer.turn(32)
+    parts = -(-len(seed) // 32)
+    assert len(lengths) > parts + 20, "they did go back"
+    assert max(lengths) <= 101, "what was drawn, at most"
+
+
+@pytest.mark.parametrize("more", ["@", "$", "1", "™", "№", "½", "é", "\u0301", "@\u0301é™"])
+def test_nor_on_which_characters_it_has(more):
+    """What stands for a letter, or hides one, is the same in a long step and in short ones."""
+    made = running("ab " + more, seed=3)
+    made.blocklist = Blocklist(["ab", "ba", "aa", "bs"])
+    for seed in range(20):
+        asked = {"max_length": 150, "clean": True, "random_seed": seed}
+        alone = made.generate(**asked)[0]
+        pieces = list(made.stream(**asked))
+        assert pieces[-1].sample == alone
+        assert "".join(piece.text for piece in pieces) == alone.text
+        assert not made.blocklist.finds_word(alone.text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("so a$$ it is", True),
+        ("so á$$!", True),
+        ("a\u0301ss", True),
+        ("ass™", True),
+        ("ass@ it", False),  # a longer word
+        ("ä" + "\u0308" * 200 + "ss", False),  # of which not all is looked at
+        ("bass", False),
+    ],
+)
+def test_a_word_of_running_text_is_told_by_letters_and_what_stands_for_them(text, found):
+    blocklist = Blocklist(["ass"])
+    assert blocklist.finds_word(text) is found
+    wording = Wording(blocklist, "")
+    assert any(wording.add(0, character, 0, 0.0) for character in text + ".") is found
 
 
 def test_text_that_would_come_to_a_blocked_word_for_ever_ends_there():

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from charrnn.batches import NameFeed
+from charrnn.blocklist import Blocklist
 from charrnn.cells import CELLS
 from charrnn.cli import main
 from charrnn.compiled import CompiledModel
@@ -33,7 +34,7 @@ from charrnn.weights import (
     unpack_arrays,
 )
 from charrnn.wordlist import WordVocabulary
-from tests.models import frozen, generator
+from tests.models import constant_network, frozen, generator
 
 WHO, DOES, WHAT = (
     ("Anna", "the cat", "my dog", "Rome"),
@@ -285,6 +286,34 @@ def test_log_probabilities_are_of_the_network_with_its_unknown_symbol():
     (sample,) = g.generate(max_length=20, random_seed=0)
     assert sample.logprob == pytest.approx(g.score(sample.text).logprob, abs=1e-3)
     assert sample.logprob < 20 * np.log(0.1), "the unknown symbol has most of the probability"
+
+
+def test_so_are_those_of_drafts():
+    vocabulary = Vocabulary.of(
+        ["rex", "ceratops", "sauro", "xerus"] * 3 + ["q"], ends=True, fewest=2
+    )
+    model = frozen("names", vocabulary, ["rex"], cell="gru")
+    params = {name: array.copy() for name, array in model.params.items()}
+    params["out.c"][vocabulary.unknown] = 8.0
+    params = type(model.params).from_arrays(params)
+    g = Generator("x", "0" * 64, FrozenModel("names", model.config, params, vocabulary, ("rex",)))
+    made = g.generate(count=5, contains="xr", ends_with="cc", random_seed=2)
+    assert len(made) == 5
+    for sample in made:
+        assert UNKNOWN not in sample.text
+        assert sample.logprob == pytest.approx(g.score(sample.text).logprob, abs=1e-3)
+
+
+def test_a_text_that_goes_back_is_no_shorter_than_it_must_be():
+    bad = min(word for word in Blocklist.shipped().whole if word.isascii())
+    v = WordVocabulary.of([f"the cat ran {bad} ."] * 6, largest=100, fewest=1)
+    logits = [3.0 if n == v.end else 2.0 if v.symbols[n] == bad else 0.5 for n in range(len(v))]
+    model = constant_network(logits)
+    g = Generator("x", "0" * 64, FrozenModel("text", model.config, model.params, v))
+    made = g.generate(count=100, random_seed=3, min_length=10, max_length=20)
+    assert all(10 <= g.length(sample.text) <= 20 for sample in made)
+    assert not any(g.blocklist.finds_word(sample.text) for sample in made)
+    assert all(sample.text for sample in g.generate(count=100, random_seed=3, max_length=20))
 
 
 def test_what_is_left_is_drawn_as_the_network_has_it():
