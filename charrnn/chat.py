@@ -34,6 +34,7 @@ from charrnn.vocabulary import Vocabulary
 
 TURN_END = "\n"  # ends a line, and so a reply
 NOTHING = "?"  # stands for a turn of which nothing is left
+CHAT_DEFAULTS = {"temperature": CHAT_TEMPERATURE, "max_length": LONGEST_REPLY}
 FORMAT = 1  # of what `save` gives
 MORE_RANDOM_SEEDS = 1_000_003  # from a chat's random seed to that of each turn
 _PLAIN = str.maketrans({"’": "'", "‘": "'", "‚": "'", "–": "-", "—": "-", "‐": "-", "‑": "-"})
@@ -97,8 +98,7 @@ def chat_config(settings: Mapping[str, Any]) -> GenerationConfig:
     """The settings of a chat: those of GenerationConfig but for count, with a temperature and a
     longest reply of its own. Raises ConfigError.
     """
-    given = {"temperature": CHAT_TEMPERATURE, "max_length": LONGEST_REPLY, **settings}
-    config = GenerationConfig.checked(given)
+    config = GenerationConfig.checked({**CHAT_DEFAULTS, **settings})
     if config.count != 1:
         raise ConfigError([FieldProblem("count", "must be 1 in a chat", str(config.count))])
     return config

@@ -54,24 +54,36 @@ class RunFiles:
             write_atomically(self.folder / CHECKPOINT, pack_arrays(arrays, metadata))
 
     def load(self, fingerprint: str) -> tuple[Progress, dict[str, Array]] | None:
-        """The checkpoint of a stopped run with this fingerprint, the last one or the one put aside.
+        """The checkpoint of a stopped run with this fingerprint, the last one or the one put aside,
+        which is the last one then.
 
         A last one that can't be gone on from, damaged or of other settings or data, is put aside.
         """
         if self.folder is None:
             return None
         last, aside = self.folder / CHECKPOINT, self.folder / PUT_ASIDE
-        for path in (last, aside):
-            if found := _read(path, fingerprint):
-                return found
+        if found := _read(last, fingerprint):
+            return found
+        found = _read(aside, fingerprint)
         if last.is_file():
+            what = "this run goes on from the one put aside" if found else "this run begins anew"
+            other = aside.with_suffix(".other")
+            if found:
+                aside.replace(other)
+            elif aside.is_file():
+                what += "; the one that had been put aside before is gone"
             last.replace(aside)
+            if found:
+                other.replace(last)
             log.warning(
                 "the checkpoint there is damaged, or of other settings, data or libraries: it is "
-                "put aside as %s, and this run begins anew",
+                "put aside as %s, and %s",
                 aside.name,
+                what,
             )
-        return None
+        elif found:
+            aside.replace(last)
+        return found
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Add a line to the metrics."""
@@ -89,10 +101,9 @@ class RunFiles:
             write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
     def clear(self) -> None:
-        """Remove the checkpoints of a model whose new version is kept."""
+        """Remove the checkpoint of a run whose version is kept; what it put aside is another's."""
         if self.folder is not None:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
-            (self.folder / PUT_ASIDE).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from charrnn import __version__
+from charrnn.chat import CHAT_DEFAULTS
 from charrnn.checking import check_command
 from charrnn.cli_chat import converse
 from charrnn.cli_export import EXPORT_COMMANDS
@@ -155,7 +156,7 @@ def train_command(
             stop=stop,
             ranks=ranks,
         )
-    say_outcome(outcome)
+    say_outcome(outcome, weights)
 
 
 def _follow(
@@ -234,7 +235,7 @@ def sample_command(
 
 @main.command("chat")
 @click.argument("model", default="rex")
-@settings_options(GenerationConfig, *CHAT_OPTIONS)
+@settings_options(GenerationConfig, *CHAT_OPTIONS, defaults=CHAT_DEFAULTS)
 @version_option
 @weights_option
 def chat_command(model: str, version: str | None, weights: Path | None, **options: Any) -> None:

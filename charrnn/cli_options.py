@@ -1,7 +1,8 @@
 """Options of the command line that several commands share, and those that are settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -26,14 +27,19 @@ def asking_options(function: F) -> F:
     return version_option(weights_option(as_json(function)))
 
 
-def settings_options(model: type[Settings], *names: str) -> Callable[[F], F]:
-    """An option for each field, described by the field itself. Not given means not said."""
+def settings_options(
+    model: type[Settings], *names: str, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> Callable[[F], F]:
+    """An option for each field, described by the field itself. Not given means not said. `defaults`
+    are those of a command that has others.
+    """
 
     def decorate(function: F) -> F:
         for name in reversed(names):
             field = model.fields()[name]
             kind = kind_of_value(field)
             default = "by the size of the data" if name in SIZED else field.default
+            default = defaults.get(name, default)
             flag = f"--{name.replace('_', '-')}"
             if kind.type is bool:  # said either way, or not at all
                 flag += f"/--no-{name.replace('_', '-')}"

@@ -10,6 +10,7 @@
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def retrain_command(
     if as_json:
         click.echo(json.dumps(outcome.to_json()))
     else:
-        say_outcome(outcome)
+        say_outcome(outcome, weights)
     raise click.exceptions.Exit(STATUSES[outcome.event])
 
 
@@ -174,8 +175,9 @@ VERSION_COMMANDS = (
 )
 
 
-def say_outcome(outcome: Outcome) -> None:
-    """What came of a training, and what to do with it."""
+def say_outcome(outcome: Outcome, weights: Path | None) -> None:
+    """What came of a training in a folder of weights, and what to do with it."""
+    folder = f" --weights {shlex.quote(str(weights))}" if weights else ""
     name, version = outcome.name, outcome.version[:SHORT_VERSION]
     if outcome.trained is None:
         click.echo(f"unchanged: {outcome.reason}; {version} is live. --force trains all the same")
@@ -194,12 +196,17 @@ def say_outcome(outcome: Outcome) -> None:
         return
     if not outcome.promoted:
         click.echo(f"not promoted: {outcome.reason}; what was live is live")
-        click.echo(f"to have it live all the same:  python -m charrnn promote {name} {version}")
+        click.echo(
+            f"to have it live all the same:  python -m charrnn promote {name} {version}{folder}"
+        )
         return
     click.echo(f"live: {outcome.reason}")
-    click.echo(f"sample from it:  python -m charrnn sample {name} --count 10")
+    click.echo(f"sample from it:  python -m charrnn sample {name} --count 10{folder}")
     body = json.dumps({"model": name, "count": 5})
-    click.echo(f"serve it:        make serve, then: curl -d '{body}' localhost:8000/generate")
+    serve = f"CHARRNN_WEIGHTS={shlex.quote(str(weights.resolve()))} " if weights else ""
+    click.echo(
+        f"serve it:        {serve}make serve, then: curl -d '{body}' localhost:8000/generate"
+    )
 
 
 def _say_live(name: str, current: Current) -> None:

@@ -90,7 +90,11 @@ def load(
     if isinstance(model, Path) or model.endswith(SUFFIX):
         path = Path(model)
         data = read_file(path)
-        return Generator(path.stem, sha256_of(data), from_bytes(data, str(path)))
+        full = sha256_of(data)
+        if version is not None and not (version and full.startswith(version.lower())):
+            rule = f"must be left out with a file, which is version {full[:SHORT_VERSION]}"
+            raise ConfigError([FieldProblem("version", rule, shown(version))])
+        return Generator(path.stem, full, from_bytes(data, str(path)))
     store = weights if isinstance(weights, Store) else Store(weights)
     if weights is None:
         store = store.or_packaged(model)

@@ -172,7 +172,7 @@ def read_recipe(path: Path) -> Recipe:
     """A recipe from a TOML file. Raises ConfigError, and CorpusError where it can't be read."""
     text = ""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
         values = tomllib.loads(text)
     except OSError as error:
         raise CorpusError(f"{path}: can't be read: {error.strerror}; give a recipe") from None
@@ -209,7 +209,7 @@ def line_of(text: str, field: str) -> int | None:
 
 def _line_of_data(path: Path, entry: str) -> int | None:
     """The line of an entry of `data`, which may be a list of several lines."""
-    text = path.read_text("utf-8")
+    text = path.read_text("utf-8-sig")
     first = line_of(text, "data") or 1
     for number, line in enumerate(text.split("\n")[first - 1 :], first):
         if f'"{entry}"' in line or f"'{entry}'" in line:

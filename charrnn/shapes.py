@@ -264,23 +264,24 @@ def containing(text: str) -> Automaton:
 
 def tokens(pattern: str) -> list[str]:
     """A shell-style pattern in parts: "*", "?", "[...]" as a whole, or a character. A bracket that
-    isn't closed is a character, as in `fnmatch`.
+    isn't closed is a character, as in `fnmatch`; [^...] is [!...], as in most shells.
     """
     parts, place = [], 0
     while place < len(pattern):
         end = place + 1
         if pattern[place] == "[":
-            first = place + 1 + pattern.startswith("!", place + 1)
+            first = place + 1 + pattern.startswith(("!", "^"), place + 1)
             closing = pattern.find("]", first + pattern.startswith("]", first))
             if closing >= 0:
                 end = closing + 1
-        parts.append(pattern[place:end])
+        part = pattern[place:end]
+        parts.append("[!" + part[2:] if len(part) > 1 and part.startswith("[^") else part)
         place = end
     return parts
 
 
 def glob(parts: Sequence[str], known: set[str]) -> Automaton:
-    """Names that a pattern matches as a whole, exactly as `fnmatch.fnmatchcase` has it.
+    """Names that a pattern, in parts, matches as a whole, as `fnmatch.fnmatchcase` has it.
 
     A state is the set of places in the pattern where one may stand.
     """

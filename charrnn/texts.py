@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from charrnn.blocklist import Blocklist
+from charrnn.blocklist import JUDGED, Blocklist
 from charrnn.compiled import Position
 from charrnn.conditions import Conditions
 from charrnn.config import FIRST_SHARED_SEED, GenerationConfig
@@ -16,7 +16,7 @@ from charrnn.constraints import Constraint
 from charrnn.lookahead import Lookahead
 from charrnn.runs import FinishReason, Stretch
 from charrnn.shapes import Shape
-from charrnn.wording import Mark, Wording
+from charrnn.wording import Mark, Wording, last_word
 from charrnn.wordlist import AnyVocabulary
 
 MOST_PARTS = 256  # of a text that is streamed, before they are joined
@@ -232,8 +232,12 @@ class Text:
                 self._tail += character
                 stop = self._stop()
                 if stop:
-                    self._tail = self._tail.removesuffix(stop)
-                    return self.cut("stop")
+                    left = self._tail.removesuffix(stop)
+                    if self._ends_blocked(left):
+                        self.goes_back = True
+                        return None
+                    self._tail = ""
+                    return self.news(left, "stop")
         if reason and wording and wording.is_blocked():
             self.goes_back = True
             return None
@@ -265,11 +269,37 @@ class Text:
         """How many of the last characters may be the beginning of a stop string or a blocked
         word.
         """
-        word = 0
-        if self._wording and self._wording.is_suspect():
-            word = len(self._tail) - self._wording.mark.unshown
-        longest = max(map(len, self.request.stop), default=1) - 1
-        for size in range(min(longest, len(self._tail)), 0, -1):
-            if any(stop.startswith(self._tail[-size:]) for stop in self.request.stop):
-                return max(size, word)
-        return word
+        tail, wording = self._tail, self._wording
+        held, may_go_back = self._held_for_stops(tail)
+        if wording and wording.is_suspect():
+            held, may_go_back = max(held, len(tail) - wording.mark.unshown), True
+        if wording and may_go_back:  # what stands before may then begin a stop string once more
+            before = tail[: wording.mark.unshown]
+            again, _ = self._held_for_stops(before)
+            held = max(held, len(tail) - len(before) + again if again else 0)
+        return held
+
+    def _held_for_stops(self, tail: str) -> tuple[int, bool]:
+        """How many of the last characters of a tail may be the beginning of a stop string, and the
+        blocked word that the text would end with, cut there; and whether it would.
+        """
+        longest, held, blocked = max(map(len, self.request.stop), default=1) - 1, 0, False
+        for size in range(min(longest, len(tail)), 0, -1):
+            if any(stop.startswith(tail[-size:]) for stop in self.request.stop):
+                left, held = tail[:-size], max(held, size)
+                if self._ends_blocked(left):
+                    held, blocked = max(held, size + len(last_word(left))), True
+        return held, blocked
+
+    def _ends_blocked(self, tail: str) -> bool:
+        """Whether the text, cut off behind so much of what is not shown yet, would end with a
+        blocked word.
+        """
+        if not self._wording or not tail:  # what is shown is fit to be, or the seed
+            return False
+        end = tail
+        for part in reversed(self._parts):
+            if len(end) > JUDGED:
+                break
+            end = part + end
+        return self._wording.would_block(last_word(end)[:JUDGED])

@@ -28,7 +28,7 @@ class Wording:
         """before: what the text begins with."""
         self._blocklist = blocklist
         self.ids: list[int] = []
-        self._word = self._given = _last_word(before)[:JUDGED]
+        self._word = self._given = last_word(before)[:JUDGED]
         self.mark = Mark()  # before the word at the end
 
     def add(self, id_: int, symbol: str, unshown: int, logprob: float) -> bool:
@@ -56,7 +56,7 @@ class Wording:
         text = self._word + characters
         if len(characters) != len(ids) or self._blocklist.finds_word(text):
             return None
-        word = _last_word(characters)
+        word = last_word(characters)
         begins = len(characters) - len(word)
         if begins or not self._word:
             self._word, self._given = word[:JUDGED], ""
@@ -68,6 +68,10 @@ class Wording:
     def is_blocked(self) -> bool:
         """Whether the text can't end here."""
         return self._word != self._given and self._blocklist.blocks(self._word)
+
+    def would_block(self, word: str) -> bool:
+        """Whether a text can't end with a word."""
+        return self._blocklist.blocks(word)
 
     def is_suspect(self) -> bool:
         """Whether the word at the end may be, or become, a blocked one."""
@@ -81,7 +85,7 @@ class Wording:
         return before
 
 
-def _last_word(text: str) -> str:
+def last_word(text: str) -> str:
     """The word that a text ends with."""
     size = len(text)
     while size and is_of_a_word(text[size - 1]):

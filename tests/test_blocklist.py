@@ -127,6 +127,26 @@ def test_running_text_does_not_depend_on_how_it_is_cut_into_steps():
     assert "".join(piece.text for piece in made.stream(**asked)) == alone.text
 
 
+@pytest.mark.parametrize("stop", [["c"], ["ca"], ["c b", "bc"], ["b"]])
+def test_a_stop_leaves_no_blocked_word(stop):
+    """Cut off where a stop string begins, a longer word may be one of the list."""
+    made, texts = running("abc ", seed=3), []
+    made.blocklist = Blocklist(["ab", "ba", "a"])
+    for seed in range(150):
+        asked = {"max_length": 60, "random_seed": seed, "stop": stop}
+        free = made.generate(clean=False, **asked)[0].text
+        texts.append(free)
+        sample = made.generate(clean=True, **asked)[0]
+        assert not made.blocklist.finds_word(sample.text)
+        shown = ""
+        for piece in made.stream(clean=True, **asked):
+            shown += piece.text
+            assert not made.blocklist.finds_word(shown)
+        assert shown == sample.text
+        assert piece.sample == sample
+    assert any(made.blocklist.blocks(text.split(" ")[-1]) for text in texts), "it would have"
+
+
 def test_who_goes_back_reads_no_prompt_again(monkeypatch):
     made, lengths, whole = prose(), [], CompiledModel.read
 

@@ -275,7 +275,8 @@ def test_ctrl_c_at_a_run_of_several_processes_stops_it_cleanly_and_keeps_its_byt
     assert re.search(r"stopped at step [\d,]+; the same command goes on from there", error)
     assert "Traceback" not in error
     assert "going on from the checkpoint at step" in charrnn(*command).stderr
-    charrnn(*command, "--weights", place / "calm", "--quiet")
+    calm = charrnn(*command, "--weights", place / "calm", "--quiet")
+    assert f"charrnn sample my-list --count 10 --weights {place / 'calm'}\n" in calm.stdout
     versions = [Store(root).live_version("my-list") for root in (None, place / "calm")]
     assert versions[0] == versions[1]
 

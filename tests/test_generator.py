@@ -109,6 +109,10 @@ def test_a_fresh_process_that_loads_the_file_gives_the_same_bytes(cell, tmp_path
     here = generator(model).generate("R", **asked)
     assert charrnn.load(path).generate("R", **asked) == here
     assert charrnn.load(str(path)).generate("R", **asked) == here
+    loaded = charrnn.load(path)
+    assert charrnn.load(path, version=loaded.version).version == loaded.version
+    with pytest.raises(ConfigError, match="version must be left out with a file, which is version"):
+        charrnn.load(path, version="0" * 12)
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(path)],
         cwd=Path(__file__).parent.parent,

@@ -43,6 +43,10 @@ def test_a_recipe_needs_only_its_data(tmp_path):
         ("data = []", "data must not be empty"),
         ('name = "x"', "data is missing"),
         ('data = ["a"]\nnetwork = 3', "network must be an object"),
+        (
+            'data = ["a"]\n[corpus]\nvalidation = 0.5\ntest = 0.5',
+            "corpus.validation must leave something to learn from beside test (0.5)",
+        ),
     ],
 )
 def test_what_a_recipe_says_wrongly_is_named_with_the_file(text, message, tmp_path):
@@ -72,6 +76,14 @@ def test_what_a_recipe_says_wrongly_is_named_with_its_lines(text, lines, tmp_pat
         read_recipe(path)
     assert [problem.line for problem in caught.value.problems] == lines
     assert all(f"{path}:{line}: " in str(caught.value) for line in lines)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path):
+    (tmp_path / "a").write_text("Rex\n")
+    path = written(tmp_path, 'data = ["a"]\n')
+    plain = read_recipe(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_recipe(path) == plain
 
 
 def test_data_may_be_files_folders_and_globs_each_file_once(tmp_path):

@@ -40,6 +40,13 @@ def test_a_pattern_matches_what_fnmatch_matches(pattern):
     assert found == expected
 
 
+@pytest.mark.parametrize("bracket", ["[%sa]", "[%sab]", "[%sb-c]", "[%s]a]"])
+def test_a_bracket_is_turned_round_as_any_shell_does_it(bracket):
+    marked = accepted(compiled(pattern="*" + bracket % "^"))
+    assert marked == accepted(compiled(pattern="*" + bracket % "!"))
+    assert marked != accepted(compiled(pattern="*" + bracket % ""))
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     ends_with=st.none() | TEXT,

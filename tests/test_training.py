@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from charrnn import checkpoint, memory, training
-from charrnn.checkpoint import CHECKPOINT, METRICS, PUT_ASIDE
+from charrnn.checkpoint import CHECKPOINT, METRICS, PUT_ASIDE, RunFiles
 from charrnn.errors import TrainingError, TrainingInterrupted
 from charrnn.evaluation import evaluate
 from charrnn.model import CharRNN
@@ -395,6 +395,24 @@ def test_a_run_that_another_put_aside_is_gone_on_from(tmp_path):
     assert run._resume()
     assert run.progress.step == 30
     assert Run(small_recipe("names"), corpus, folder).train().data == whole.data
+
+
+def test_two_runs_that_take_turns_each_go_on_from_their_own(tmp_path):
+    corpus, folder = small_corpus("names", tmp_path), tmp_path / "run"
+    one, other = small_recipe("names"), small_recipe("names", random_seed=5)
+    stood = {1: 0, 2: 0}
+    for number, recipe, steps in [(1, one, 9), (2, other, 12), (1, one, 15), (2, other, 20)]:
+        run = Run(recipe, corpus, folder, stop=stopping_after(steps))
+        with pytest.raises(TrainingInterrupted):
+            run.train()
+        again = Run(recipe, corpus, folder)
+        assert again._resume()
+        assert again.progress.step > stood[number]
+        stood[number] = again.progress.step
+    RunFiles(folder).clear()
+    run = Run(one, corpus, folder)
+    assert run._resume(), "what was put aside is another run's, and stays"
+    assert run.progress.step == stood[1]
 
 
 def test_a_full_disk_does_not_end_a_run(tmp_path, monkeypatch, caplog):
