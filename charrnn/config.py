@@ -122,12 +122,6 @@ class CorpusConfig(Settings):
         default="charrnn", max_length=100, description="changes who falls on which side"
     )
 
-    def _fit(self, context: Any) -> None:
-        if self.validation + self.test >= 1:
-            raise ValueError(
-                f"validation must leave something to learn from beside test ({self.test:g})"
-            )
-
 
 class TrainConfig(Settings):
     """How the network learns."""

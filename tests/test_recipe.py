@@ -43,10 +43,6 @@ def test_a_recipe_needs_only_its_data(tmp_path):
         ("data = []", "data must not be empty"),
         ('name = "x"', "data is missing"),
         ('data = ["a"]\nnetwork = 3', "network must be an object"),
-        (
-            'data = ["a"]\n[corpus]\nvalidation = 0.5\ntest = 0.5',
-            "corpus.validation must leave something to learn from beside test (0.5)",
-        ),
     ],
 )
 def test_what_a_recipe_says_wrongly_is_named_with_the_file(text, message, tmp_path):
