@@ -135,7 +135,7 @@ def when_ready(server: Any) -> None:
     url = str(server.LISTENERS[0])
     models = server.app.wsgi().extensions["charrnn"]
     server.log.info("charrnn is listening on %s", url)
-    server.log.info("try: %s", example(url, models.default))
+    server.log.info("try: %s", example(url, models.default, _settings.max_count))
     server.log.info("matrix products: %s", charrnn.blas_kernel())
 
 

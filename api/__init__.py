@@ -68,7 +68,7 @@ def create_app(
     app.register_blueprint(probable.blueprint(models, settings, metrics))
     app.register_blueprint(inside.blueprint(models, settings, metrics))
     app.register_blueprint(operations.blueprint(models, metrics, health))
-    app.register_blueprint(page.blueprint(lambda: operations.index(models)))
+    app.register_blueprint(page.blueprint(lambda: operations.index(models, settings.max_count)))
     app.register_blueprint(openapi.blueprint())
     app.register_blueprint(pages.blueprint())
     app.extensions["charrnn.openapi"] = openapi.document(app, settings, models.default)

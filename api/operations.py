@@ -68,13 +68,13 @@ def blueprint(models: Models, metrics: Metrics, health: Health) -> Blueprint:
     return routes
 
 
-def index(models: Models) -> dict[str, Any]:
-    """What there is, and a command to copy."""
+def index(models: Models, most: int) -> dict[str, Any]:
+    """What there is, and a command to copy, for so many texts at most."""
     return {
         "name": "charrnn",
         "version": charrnn.__version__,
         "endpoints": ENDPOINTS,
-        "example": example(request.host_url, models.default),
+        "example": example(request.host_url, models.default, most),
     }
 
 
@@ -100,7 +100,8 @@ ENDPOINTS = {
 }
 
 
-def example(address: str, model: str) -> str:
-    """A command to copy."""
-    body = {"seed": "Tyr", "count": 5} if model == PREFERRED else {"count": 5}
+def example(address: str, model: str, most: int) -> str:
+    """A command to copy, for so many texts at most."""
+    count = {"count": min(5, most)}
+    body = {"seed": "Tyr", **count} if model == PREFERRED else count
     return f"curl -d '{json.dumps(body)}' {shlex.quote(address.rstrip('/') + '/generate')}"

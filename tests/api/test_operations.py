@@ -20,6 +20,11 @@ def test_the_root_names_every_endpoint_and_an_example(client):
     assert answer.json["example"] == example
 
 
+def test_the_example_asks_for_no_more_than_may_be_asked_for(weights):
+    client = create_app(ServiceSettings(max_count=2), weights.store).test_client()
+    assert """{"seed": "Tyr", "count": 2}""" in client.get("/").json["example"]
+
+
 def test_every_endpoint_that_the_root_names_is_there_and_no_other(app, client):
     named = set(client.get("/").json["endpoints"])
     there = {
