@@ -92,7 +92,8 @@ def _blocklist(path: str | None) -> charrnn.Blocklist:
 def _fill_if_fresh(store: charrnn.Store) -> None:
     """Copy the models that ship to a folder of weights that is empty, or not there yet."""
     try:
-        if store.root.exists() and not (store.root.is_dir() and not any(store.root.iterdir())):
+        root = store.root
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
             return
         for name in charrnn.Store(store.shipped).models():
             if store.fill(name):

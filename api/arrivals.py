@@ -7,7 +7,7 @@ byte is looked at once.
 
 import re
 
-LARGEST_HEAD = 65_536  # bytes; of trailers too. The parser would read on for more, and wait
+LARGEST_HEAD = 65_536  # bytes; of trailers too: more is not waited for
 LONGEST_SIZE_LINE = 1024  # of a chunk
 HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*([0-9]+)[ \t]*\r\n", re.IGNORECASE)

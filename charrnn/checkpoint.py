@@ -62,12 +62,15 @@ class RunFiles:
         if self.folder is None:
             return None
         last, aside = self.folder / CHECKPOINT, self.folder / PUT_ASIDE
+        other = aside.with_suffix(".other")  # on its way from one place to the other
+        for place in (last, aside):
+            if other.is_file() and not place.is_file():  # killed meanwhile
+                other.replace(place)
         if found := _read(last, fingerprint):
             return found
         found = _read(aside, fingerprint)
         if last.is_file():
             what = "this run goes on from the one put aside" if found else "this run begins anew"
-            other = aside.with_suffix(".other")
             if found:
                 aside.replace(other)
             elif aside.is_file():

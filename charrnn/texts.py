@@ -295,11 +295,12 @@ class Text:
         """Whether the text, cut off behind so much of what is not shown yet, would end with a
         blocked word.
         """
-        if not self._wording or not tail:  # what is shown is fit to be, or the seed
+        blocklist = self.request.blocklist
+        if not (blocklist and tail):  # what is shown is fit to be, or the seed
             return False
         end = tail
         for part in reversed(self._parts):
             if len(end) > JUDGED:
                 break
             end = part + end
-        return self._wording.would_block(last_word(end)[:JUDGED])
+        return blocklist.blocks(last_word(end)[:JUDGED])

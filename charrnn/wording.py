@@ -69,10 +69,6 @@ class Wording:
         """Whether the text can't end here."""
         return self._word != self._given and self._blocklist.blocks(self._word)
 
-    def would_block(self, word: str) -> bool:
-        """Whether a text can't end with a word."""
-        return self._blocklist.blocks(word)
-
     def is_suspect(self) -> bool:
         """Whether the word at the end may be, or become, a blocked one."""
         begins = folded(self._word)  # of accents alone nothing is left

@@ -409,6 +409,12 @@ def test_two_runs_that_take_turns_each_go_on_from_their_own(tmp_path):
         assert again._resume()
         assert again.progress.step > stood[number]
         stood[number] = again.progress.step
+    for place in (CHECKPOINT, PUT_ASIDE):  # killed while they change places
+        (folder / place).replace((folder / PUT_ASIDE).with_suffix(".other"))
+        for recipe, number in ((one, 1), (other, 2)):
+            again = Run(recipe, corpus, folder)
+            assert again._resume()
+            assert again.progress.step == stood[number]
     RunFiles(folder).clear()
     run = Run(one, corpus, folder)
     assert run._resume(), "what was put aside is another run's, and stays"
