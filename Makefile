@@ -17,6 +17,9 @@ unexport PIP_CONSTRAINT PIP_DRY_RUN PIP_EDITABLE PIP_NO_DEPS PIP_PREFIX PIP_PYTH
 unexport PIP_REQUIREMENT PIP_ROOT PIP_TARGET PYTHONHOME PYTHONPATH
 export PIP_USER := 0
 
+# The tests start hundreds of processes; each would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help serve test prove bench pictures lint lock clean anew

@@ -33,7 +33,7 @@ class Selection:
         self.tries, self._side_by_side = tries, side_by_side
         self.end = count  # no sample from here on is wanted
         self.final = 0  # samples before this one have been handed out
-        self.refused: Counter[str] = Counter()
+        self._refused: dict[int, Counter[str]] = {}  # tries of a sample, by what they didn't meet
         self._made: dict[int, int] = {}  # tries that were begun, where there was more than one
         self._drawing: dict[int, dict[int, Sequence[Candidate]]] = {}  # by sample and try
         self._wanted: dict[int, int] = {}  # tries of a sample that are being drawn
@@ -76,7 +76,7 @@ class Selection:
                 loser = self._holders.get(name.text)
                 self._holders[name.text] = one
                 if loser is not None:
-                    self.refused["unique"] += 1
+                    self._refuse(loser, "unique")
                     del self._held[loser]
                     unsettled.append(loser)
         return [each for each in tries if each[0] < self.end]
@@ -91,9 +91,12 @@ class Selection:
                 why = "unique"
             if why is None:
                 return name
-            self.refused[why] += 1
+            self._refuse(index, why)
         self._left.pop(index, None)
         return None
+
+    def _refuse(self, index: int, why: str) -> None:
+        self._refused.setdefault(index, Counter())[why] += 1
 
     def _try_again(self, index: int) -> list[tuple[int, int]]:
         """More tries for a sample, each time twice as many; none is left: the answer ends here."""
@@ -116,6 +119,7 @@ class Selection:
             self._left.pop(index, None)
             self._made.pop(index, None)
             self._wanted.pop(index, None)
+            self._refused.pop(index, None)
             self.final += 1
         return taken
 
@@ -127,11 +131,15 @@ class Selection:
         return [each for each in taken if each[0] < self.count]
 
     def shortfall(self) -> str | None:
-        """Why there are fewer samples than were asked for, once all is over."""
+        """Why there are fewer samples than were asked for, once all is over: what refused the tries
+        of the first that is missing. Those of samples behind it are as many as there was time for.
+        """
         missing = self.count - self.end
         if not missing:
             return None
-        why = " and ".join(f"{name} ({times})" for name, times in self.refused.most_common())
+        refused = self._refused.get(self.end, Counter())
+        order = sorted(refused.items(), key=lambda each: (-each[1], each[0]))
+        why = " and ".join(f"{name} ({times})" for name, times in order)
         tries = "1 try" if self.tries == 1 else f"{self.tries} tries"
         return (
             f"{missing} of {self.count} texts could not be found: {tries} of one gave none that "

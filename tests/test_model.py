@@ -133,7 +133,7 @@ def test_chunks_with_the_gradient_handed_back_equal_the_whole_sequence(cell, lay
 @pytest.mark.parametrize("dropping", DROPPING, ids=lambda d: "-".join(map(str, d.values())))
 def test_what_is_dropped_has_the_gradient_of_the_same_masks(cell, dropping, monkeypatch):
     monkeypatch.setattr("charrnn.model.CHARACTERS_IN_A_PART", 11)  # so that there are two parts
-    model, rng = network(cell, 2, hidden=5, **dropping)
+    model, rng = network(cell, 2, hidden=3, **dropping)
     batch, state = unequal_batch(rng), random_state(model, rng, 5)
     grads, work = model.params.like(), Workspace()
 

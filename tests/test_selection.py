@@ -38,6 +38,14 @@ def test_the_order_in_which_tries_end_does_not_matter():
     assert set(*outcomes) == {"a", "b", "ab"}
 
 
+def test_nor_does_it_for_why_there_are_fewer():
+    conditions = Conditions(unique=True, avoid=frozenset({"ba"}))
+    whys = {outcome(8, 20, seed, conditions)[1] for seed in range(50)}
+    assert len(whys) == 1
+    assert "unique" in (why := whys.pop())
+    assert "avoid" in why
+
+
 def test_a_sample_is_the_first_of_its_tries_that_nobody_before_it_has():
     conditions, expected = Conditions(unique=True), []
     for index in range(4):

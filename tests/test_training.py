@@ -56,7 +56,7 @@ def test_a_run_stopped_and_resumed_gives_the_bytes_of_the_run_never_stopped(
     assert resumed.progress.step == 60
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 7, 8])
+@pytest.mark.parametrize("batch_size", [1, 7])  # fewer than processes; unequal shares
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_of_several_processes_resumes_and_learns_as_that_of_one(kind, batch_size, tmp_path):
     corpus = small_corpus(kind, tmp_path)

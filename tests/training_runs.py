@@ -103,7 +103,7 @@ def main() -> None:
         return
     training.CHECKPOINT_SECONDS = 0.02
     larger = {"hidden_size": 64, "num_layers": 2}
-    recipe = small_recipe(kind, network=larger, steps=300, processes=int(sys.argv[3]))
+    recipe = small_recipe(kind, network=larger, steps=200, processes=int(sys.argv[3]))
     trained = Run(recipe, small_corpus(kind, folder), folder / "run").train()
     (folder / "weights.partial").write_bytes(trained.data)
     (folder / "weights.partial").rename(folder / "weights.bin")

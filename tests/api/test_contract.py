@@ -1,10 +1,11 @@
 """Requests made up by schemathesis from the document, valid and not: every answer is promised.
 
-A dozen of each kind for every route, and those at the edges of its schema, of one of the two
-services; in `make prove` 1,500, and the edges of both.
+Six of each kind for every route, and a third of those at the edges of its schema, of one of the
+two services; in `make prove` 1,500, and all at the edges, of both.
 """
 
 from collections import Counter
+from itertools import islice
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -138,7 +139,9 @@ def refused_in_words(answer):
 
 
 def send_all(app, method, path, count, *, edges):
-    """So many cases in each mode that the operation has, and those at the edges of its schema."""
+    """So many cases in each mode that the operation has, and of those at the edges of its schema one
+    in `edges`.
+    """
     operation, document = operation_of(app, method, path)
     watch = Watch(document)
     route = ROUTES[method, path]
@@ -152,9 +155,10 @@ def send_all(app, method, path, count, *, edges):
 
         send()
     if edges:
-        for case in operation.schema.iter_coverage_cases(
+        cases = operation.schema.iter_coverage_cases(
             operation, generation_modes=BOTH, generation_config=NO_KEYS_OF_ITS_OWN
-        ):
+        )
+        for case in islice(cases, 0, None, edges):
             watch.send(case)
     assert watch.modes.total() >= count
     return watch
@@ -163,9 +167,9 @@ def send_all(app, method, path, count, *, edges):
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_every_answer_to_a_made_up_request_is_promised(applications, service, method, path):
-    edges = service == "open"
-    watch = send_all(applications[service], method, path, FEW, edges=edges)
-    assert watch.statuses[200] >= edges
+    is_open = service == "open"
+    watch = send_all(applications[service], method, path, FEW, edges=3 if is_open else 0)
+    assert watch.statuses[200] >= is_open
 
 
 @pytest.mark.prove
@@ -174,4 +178,4 @@ def test_every_answer_to_a_made_up_request_is_promised(applications, service, me
 def test_every_answer_to_thousands_of_made_up_requests_is_promised(
     applications, service, method, path
 ):
-    send_all(applications[service], method, path, MANY, edges=True)
+    send_all(applications[service], method, path, MANY, edges=1)
