@@ -131,7 +131,10 @@ ROUTES: Mapping[tuple[str, str], Route] = {
         success="The scores, in the order of the texts.",
         bodies=answer("Scores", examples.SCORES),
         takes="ScoreRequest",
-        requests={"two names": {"texts": ["rex", "tyrannosaurus"], "expected": 1}},
+        requests={
+            "two names": {"texts": ["rex", "tyrannosaurus"], "expected": 1},
+            "a name": {"texts": ["rex"]},
+        },
         refusals={
             **_REFUSALS_OF_A_BODY,
             422: "A field breaks a rule: one of the schema, or one that a schema can't tell. The "

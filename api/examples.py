@@ -3,12 +3,16 @@ against the schemas.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import charrnn
 from api.models import PREFERRED
 from api.settings import ServiceSettings
+from charrnn.errors import ConfigError
+from charrnn.settings import Settings
 
+LONG = 100  # characters, more than names have that have no max_length
 VERSION = "3f9ac2d41e7b"
 FULL_VERSION = VERSION + "58c06a9d0f3327be81c4a5f6e0d9187246b3c5aa90fe63d127b4"
 
@@ -44,24 +48,40 @@ def request_examples(
     settings: ServiceSettings, model: str, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Requests that this service takes, by a few words that tell what they ask for."""
-    count = min(5, settings.max_count)
-    seed = {"seed": "Tyr"} if model == PREFERRED else {}  # another may not know these letters
+    length, characters = settings.max_length, settings.max_characters
+    count = max(1, min(5, settings.max_count, characters // LONG))
+    is_known = model == PREFERRED and length > len("Tyr")  # another may not know these letters
+    seed = {"seed": "Tyr"} if is_known else {}
     examples = {
         "texts from a seed": {**seed, "count": count},
         "the same texts each time": {
             **seed,
             "count": count,
             "temperature": 0.8,
-            "max_length": min(20, settings.max_length),
+            "max_length": min(20, length, characters),
             "random_seed": 7,
         },
         "one text of a model by its name": {"model": model},
     }
-    if model == PREFERRED:
+    if model == PREFERRED and min(length, characters) >= len("traptor"):
         examples["names of a shape"] = {"count": count, "pattern": "t*raptor", "random_seed": 7}
     if "stream" in fields:
         examples["a stream"] = {**seed, "stream": True}
     return examples
+
+
+def within(examples: Mapping[str, Any], model: type[Settings]) -> dict[str, Any]:
+    """The examples that a request takes, its bounds in place of numbers above them."""
+    found, fields = {}, model.fields()
+    for words, example in examples.items():
+        lowered = {
+            name: min(value, fields[name].rules.get("le", value)) if type(value) is int else value
+            for name, value in example.items()
+        }
+        with suppress(ConfigError):
+            model.checked(lowered)
+            found[words] = lowered
+    return found
 
 
 ANSWER = {

@@ -92,10 +92,7 @@ def _answer_in_pieces(job: Job, settings: ServiceSettings) -> Response:
 def _summary(ticket: Ticket, settings: ServiceSettings) -> dict[str, Any]:
     """What an answer says of its texts, all but the texts."""
     made = [sample for _, sample in sorted(ticket.samples.items())]
-    samples = ticket.generator.samples(ticket.request, made, ticket.shortfall)
-    missing, shortfall = samples.requested - len(made), samples.shortfall
-    if missing and not shortfall:
-        shortfall = f"{missing} texts were missing after {settings.time_limit} s, the time limit"
+    samples = ticket.generator.samples(ticket.request, made)
     return {
         "model": ticket.generator.name,
         "version": ticket.generator.version,
@@ -104,30 +101,42 @@ def _summary(ticket: Ticket, settings: ServiceSettings) -> dict[str, Any]:
         "samples": [],
         "requested": samples.requested,
         "characters": sum(len(sample.text) - len(samples.seed) for sample in made),
-        "shortfall": shortfall,
+        "shortfall": shortfall_of(ticket, settings),
     }
 
 
+def shortfall_of(ticket: Ticket, settings: ServiceSettings) -> str | None:
+    """Why there are fewer texts than were asked for, once all is over; None where there are not."""
+    missing = ticket.request.config.count - len(ticket.samples)
+    if ticket.shortfall or not missing:
+        return ticket.shortfall
+    return f"{missing} texts were missing after {settings.time_limit} s, the time limit"
+
+
 def within_limits(
-    config: GenerationConfig, seed: str, generator: charrnn.Generator, settings: ServiceSettings
+    config: GenerationConfig,
+    seed: str,
+    generator: charrnn.Generator,
+    settings: ServiceSettings,
+    field: str = "seed",
 ) -> GenerationConfig:
-    """The settings, a max_length that was left out lowered to the service's limit.
+    """The settings, a max_length that was left out lowered to the service's limit. `field`: what
+    the client calls the seed.
 
     Raises ConfigError where the seed, or all texts together, are longer than the service allows.
     """
     if len(seed) > settings.max_length:
         rule = f"must have at most {settings.max_length} characters"
-        raise ConfigError([FieldProblem("seed", rule, shown(seed))])
+        raise ConfigError([FieldProblem(field, rule, shown(seed))])
     longest, note = config.max_length, ""
     if longest is None:
-        most = min(settings.max_length, settings.max_characters)
-        own = min(generator.default_max_length, most)
-        longest, note = (
-            max(own, config.min_length, generator.length(seed)),
-            " (no max_length was given)",
-        )
-        if own < generator.default_max_length or len(seed) == settings.max_length:
-            config = config.changed(max_length=most)
+        note = " (no max_length was given)"
+        most, own = min(settings.max_length, settings.max_characters), generator.default_max_length
+        if most < own or len(seed) == settings.max_length:
+            config, longest = config.changed(max_length=most), most
+        else:
+            length = generator.length(seed)
+            longest = max(own, config.min_length, length + (length > 0))
     if config.count * longest > settings.max_characters:
         rule = f"times max_length must be at most {settings.max_characters} characters"
         raise ConfigError([FieldProblem("count", rule, f"{config.count} times {longest}{note}")])

@@ -30,6 +30,7 @@ _HEAD = {
     "model": "dinosaurs",
     "system_fingerprint": FINGERPRINT,
     "random_seed": 7,
+    "shortfall": None,
 }
 _CHAT_HEAD = {**_HEAD, "id": "chatcmpl-5f1d0c9be2a748d3a6b0c1e2", "model": "rex"}
 ANSWER = {
@@ -50,9 +51,7 @@ REPLY = {
     ],
     "usage": {"prompt_tokens": 8, "completion_tokens": 16, "total_tokens": 24},
 }
-_STREAM_HEAD = (
-    '"created":1794268800,"model":"rex","system_fingerprint":"fp_3f9ac2d41e7b","random_seed":7'
-)
+_STREAM_HEAD = '"created":1794268800,"model":"rex","system_fingerprint":"fp_3f9ac2d41e7b","random_seed":7,"shortfall":null'
 STREAM = (
     f'data: {{"id":"cmpl-5f1d","object":"text_completion",{_STREAM_HEAD},'
     '"choices":[{"index":0,"text":"asaurus","logprobs":null,"finish_reason":null}]}\n\n'
@@ -125,6 +124,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
             "three names, always the same": {
                 "model": "dinosaurs",
                 "n": 3,
+                "max_tokens": 20,
                 "seed": 7,
                 "temperature": 0.8,
             },

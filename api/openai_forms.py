@@ -15,10 +15,10 @@ import charrnn
 from api.batch import Ticket
 from api.desk import Desk
 from api.errors import RequestError
-from api.generate import within_limits
+from api.generate import shortfall_of, within_limits
 from api.openai_errors import NO_MODEL
 from api.openai_schemas import ChatRequest, CompletionRequest, OpenAIRequest
-from charrnn.config import CHAT_TEMPERATURE, FIRST_SHARED_SEED, LONGEST_REPLY
+from charrnn.config import AS_DRAWN, CHAT_TEMPERATURE, FIRST_SHARED_SEED, LONGEST_REPLY
 from charrnn.errors import ConfigError, FieldProblem
 
 REASONS = {"length": "length", "time": "length"}  # all others are a stop
@@ -44,7 +44,7 @@ class Form(ABC):
 
     def __init__(self, asked: OpenAIRequest, desk: Desk) -> None:
         """Raises ConfigError, UnknownCharacterError and RequestError."""
-        self.asked = asked
+        self.asked, self._settings = asked, desk.settings
         self.generator = generator_of(desk, asked.model)
         if self.wants_logprobs and self.generator.vocabulary.unit != "character":
             rule = "must be left out: this model writes words, and only characters have them here"
@@ -94,15 +94,19 @@ class Form(ABC):
             "model": self.generator.name,
             "system_fingerprint": f"fp_{self.generator.version}",
             "random_seed": tickets[0].request.random_seed,
+            "shortfall": None,
         }
 
     def whole(self, tickets: Sequence[Ticket]) -> dict[str, Any]:
-        """The answer, once all texts are there; one that had not begun in time is empty."""
+        """The answer, once all texts are there. One that could not be found, or had not begun in
+        time, has nothing but its prompt.
+        """
         choices: list[Choice] = []
+        whys = [why for ticket in tickets if (why := self.shortfall(ticket))]
         for ticket in tickets:
             for index in range(ticket.request.config.count):
                 sample = ticket.samples.get(index)
-                text = sample.text if sample else ""
+                text = sample.text if sample else self.echoed(ticket)
                 hidden = 0 if self.echoes else len(ticket.request.seed)
                 reason = REASONS.get(sample.finish_reason, "stop") if sample else "length"
                 logprobs = None
@@ -111,17 +115,26 @@ class Form(ABC):
                     logprobs = self.logprobs(speller.read(self._raw(text)[hidden:]), 0)
                 choice = {**self.members(text[hidden:]), "logprobs": logprobs}
                 choices.append({"index": len(choices), **choice, "finish_reason": reason})
-        return {**self.head(self.kind, tickets), "choices": choices, "usage": self.usage(tickets)}
+        more = {"choices": choices, "usage": self.usage(tickets)}
+        return {**self.head(self.kind, tickets), "shortfall": "; ".join(whys) or None, **more}
+
+    def shortfall(self, ticket: Ticket) -> str | None:
+        """Why there are fewer texts for a prompt than were asked for."""
+        return shortfall_of(ticket, self._settings)
+
+    def echoed(self, ticket: Ticket) -> str:
+        """What a text has before anything is drawn."""
+        return self.generator.vocabulary.write(ticket.request.seed) if self.echoes else ""
 
     def _raw(self, text: str) -> str:
         """A text as the model reads it."""
         return self.generator.vocabulary.match(text)
 
     def usage(self, tickets: Sequence[Ticket]) -> dict[str, int]:
-        """What was read and drawn, in characters."""
+        """What was read and drawn, in the model's symbols."""
         read = sum(len(ticket.request.prompt) - 1 for ticket in tickets)
         drawn = sum(
-            max(0, len(sample.text) - len(ticket.request.seed))
+            max(0, self.generator.length(sample.text) - ticket.request.seed_length)
             for ticket in tickets
             for sample in ticket.samples.values()
         )
@@ -187,9 +200,14 @@ class Pieces:
             yield self._choice(index, form.piece(""), reason=reason)
 
     def missing(self) -> Iterator[Choice]:
-        """The ends of texts that had not begun when the time was over."""
+        """The ends of texts that could not be found, or had not begun when the time was over."""
+        form, logprobs = self._form, None
+        text = form.echoed(self._ticket)
         for index in self._unfinished:
-            yield self._choice(index, self._form.piece(""), reason="length")
+            if form.wants_logprobs and text:
+                spelled = Spelling(form, self._ticket).read(self._ticket.request.seed)
+                logprobs = form.logprobs(spelled, 0)
+            yield self._choice(index, form.piece(text), logprobs, reason="length")
 
     def _choice(
         self,
@@ -216,14 +234,16 @@ class Completion(Form):
         random_seed = secrets.randbelow(FIRST_SHARED_SEED) if several else None
         requests = []
         for prompt in asked.prompt:
-            longest: dict[str, Any] = {}
-            if asked.max_tokens is not None:  # these cut
+            if asked.max_tokens is None:
+                config = asked.generation(random_seed=random_seed)
+            else:  # which cuts
                 most = max(1, generator.length(prompt) + asked.max_tokens)
-                longest = {"max_length": most, "whole": False}
-            config = asked.generation(random_seed=random_seed, **longest)
-            config = within_limits(config, prompt, generator, settings)
+                config = asked.generation(most, random_seed=random_seed, whole=False)
+            if asked.max_tokens == 0:  # nothing is drawn that could be refused
+                config = config.changed(**AS_DRAWN)
+            config = within_limits(config, prompt, generator, settings, "prompt")
             made = generator.request(prompt, config)
-            if asked.max_tokens == 0:  # nothing is drawn after an empty prompt either
+            if asked.max_tokens == 0:  # nor after an empty prompt
                 made = replace(made, max_length=made.seed_length)
             requests.append(made)
         _check_sum(requests, settings.max_count, settings.max_characters)
@@ -253,8 +273,8 @@ class ChatCompletion(Form):
 
     def read(self, desk: Desk) -> list[charrnn.Request]:
         asked, settings = self.asked, desk.settings
-        longest = asked.longest or min(LONGEST_REPLY, settings.max_length)
-        config = asked.generation(temperature=CHAT_TEMPERATURE, max_length=longest)
+        own = min(LONGEST_REPLY, settings.max_length, settings.max_characters)
+        config = asked.generation(asked.longest, temperature=CHAT_TEMPERATURE, max_length=own)
         config = within_limits(config, "", self.generator, settings)
         return [self.generator.reply_request(*asked.turns(), config)]
 

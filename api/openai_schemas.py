@@ -18,7 +18,8 @@ MOST_TOP_LOGPROBS = 20
 MOST_STOPS: int = GenerationConfig.fields()["stop"].rules["max_length"]
 LONGEST_STOP: int = GenerationConfig.fields()["stop"].items["max_length"]
 MOST_MESSAGES = 2_000
-ROLES = ("system", "developer", "user", "assistant")
+ASSISTANT = "assistant"
+ROLES = ("system", "developer", "user", ASSISTANT)
 SMALLEST_TOP_P = 1e-9  # what a top_p of 0 means: the likeliest alone
 # What can't be had here, with the values that ask for nothing.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -96,7 +97,7 @@ def _message(value: Any, number: int) -> tuple[str, str]:
     if role not in ROLES:
         raise ValueError(f"[{number}].role must be one of {', '.join(ROLES)}")
     content = value.get("content")
-    if content is None and role == "assistant":
+    if content is None and role == ASSISTANT:
         content = ""
     if isinstance(content, list):
         content = "".join(_part(part, number) for part in content)
@@ -170,11 +171,15 @@ class OpenAIRequest(GenerationConfig):
         """Whether a stream is to end with what it amounts to."""
         return bool((self.stream_options or {}).get("include_usage"))
 
-    def generation(self, **more: Any) -> GenerationConfig:
-        """The library's part of the request. `more` is for what wasn't said. Raises ConfigError."""
+    def generation(self, longest: int | None = None, **more: Any) -> GenerationConfig:
+        """The library's part of the request. `longest`: a text, by OpenAI's name for it; beside
+        max_length the smaller one holds. `more` is for what wasn't said. Raises ConfigError.
+        """
         ours = GenerationConfig.fields()
         said = {name: value for name, value in self.said().items() if name in ours}
         values = {name: value for name, value in more.items() if value is not None} | said
+        if longest is not None:
+            values["max_length"] = min(longest, values.get("max_length", longest))
         if self.n is not None:
             values["count"] = self.n
         if self.seed is not None:
@@ -241,7 +246,7 @@ class ChatRequest(OpenAIRequest):
         turns: list[tuple[str, str]] = []
         asked, answered = "", ""
         for role, text in self.messages:
-            if role == "assistant":
+            if role == ASSISTANT:
                 answered = f"{answered} {text}" if asked else ""
             elif role == "user":
                 if answered:

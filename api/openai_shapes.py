@@ -3,6 +3,7 @@
 from typing import Any
 
 from api.openai_schemas import (
+    ASSISTANT,
     IGNORED,
     LONGEST_STOP,
     MOST_MESSAGES,
@@ -11,6 +12,7 @@ from api.openai_schemas import (
     ROLES,
     ChatRequest,
     CompletionRequest,
+    OpenAIRequest,
     limited,
 )
 from api.schemas import json_schema
@@ -40,6 +42,7 @@ def _head(kind: str) -> dict[str, Schema]:
         "model": {**_TEXT, "description": "the model that wrote it"},
         "system_fingerprint": {**_TEXT, "description": "`fp_` and the model's version"},
         "random_seed": {**_WHOLE, "description": "what to send as `seed` for the same texts again"},
+        "shortfall": {**_or_null(_TEXT), "description": "why texts are missing, if some are"},
     }
 
 
@@ -145,10 +148,18 @@ def schemas() -> dict[str, Schema]:
     }
 
 
+def request_models(settings: ServiceSettings) -> dict[str, type[OpenAIRequest]]:
+    """What checks both bodies, by name, with the bounds of this service."""
+    return {
+        COMPLETION: limited(CompletionRequest, settings),
+        CHAT: limited(ChatRequest, settings),
+    }
+
+
 def request_schemas(settings: ServiceSettings) -> dict[str, Schema]:
     """The schemas of both bodies, with the bounds of this service."""
-    completion = _request(json_schema(limited(CompletionRequest, settings)))
-    chat = _request(json_schema(limited(ChatRequest, settings)))
+    models = request_models(settings)
+    completion, chat = (_request(json_schema(models[name])) for name in (COMPLETION, CHAT))
     prompts = _list(_TEXT, minItems=1)
     completion["properties"]["prompt"] |= _or_null(_TEXT, prompts)
     part = {
@@ -156,13 +167,23 @@ def request_schemas(settings: ServiceSettings) -> dict[str, Schema]:
         "required": ["type", "text"],
         "properties": {"type": {"type": "string", "enum": ["text"]}, "text": _TEXT},
     }
+    content = {"anyOf": [_TEXT, _list(part)]}
+    others = [role for role in ROLES if role != ASSISTANT]
     message: Schema = {
         "type": "object",
-        "required": ["role", "content"],
-        "properties": {
-            "role": {"type": "string", "enum": list(ROLES)},
-            "content": {"anyOf": [_TEXT, _list(part)]},
-        },
+        "anyOf": [
+            {
+                "required": ["role", "content"],
+                "properties": {"role": {"type": "string", "enum": others}, "content": content},
+            },
+            {
+                "required": ["role"],
+                "properties": {
+                    "role": {"type": "string", "enum": [ASSISTANT]},
+                    "content": {"anyOf": [*content["anyOf"], _NULL]},
+                },
+            },
+        ],
     }
     messages = _list(message, minItems=1, maxItems=MOST_MESSAGES)
     chat["properties"]["messages"] |= messages

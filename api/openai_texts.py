@@ -96,7 +96,8 @@ def _in_pieces(form: Form, job: Job) -> Response:
                 yield f"data: {dumps(body_of(500, OUR_FAULT), separators=COMPACT)}\n\n"
             if ticket.error or not ticket.over:
                 return
-            yield "".join(event([choice]) for choice in pieces.missing())
+            why = form.shortfall(ticket)
+            yield "".join(event([choice], shortfall=why) for choice in pieces.missing())
         if form.asked.asks_for_usage:
             yield event([], usage=form.usage(job.tickets))
         yield DONE

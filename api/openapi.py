@@ -14,12 +14,13 @@ from werkzeug.http import HTTP_STATUS_CODES
 import charrnn
 from api import openai_shapes
 from api.contract import ABOUT, EVERYWHERE, ROUTES, TAGS, WITH_KEYS
-from api.examples import FULL_PROBLEMS, request_examples
+from api.examples import FULL_PROBLEMS, request_examples, within
 from api.openai_errors import is_openai, of_problem
 from api.promises import EVENTS, JSON, Body, Route
 from api.schemas import other_request_schema, request_model, request_models, request_schema
 from api.settings import ServiceSettings
 from api.shapes import PROBLEM, Schema, headers, ref, schemas
+from charrnn.settings import Settings
 
 REQUEST = "GenerateRequest"
 OPENAI_RESPONSES = "openai-"  # begins the names of those that have its shape
@@ -59,7 +60,9 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
     A route that `contract` doesn't know is a bug of ours.
     """
     request = _request(settings)
-    others = {name: other_request_schema(each) for name, each in request_models(settings).items()}
+    own, openais = request_models(settings), openai_shapes.request_models(settings)
+    models: Mapping[str, type[Settings]] = {**own, **openais}
+    others = {name: other_request_schema(each) for name, each in own.items()}
     others |= openai_shapes.request_schemas(settings)
     paths: dict[str, Schema] = {}
     for method, path in routes_of(app):
@@ -70,13 +73,12 @@ def document(app: Flask, settings: ServiceSettings, model: str) -> Schema:
             route, closed=closed, streams="stream" in request["properties"], path=path
         )
         if route.takes_texts:
-            examples: Mapping[str, Any] = request_examples(settings, model, request["properties"])
+            examples = request_examples(settings, model, request["properties"])
             operation["requestBody"] = _request_body(settings, examples, REQUEST, False)
         elif route.takes:
             required = "required" in others[route.takes]
-            operation["requestBody"] = _request_body(
-                settings, route.requests, route.takes, required
-            )
+            examples = within(route.requests, models[route.takes])
+            operation["requestBody"] = _request_body(settings, examples, route.takes, required)
         if settings.asks_for_keys and not closed:
             operation["security"] = []
         paths.setdefault(path, {})[method.lower()] = operation

@@ -39,10 +39,11 @@ def blueprint(models: Models, settings: ServiceSettings, metrics: Metrics) -> Bl
     @routes.post("/beam")
     def beam() -> Response:
         until, there = time.monotonic() + settings.time_limit, connection_check(request)
-        return answered(
-            lambda asked: _beam(asked, models, lambda: time.monotonic() < until and there()),
-            "BeamRequest",
-        )
+
+        def goes_on() -> bool:
+            return time.monotonic() < until and there()
+
+        return answered(lambda asked: _beam(asked, models, settings, goes_on), "BeamRequest")
 
     @routes.post("/score")
     def score() -> Response:
@@ -51,9 +52,13 @@ def blueprint(models: Models, settings: ServiceSettings, metrics: Metrics) -> Bl
     return routes
 
 
-def _beam(asked: BeamRequest, models: Models, goes_on: Callable[[], bool]) -> dict[str, Any]:
-    generator = models.get(asked.model, asked.version)
-    found = generator.beam(asked.seed, config=asked.search(), goes_on=goes_on)
+def _beam(
+    asked: BeamRequest, models: Models, settings: ServiceSettings, goes_on: Callable[[], bool]
+) -> dict[str, Any]:
+    generator, config = models.get(asked.model, asked.version), asked.search()
+    if config.max_length is None and settings.max_length < generator.default_max_length:
+        config = config.changed(max_length=settings.max_length)
+    found = generator.beam(asked.seed, config=config, goes_on=goes_on)
     noted().update(model=generator.name, version=generator.version, count=found.requested)
     return {
         "model": generator.name,

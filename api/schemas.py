@@ -113,7 +113,8 @@ class BeamRequest(AskedOfAModel, BeamConfig):
     def search(self) -> BeamConfig:
         """The library's part of the request."""
         ours = BeamConfig.fields()
-        return BeamConfig.checked({n: value for n, value in self.said().items() if n in ours})
+        said = {name: value for name, value in self.said().items() if name in ours}
+        return BeamConfig.checked({**said, "count": self.count})  # whose default may be lower
 
 
 class ScoreRequest(AskedOfAModel):

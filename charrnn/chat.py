@@ -101,7 +101,15 @@ def chat_config(settings: Mapping[str, Any]) -> GenerationConfig:
     config = GenerationConfig.checked({**CHAT_DEFAULTS, **settings})
     if config.count != 1:
         raise ConfigError([FieldProblem("count", "must be 1 in a chat", str(config.count))])
+    refuse_least(config)
     return config
+
+
+def refuse_least(config: GenerationConfig) -> None:
+    """Raises ConfigError where replies were to have a least length."""
+    if config.min_length:
+        rule = "must be left out in a chat: a reply ends with its line"
+        raise ConfigError([FieldProblem("min_length", rule, str(config.min_length))])
 
 
 class SomethingFirst:

@@ -16,7 +16,7 @@ from typing import Any
 from charrnn.asking import Asking
 from charrnn.beam import search, shortfall
 from charrnn.blocklist import Blocklist
-from charrnn.chat import Chat, as_reply, chat_config, transcript
+from charrnn.chat import Chat, as_reply, chat_config, refuse_least, transcript
 from charrnn.compiled import CompiledModel
 from charrnn.config import (
     EXPECTED,
@@ -227,6 +227,7 @@ class Generator:
         which are all read again. Raises ConfigError.
         """
         vocabulary = self._vocabulary_of_chats()
+        refuse_least(config)
         read = transcript(turns, text, vocabulary)
         prompt = [vocabulary.start, *vocabulary.ids_of(read).tolist()]
         return as_reply(self.request("", config), vocabulary, prompt)

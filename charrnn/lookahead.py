@@ -137,8 +137,10 @@ def _tempered(chances: Array, temperature: float) -> Array:
     """Probabilities (..., V) at another temperature than 1."""
     if temperature == 1:
         return chances
-    log = np.log(chances) / temperature
+    log = np.log(chances)
     log -= log.max(axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):  # to -inf, which is as good
+        log /= temperature
     tempered = np.exp(np.maximum(log, -60.0))
     made: Array = tempered / tempered.sum(axis=-1, keepdims=True)
     return made

@@ -119,7 +119,8 @@ class Swarm:
             logits[:, barred] = -np.inf
             shifted = logits - logits.max(axis=1, keepdims=True)
         if config.temperature != 1 or barred:
-            free = np.exp(shifted / config.temperature)
+            with np.errstate(over="ignore"):  # to -inf, which is as good
+                free = np.exp(shifted / config.temperature)
         if limited:
             limits = Limits([config] * len(logits), logits.shape[1])
             order, among = limits.ranked(logits)

@@ -80,7 +80,7 @@ class Scoring:
     def __init__(
         self, model: CompiledModel, vocabulary: AnyVocabulary, names: Sequence[str] | None
     ) -> None:
-        """names: the model's list; None for running text."""
+        """names: the model's list, to compare with; None or empty where there is none."""
         self._model, self._vocabulary, self._names = model, vocabulary, names
 
     def scores(self, texts: Sequence[str], expected: int) -> list[Score]:
@@ -114,7 +114,7 @@ class Scoring:
         total = math.fsum(symbol.logprob for symbol in made)
         nats = -total / len(made)
         share = None
-        if self._names is not None:
+        if self._names:
             share = 1 - float(np.searchsorted(self._ranking, nats, "right")) / len(self._ranking)
         perplexity = math.exp(min(nats, MOST_NATS))
         return Score(self._vocabulary.write(text), total, perplexity, tuple(made), share)
@@ -122,7 +122,7 @@ class Scoring:
     @cached_property
     def _ranking(self) -> Array:
         """The nats per character of names of the list, rising."""
-        assert self._names is not None
+        assert self._names
         places = np.linspace(0, len(self._names) - 1, min(len(self._names), COMPARED)).astype(int)
         sequences = [self._ids(self._names[place]) for place in places.tolist()]
         nats = [

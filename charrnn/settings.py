@@ -6,7 +6,7 @@ Which settings there are, and their bounds, stands in `config`.
 """
 
 import numbers
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from types import NoneType
@@ -69,7 +69,8 @@ class Settings:
         try:
             made: Self = cls._validator().validate_python(dict(values))
         except ValidationError as error:
-            problems = [_problem(dict(item), cls) for item in error.errors(include_url=False)]
+            found = [dict(item) for item in error.errors(include_url=False)]
+            problems = [_problem(item, cls) for item in found if not _is_left_short(item, found)]
             raise ConfigError(problems, where) from None
         return made
 
@@ -216,14 +217,22 @@ def whole(value: Any) -> Any:
 
 def _real(value: Any) -> Any:
     """numpy's scalars are numbers too, but not whatever Python could turn into one."""
-    if type(value) in (int, float):
-        return value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError("must be a number")
     try:
-        return float(value)
+        number: int | float = float(value)
     except OverflowError:
         raise ValueError("must be a finite number") from None
+    plain: Any = value
+    return plain if isinstance(plain, int) else number
+
+
+def _is_left_short(item: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a list is only too short for its items that were refused."""
+    path = item["loc"]
+    return item["type"] == "too_short" and any(
+        len(each["loc"]) > len(path) and each["loc"][: len(path)] == path for each in found
+    )
 
 
 def _problem(item: dict[str, Any], model: type[Settings]) -> FieldProblem:

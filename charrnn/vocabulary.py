@@ -189,8 +189,8 @@ class Vocabulary:
         return np.concatenate(parts)
 
     def length(self, text: str) -> int:
-        """How many symbols a text has."""
-        return len(text)
+        """How many symbols a text has, as the model reads it."""
+        return len(self.match(text))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, as the model reads it."""

@@ -254,6 +254,8 @@ def test_a_model_that_learned_from_no_conversations_does_not_chat(model, kind):
 
 
 def test_a_chat_has_one_reply_at_a_time(bot):
+    with pytest.raises(ConfigError, match="min_length must be left out in a chat"):
+        bot.chat(min_length=9)
     with pytest.raises(ConfigError, match="count must be 1 in a chat, got 2"):
         bot.chat(count=2)
 

@@ -111,6 +111,13 @@ def test_a_larger_count_only_adds_names_of_a_shape():
     assert [sample.text for sample in few] == [sample.text for sample in many][:3]
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-308, 1e-300])
+def test_a_temperature_of_all_but_0_is_no_fault(temperature):
+    config = {"max_length": 6, "novel": False, "random_seed": 1}
+    for more in ({}, {"ends_with": "ra"}):
+        abra().generate(count=2, temperature=temperature, **config, **more)
+
+
 def test_a_shape_of_a_single_name_ends_with_a_shortfall():
     samples = abra().generate(count=3, pattern="abba", novel=False)
     assert [sample.text for sample in samples] == ["Abba"]

@@ -11,6 +11,7 @@ from charrnn.errors import ConfigError, UnknownCharacterError
 from tests.kinds import ALL, every_kind
 from tests.models import (
     generator,
+    names_model,
     running,
     text_model,
     titled,
@@ -87,3 +88,10 @@ def test_the_score_of_an_all_but_impossible_text_is_finite():
     score = generator(replace(model, params=params)).score("bbb")
     assert math.isfinite(score.logprob)
     assert math.isfinite(score.perplexity)
+
+
+def test_names_without_a_list_have_no_share():
+    empty = replace(names_model(), names=())
+    score = generator(empty).score("Rex")
+    assert math.isfinite(score.logprob)
+    assert score.share is None

@@ -279,5 +279,6 @@ def test_an_unknown_character_is_shown_as_it_was_typed(text, character, position
 def test_reading_is_matching_and_encoding():
     vocabulary = Vocabulary.of(["tyré x"], ends=True, case="title")
     text, ids = vocabulary.read("TyRE\u0301 X")
+    assert vocabulary.length("TyRE\u0301 X") == len(ids)
     assert text == "tyré x"
     assert ids.tolist() == vocabulary.encode(text).tolist()

@@ -139,9 +139,7 @@ def refused_in_words(answer):
 
 
 def send_all(app, method, path, count, *, edges):
-    """So many cases in each mode that the operation has, and of those at the edges of its schema one
-    in `edges`.
-    """
+    """So many cases in each mode that the operation has; of those at the edges one in `edges`."""
     operation, document = operation_of(app, method, path)
     watch = Watch(document)
     route = ROUTES[method, path]

@@ -168,6 +168,16 @@ def test_the_limits_of_a_service_hold_where_nothing_is_asked_for(weights):
     assert len(answer.json["samples"][0]["text"]) == 10
 
 
+def test_a_seed_as_long_as_texts_are_counts_with_what_follows_it(weights):
+    settings = ServiceSettings(max_characters=1001)
+    client = create_app(settings, weights.store).test_client()
+    body = {"model": "prose", "seed": "a" * 500, "count": 2}
+    answer = client.post("/generate", json=body)
+    assert answer.status_code == 422
+    assert "2 times 501" in answer.text
+    assert client.post("/generate", json={**body, "count": 1}).json["characters"] == 1
+
+
 @pytest.mark.parametrize(("size", "status"), [(1000, 200), (1001, 413), (100_000, 413)])
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_above_the_limit_is_413_however_it_is_sent(weights, size, status, declared):

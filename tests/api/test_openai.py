@@ -11,7 +11,7 @@ from api.batch import Ticket
 from api.openai_schemas import IGNORED, NEUTRAL
 from api.settings import ServiceSettings
 from charrnn.config import GenerationConfig
-from tests.api.documented import events
+from tests.api.documented import Document, events
 from tests.api.problems import read_error
 
 KEY = "k3y" * 8
@@ -104,6 +104,38 @@ def test_an_echo_begins_with_the_prompt_and_may_be_all(client):
     assert texts(nothing) == ["Tyr"]
     assert nothing["choices"][0]["finish_reason"] == "length"
     assert texts(complete(client, max_tokens=0)) == [""]
+
+
+def test_the_shorter_of_max_tokens_and_max_length_holds(client):
+    for tokens, length in ((1, 20), (9, 4)):
+        limits = {"max_tokens": tokens, "max_length": length}
+        (text,) = texts(complete(client, prompt="Tyr", seed=7, min_length=4, **limits))
+        assert len(text) == 1
+    reply = chat(client, max_tokens=2, max_length=200)["choices"][0]["message"]["content"]
+    assert len(reply) <= 2
+
+
+@pytest.mark.parametrize("logprobs", [None, 1])
+def test_texts_that_can_not_be_found_have_their_prompt_and_a_reason(client, logprobs):
+    asked = {"prompt": "Tyr", "n": 3, "temperature": 0, "echo": True, "logprobs": logprobs}
+    answer = complete(client, **asked)
+    first, *others = answer["choices"]
+    assert first["text"] not in ("", "Tyr")
+    assert [other["text"] for other in others] == ["Tyr", "Tyr"]
+    assert {other["finish_reason"] for other in others} == {"length"}
+    assert "refused by unique" in answer["shortfall"]
+    streamed = chunks(client, COMPLETIONS, model="dinosaurs", **asked)
+    last = {c["index"]: c for chunk in streamed for c in chunk["choices"] if c["finish_reason"]}
+    for other in others:
+        shown = last[other["index"]]
+        assert (shown["text"], shown["logprobs"]) == ("Tyr", other["logprobs"])
+    assert {chunk["shortfall"] for chunk in streamed} == {None, answer["shortfall"]}
+    assert complete(client, prompt="Tyr", seed=7)["shortfall"] is None
+
+
+def test_an_echo_alone_is_refused_by_no_condition(client):
+    names = ["Tyrannosaurus"] * 2
+    assert texts(complete(client, prompt=names, n=2, max_tokens=0, echo=True)) == names * 2
 
 
 @pytest.mark.parametrize("stop", ["a", ["a"], ["zq", "a"], None, []])
@@ -292,6 +324,17 @@ def test_a_long_talk_is_cut_from_the_front(client):
     assert less["choices"] == answer["choices"]
 
 
+def test_a_reply_of_nothing_and_one_without_content_are_as_the_document_has_them(app, client):
+    document = Document(client.get("/openapi.json").json)
+    schema = {"$ref": "#/components/schemas/ChatCompletionRequest"}
+    for silent in ({"role": "assistant"}, {"role": "assistant", "content": None}):
+        talk = [*HELLO, silent, *HELLO]
+        document.conforms({"model": "rex", "messages": talk}, schema)
+        chat(client, talk)
+    with pytest.raises(AssertionError):
+        document.conforms({"model": "rex", "messages": [{"role": "user"}]}, schema)
+
+
 def test_several_replies_differ_and_max_tokens_is_theirs(client):
     for name in ("max_tokens", "max_completion_tokens"):
         answer = chat(client, n=4, seed=1, temperature=1.5, **{name: 5})
@@ -311,6 +354,7 @@ def test_several_replies_differ_and_max_tokens_is_theirs(client):
         (COMPLETIONS, {"model": "dinosaurs", "prompt": [1, 2]}, "prompt", None),
         (COMPLETIONS, {"model": "dinosaurs", "prompt": []}, "prompt", None),
         (COMPLETIONS, {"model": "dinosaurs", "prompt": "T9"}, "prompt", None),
+        (COMPLETIONS, {"model": "prose", "prompt": "a" * 2001, "seed": 7}, "prompt", None),
         (COMPLETIONS, {"model": "dinosaurs", "n": 0}, "n", None),
         (COMPLETIONS, {"model": "dinosaurs", "n": 101}, "n", None),
         (COMPLETIONS, {"model": "dinosaurs", "n": 100, "max_tokens": 2000}, "n", None),
@@ -335,6 +379,7 @@ def test_several_replies_differ_and_max_tokens_is_theirs(client):
         ),
         (CHATS, {"model": "rex", "messages": HELLO, "top_logprobs": 2}, "top_logprobs", None),
         (CHATS, {"model": "rex", "messages": HELLO, "max_tokens": 0}, "max_tokens", None),
+        (CHATS, {"model": "rex", "messages": HELLO, "min_length": 9}, "min_length", None),
         (CHATS, {"model": "dinosaurs", "messages": HELLO}, "model", None),
     ],
 )
@@ -399,6 +444,7 @@ def test_the_bounds_are_those_that_the_operator_set(chatty):
     assert refused(client, COMPLETIONS, model="dinosaurs", n=3)["param"] == "n"
     assert refused(client, COMPLETIONS, model="dinosaurs", max_tokens=21)["param"] == "max_tokens"
     assert refused(client, CHATS, model="rex", messages=HELLO, n=2)["param"] == "n"
+    assert chat(client)["usage"]["completion_tokens"] <= 20
     assert len(chat(client, temperature=1)["choices"][0]["message"]["content"]) <= 20
     body = {"model": "dinosaurs", "prompt": ["a", "b"], "max_tokens": 15}
     assert refused(client, COMPLETIONS, **body)["param"] == "prompt"

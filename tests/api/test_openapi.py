@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 
 import jsonschema_rs
 import pytest
@@ -264,3 +265,19 @@ def test_a_request_is_taken_where_the_schema_allows_it(values):
 
 def test_every_field_of_a_request_is_in_the_schema():
     assert set(FIELDS) == set(GenerateRequest.fields())
+
+
+@pytest.mark.parametrize("limits", [{"max_count": 1}, {"max_length": 5}, {"max_characters": 60}])
+def test_every_example_is_answered_whatever_the_operators_limits(chatty, limits):
+    client = create_app(ServiceSettings(**limits), chatty.store).test_client()
+    content = client.get("/openapi.json").json
+    seen = Counter()
+    for path, operations in content["paths"].items():
+        body = operations.get("post", {}).get("requestBody", {"content": {}})
+        for kind in body["content"].values():
+            for each in kind["examples"].values():
+                Document(content).conforms(each["value"], kind["schema"])
+                answer = client.post(path, json=each["value"], buffered=True)
+                assert answer.status_code == 200, answer.text
+                seen[path] += 1
+    assert len(seen) == 6

@@ -103,3 +103,16 @@ def test_the_operators_words_come_in_no_name(weights, tmp_path):
     ]
     assert len(texts) == 10
     assert not set("AaEe") & set("".join(texts))
+
+
+def test_a_search_keeps_to_the_operators_limits_where_nothing_is_said(weights):
+    settings = ServiceSettings(max_count=2, max_length=3)
+    client = create_app(settings, weights.store).test_client()
+    answer = client.post("/beam", json={"novel": False}).json
+    assert len(answer["samples"]) == answer["requested"] == 2
+    assert max(len(sample["text"]) for sample in answer["samples"]) <= 3
+
+
+def test_a_rule_that_only_follows_from_another_is_not_told(client):
+    answer = client.post("/score", json={"texts": [1]})
+    assert [each["field"] for each in answer.json["errors"]] == ["texts.0"]

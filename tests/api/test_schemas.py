@@ -105,7 +105,7 @@ def test_the_example_is_a_valid_request():
         ({"temperature": -1}, "temperature must be from 0 to 10, got -1"),
         ({"temperature": False}, "temperature must be a number, got False"),
         ({"temperature": 1e400}, "temperature must be a finite number, got inf"),
-        ({"temperature": 10**400}, "temperature must be a number, got 1000"),
+        ({"temperature": 10**400}, "temperature must be a finite number, got 1000"),
         ({"top_p": 0}, "top_p must be more than 0 and up to 1, got 0"),
         ({"stop": "x"}, "stop must be a list, got 'x'"),
         ({"stop": [""]}, "stop.0 must not be empty, got ''"),
