@@ -51,7 +51,10 @@ REPLY = {
     ],
     "usage": {"prompt_tokens": 8, "completion_tokens": 16, "total_tokens": 24},
 }
-_STREAM_HEAD = '"created":1794268800,"model":"rex","system_fingerprint":"fp_3f9ac2d41e7b","random_seed":7,"shortfall":null'
+_STREAM_HEAD = (
+    '"created":1794268800,"model":"rex","system_fingerprint":"fp_3f9ac2d41e7b",'
+    '"random_seed":7,"shortfall":null'
+)
 STREAM = (
     f'data: {{"id":"cmpl-5f1d","object":"text_completion",{_STREAM_HEAD},'
     '"choices":[{"index":0,"text":"asaurus","logprobs":null,"finish_reason":null}]}\n\n'

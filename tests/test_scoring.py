@@ -94,4 +94,4 @@ def test_names_without_a_list_have_no_share():
     empty = replace(names_model(), names=())
     score = generator(empty).score("Rex")
     assert math.isfinite(score.logprob)
-    assert score.share is None
+    assert score.likelier_than is None
