@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 import charrnn
+from api import shared_metrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -98,7 +99,8 @@ class Metrics:
         return generate_latest(info) + generate_latest(self._collected())
 
     def _collected(self) -> CollectorRegistry:
-        if not getattr(values.ValueClass, "_multiprocess", False):
+        shared = getattr(values.ValueClass, "_multiprocess", False)
+        if not shared or not shared_metrics.restore():
             return self._registry
         every = CollectorRegistry()
         MultiProcessCollector(every, os.environ["PROMETHEUS_MULTIPROC_DIR"])
