@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import ctypes
+import signal
 import socket
 import struct
 import sys
@@ -81,6 +82,7 @@ access_log_format = '%(h)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'
 logs.configure(_settings.log_format)
 
 
+ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 INVALID = "Invalid request from ip="  # gunicorn's words; then the address and what it found
 
 
@@ -137,6 +139,27 @@ def when_ready(server: Any) -> None:
     server.log.info("charrnn is listening on %s", url)
     server.log.info("try: %s", example(url, models.default, _settings.max_count))
     server.log.info("matrix products: %s", charrnn.blas_kernel())
+
+
+def on_reload(server: Any) -> None:
+    """At SIGHUP, before the new workers. Until the old ones have ended gunicorn sees to nothing but
+    their ends: in that time, too, new workers that die are replaced, and who is to end ends.
+    """
+    reap, old = type(server).reap_workers, server.worker_age
+
+    def see_to_workers() -> None:
+        reap(server)
+        if not server.LISTENERS:  # it is ending
+            return
+        new = sum(worker.age > old for worker in server.WORKERS.values())
+        for _ in range(server.num_workers - new):
+            server.spawn_worker()
+        for number in [server.SIG_QUEUE.get_nowait() for _ in range(server.SIG_QUEUE.qsize())]:
+            if number in ENDINGS:
+                getattr(server, f"handle_{server.SIG_NAMES[number]}")()  # which raises
+            server.SIG_QUEUE.put_nowait(number)
+
+    server.reap_workers = see_to_workers
 
 
 def pre_exec(server: Any) -> None:

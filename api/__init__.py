@@ -1,6 +1,7 @@
 """The Flask application. It uses `charrnn` through its public names only."""
 
 import logging
+from pathlib import Path
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
@@ -28,6 +29,8 @@ from api.watching import Watcher
 from charrnn.errors import ConfigError
 
 __all__ = ["create_app"]
+
+UNFINISHED = ".filling"  # in a folder of weights to which the models that ship are being copied
 
 log = logging.getLogger(__name__)
 
@@ -90,16 +93,30 @@ def _blocklist(path: str | None) -> charrnn.Blocklist:
 
 
 def _fill_if_fresh(store: charrnn.Store) -> None:
-    """Copy the models that ship to a folder of weights that is empty, or not there yet."""
+    """Copy the models that ship to a folder of weights that is empty, or not there yet; and go on
+    with a copy that was cut off.
+    """
     try:
-        root = store.root
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        root, unfinished = store.root, store.root / UNFINISHED
+        if root.exists() and not (root.is_dir() and (unfinished.exists() or _is_empty(root))):
             return
-        for name in charrnn.Store(store.shipped).models():
+        shipped = charrnn.Store(store.shipped).models()
+        if shipped:
+            root.mkdir(parents=True, exist_ok=True)
+            unfinished.touch()
+        for name in shipped:
             if store.fill(name):
                 log.info("model %s was copied to %s, which was empty", name, store.root)
+        unfinished.unlink(missing_ok=True)
     except OSError as error:  # what can't be loaded then is told by who loads it
         log.warning("%s can't be filled with the models that ship: %s", store.root, error.strerror)
+
+
+def _is_empty(root: Path) -> bool:
+    """Whether nobody has put anything in a folder: a volume of its own has one to begin with."""
+    return not any(
+        e for e in root.iterdir() if not e.name.startswith(".") and e.name != "lost+found"
+    )
 
 
 class _Json(DefaultJSONProvider):

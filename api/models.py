@@ -6,16 +6,19 @@ folder, tries what is new, and only then puts it in the place of what is served.
 """
 
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import charrnn
 from api.errors import RequestError, StartError
 from charrnn.config import AS_DRAWN
 from charrnn.errors import WeightsError, WeightsMissingError, shown
+from charrnn.versions import ways_back
 
 RETRY_SECONDS = 5.0  # until a version that could not be loaded is tried again
 OLD_VERSIONS_KEPT = 4
@@ -29,7 +32,7 @@ WHAT_TO_DO = (
 
 log = logging.getLogger(__name__)
 
-Stamp = tuple[int, int, int]  # of a file: another one after each promotion
+Stamp = tuple[int, ...]  # of a file: another one after each promotion
 
 
 class Refused(NamedTuple):
@@ -56,7 +59,8 @@ class Models:
         self._blocklist = blocklist or charrnn.Blocklist.shipped()
         self._on_reload = on_reload
         self._refreshing = threading.Lock()  # held by who looks for new versions; nobody waits
-        self._loading_old = threading.RLock()
+        self._loading_old = threading.Lock()  # one at a time, and nobody else waits for it
+        self._keeping = threading.Lock()  # over what is kept
         self._stamps: dict[str, Stamp] = {}
         self._refused: dict[str, Refused] = {}
         self._tried: set[Hashable] = set()  # shapes of networks
@@ -110,7 +114,7 @@ class Models:
         path = self._store.folder(name) / "history.jsonl"
         try:
             found = path.stat()
-            stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+            stamp = _stamp(found)
             known = self._told.get(name)
             if known is None or known[0] != stamp:
                 lines = self._store.history(name)[-MOST_EVENTS:]
@@ -166,7 +170,7 @@ class Models:
                 if name in self._stamps:
                     stamps[name] = self._stamps[name]
                 continue
-            stamps[name] = (found.st_ino, found.st_mtime_ns, found.st_size)
+            stamps[name] = _stamp(found)
         self._unseen = unseen
         return stamps
 
@@ -176,7 +180,7 @@ class Models:
 
     def _try(self, name: str, stamp: Stamp) -> None:
         """Load what is live on disk, and only then serve it."""
-        before = self._live.get(name)
+        before, full = self._live.get(name), ""
         try:
             full = self._store.current(name).version
             if before is None or not full.startswith(before.version):
@@ -191,9 +195,26 @@ class Models:
                 log.warning("model %s %s: %s", name, is_left, error)
                 self._on_reload(name, False)
             self._refused[name] = Refused(stamp, time.monotonic() + RETRY_SECONDS, str(error))
+            if before is not None and full:
+                self._go_back(before)
         else:
             self._stamps[name] = stamp
             self._refused.pop(name, None)
+
+    def _go_back(self, loaded: charrnn.Generator) -> None:
+        """Serve the version that was live before the one that can't be loaded, where what is loaded
+        is older still: in a worker that took a dead one's place, it is that of the service's start.
+        """
+        try:
+            ways = ways_back(self._store, loaded.name)
+        except (WeightsError, OSError):
+            return
+        for full in ways:
+            if full.startswith(loaded.version):
+                return
+            with suppress(Exception):  # whatever it is, one that is older may do
+                self._serve(_load(loaded.name, self._store, full, blocklist=self._blocklist))
+                return
 
     def _serve(self, generator: charrnn.Generator) -> None:
         before = self._live.get(generator.name)
@@ -207,7 +228,7 @@ class Models:
         self._live = {other: each for other, each in self._live.items() if other != name}
         self._stamps.pop(name, None)
         self._told.pop(name, None)
-        with self._loading_old:
+        with self._keeping:
             for key in [key for key in self._old if key[0] == name]:
                 del self._old[key]
         log.info("model %s is gone, and no longer served", name)
@@ -218,15 +239,19 @@ class Models:
             full = self._store.resolve(name, version)
             if full.startswith(live.version):
                 return live
-            with self._loading_old:
-                kept = self._old.get((name, full[:SHOWN_DIGITS]))
-                if kept is None:
-                    kept = _load(name, self._store, full, blocklist=self._blocklist)
-                    self._warn_unless_exact(kept)
-                self._keep(kept)
+            key = name, full[:SHOWN_DIGITS]
+            kept = self._kept(key)
+            if kept is None:
+                with self._loading_old:
+                    kept = self._kept(key)  # by whoever was at it
+                    if kept is None:
+                        kept = _load(name, self._store, full, blocklist=self._blocklist)
+                        self._warn_unless_exact(kept)
+                        self._keep(kept)
             return kept
         except WeightsMissingError:
-            if not self._store.root.is_dir() and (loaded := self._loaded(live, version)):
+            loaded = self._loaded(live, version)
+            if loaded and (loaded is live or not self._store.root.is_dir()):
                 return loaded
             every = ", ".join(each[:SHOWN_DIGITS] for each in self._store.versions(name))
             none = f"model {name} has no version {shown(version)}, or several"
@@ -239,18 +264,24 @@ class Models:
 
     def _loaded(self, live: charrnn.Generator, version: str) -> charrnn.Generator | None:
         """The only version of a model in memory that a request can mean."""
-        with self._loading_old:
+        with self._keeping:
             old = [each for (name, _), each in self._old.items() if name == live.name]
         meant = version[:SHOWN_DIGITS].lower()
         found = [each for each in (live, *old) if each.version.startswith(meant)]
         return found[0] if len(found) == 1 else None
 
+    def _kept(self, key: tuple[str, str]) -> charrnn.Generator | None:
+        """An old version that is in memory, which counts as used."""
+        with self._keeping:
+            if key in self._old:
+                self._old.move_to_end(key)
+            return self._old.get(key)
+
     def _keep(self, generator: charrnn.Generator) -> None:
         """Keep an old version; the one that was unused for longest goes."""
-        key = generator.name, generator.version
-        with self._loading_old:
-            self._old[key] = generator
-            self._old.move_to_end(key)
+        with self._keeping:
+            self._old[generator.name, generator.version] = generator
+            self._old.move_to_end((generator.name, generator.version))
             while len(self._old) > OLD_VERSIONS_KEPT:
                 self._old.popitem(last=False)
 
@@ -302,6 +333,11 @@ class Models:
         return loaded
 
 
+def _stamp(found: os.stat_result) -> Stamp:
+    """Of what a file has; the time of its inode's last change can't be set back."""
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
 def _event(line: Mapping[str, Any]) -> dict[str, Any]:
     """A line of a history, as anybody may know it."""
     evaluation = line.get("evaluation")
@@ -328,6 +364,7 @@ def _load(
     whoever loads, not by a request. Raises WeightsError.
     """
     generator = charrnn.load(name, version=version, weights=store)
+    generator.check()
     generator.generate(count=2, max_length=1, random_seed=0, **AS_DRAWN)
     log.debug("model %s: %d texts, and more, share products", name, generator.many)
     generator.blocklist = blocklist

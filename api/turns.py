@@ -6,6 +6,7 @@ thread that has answered one takes the next itself, with no switch between them.
 wait for something else than the processor steps aside, and lets another thread have its turn.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -18,6 +19,8 @@ ASIDE = "charrnn.aside"  # what a request's environment calls `Turns.aside`
 AT_WORK = 1  # threads at a time
 STALL_SECONDS = 0.01  # after which whoever is at work is taken for one that waits
 
+log = logging.getLogger(__name__)
+
 
 class Turns:
     """A pool of threads for gunicorn, of which few are at work at a time."""
@@ -28,9 +31,10 @@ class Turns:
         self._lock = threading.Lock()  # over all that follows
         self._tasks: deque[tuple[Future[Any], Callable[..., Any], Any]] = deque()
         self._at_work: set[int] = set()  # threads
-        self._called = 0  # threads that will be at work as soon as the pool has one
+        self._called: set[object] = set()  # calls for a thread that the pool has not followed yet
         self._taken_at = 0.0  # when the last task was, on the monotonic clock
         self._is_over = False
+        self._complained = False
 
     @property
     def waiting(self) -> int:
@@ -81,19 +85,30 @@ class Turns:
     def _call(self) -> None:
         """Call a thread where there is something to do. To be called with the lock."""
         if self._tasks and not self._is_full and not self._is_over:
-            self._called += 1
-            self._pool.submit(self._work)
+            call = object()
+            self._called.add(call)
+            try:
+                self._pool.submit(self._work, call)
+            except RuntimeError as error:  # the system lets us have no more threads
+                self._called.discard(call)
+                self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        """Say it once: `see_to_stalls` tries again, and threads that there are go on."""
+        if not self._complained:
+            log.warning("no thread for a request: %s; those that there are go on", error)
+        self._complained = True
 
     @property
     def _is_full(self) -> bool:
-        return len(self._at_work) + self._called >= AT_WORK
+        return len(self._at_work) + len(self._called) >= AT_WORK
 
-    def _work(self) -> None:
+    def _work(self, call: object) -> None:
         """A thread's turn: tasks, as long as there are some and no more threads at work than may
         be.
         """
         with self._lock:
-            self._called -= 1
+            self._called.discard(call)
         while task := self._next():
             future, function, arguments = task
             try:

@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from charrnn.asking import Asking
 from charrnn.beam import search, shortfall
 from charrnn.blocklist import Blocklist
@@ -27,7 +29,7 @@ from charrnn.config import (
     GenerationConfig,
 )
 from charrnn.decoding import MOST_STEPS
-from charrnn.errors import ConfigError, FieldProblem, shown
+from charrnn.errors import ConfigError, FieldProblem, WeightsFormatError, shown
 from charrnn.inspection import Inspection, Inspector
 from charrnn.model import CharRNN, count_parameters
 from charrnn.scoring import Score, Scoring
@@ -42,6 +44,7 @@ from charrnn.writing import Writer
 IDLE_WRITERS = 4  # kept for the next requests
 BRIEF_SYMBOLS, BRIEF_BYTES = 64, 1 << 20  # of a text, of the matrices that a step reads
 LONG_BYTES = 10_000_000_000  # of matrices read: no cache gives more than some 40 GB a second
+CHECKED_SYMBOLS = 4  # read to see whether a network computes
 CHAT_END = "\n\n"  # of a whole conversation
 MANY = 8  # requests, from which on the first text of each is as well off among the others
 TEXT_LENGTH = 500  # default max_length of running text, characters
@@ -123,6 +126,19 @@ class Generator:
     def compiled(self) -> CompiledModel:
         """The network in the form that generation runs."""
         return CompiledModel(self.model, self.vocabulary.unknown)
+
+    def check(self) -> None:
+        """Raises WeightsFormatError where the network's logits are no numbers: its weights are, but
+        so large that products of them are not.
+        """
+        symbols = range(min(len(self.vocabulary), CHECKED_SYMBOLS))
+        with np.errstate(all="ignore"):
+            finite = all(np.isfinite(logits).all() for logits in self.compiled.logits(symbols))
+        if not finite:
+            raise WeightsFormatError(
+                f"model {self.name}, version {self.version}: its logits are not finite, so nothing "
+                "can be drawn by them; train it again"
+            )
 
     @property
     def known_characters(self) -> str:

@@ -17,6 +17,7 @@ from charrnn.errors import (
     WeightsMissingError,
 )
 from charrnn.files import sweep, write_atomically
+from charrnn.generator import load
 from charrnn.store import SHORT_VERSION, Current, Store
 
 RUN_FOLDER = "run"
@@ -83,6 +84,7 @@ def promote(name: str, version: str, store: Store) -> Current:
     with _changing(store, name):
         full = store.resolve(name, version)
         _refuse_live(store, name, full)
+        load(name, version=full, weights=store).check()
         return store.promote(name, full, reason="by hand", recipe=recipe_of(store, name))
 
 
@@ -119,7 +121,7 @@ def prune_locked(name: str, store: Store, keep: int) -> list[str]:
     newest = list(dict.fromkeys(line.get("version") for line in reversed(store.history(name))))
     kept = [version for version in newest if version in store.versions(name)][:keep]
     spared = {*kept, _live(store, name), best_known(store, name), *store.shipped_versions(name)}
-    spared |= set(_ways_back(store, name)[:1])
+    spared |= set(ways_back(store, name)[:1])
     deleted = [version for version in store.versions(name) if version not in spared]
     for version in deleted:
         store.remove(name, version)
@@ -175,7 +177,7 @@ def _refuse_live(store: Store, name: str, version: str) -> None:
         )
 
 
-def _ways_back(store: Store, name: str) -> list[str]:
+def ways_back(store: Store, name: str) -> list[str]:
     """The versions that were live before the present one and are kept, the latest first: those
     that a rollback has left behind are not among them.
     """
@@ -196,7 +198,7 @@ def _ways_back(store: Store, name: str) -> list[str]:
 def _before(store: Store, name: str) -> str:
     """The version to go back to: the latest that was live before, and is whole."""
     damaged = []
-    for version in _ways_back(store, name):
+    for version in ways_back(store, name):
         try:
             return store.load(name, version)[1]
         except WeightsError:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -62,6 +63,27 @@ def test_sighup_loses_no_request_and_replaces_every_worker(weights):
         seen.wait_for_more(10)
     assert not seen.broken
     assert not seen.failures()
+
+
+def test_while_old_workers_finish_new_ones_are_replaced_and_the_end_is_heard(weights):
+    endless = {"model": "prose", "count": 100, "max_length": 99_999, "stream": True}
+    one = {"CHARRNN_WEIGHTS": weights.root, "CHARRNN_MAX_LENGTH": "99999"}
+    one["CHARRNN_MAX_CHARACTERS"] = "9999900"
+    with running("--graceful-timeout=60", CHARRNN_WORKERS="1", **one) as server:
+        body = json.dumps(endless).encode()
+        with socket.create_connection((server.host, server.port)) as reader:
+            head = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+            reader.sendall(head % len(body) + body)
+            assert b"200 OK" in reader.recv(1000)  # no more is read: it stands still
+            server.process.send_signal(signal.SIGHUP)
+            server.log.wait_for("Booting worker", 2)
+            os.kill(server.workers()[-1], signal.SIGKILL)
+            server.log.wait_for("Booting worker", 3)
+            live = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            assert server.send(live).status == 200
+            server.process.send_signal(signal.SIGTERM)
+            server.log.wait_for(f"Worker exiting (pid: {server.workers()[-1]})")
+        assert server.process.wait(timeout=PATIENCE) == 0
 
 
 def test_sigusr2_hands_the_service_on_to_a_new_master(weights):

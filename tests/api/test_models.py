@@ -1,8 +1,11 @@
+import os
 import shutil
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import charrnn
@@ -11,7 +14,10 @@ from api import models as models_module
 from api.errors import RequestError, StartError
 from api.models import OLD_VERSIONS_KEPT, Models
 from api.settings import ServiceSettings
-from charrnn.errors import WeightsCorruptError, WeightsMissingError
+from charrnn.errors import WeightsCorruptError, WeightsFormatError, WeightsMissingError
+from charrnn.parameters import Parameters
+from charrnn.versions import promote
+from charrnn.weights import to_bytes
 from tests.api import tiny
 
 
@@ -90,6 +96,79 @@ def test_a_version_that_is_gone_is_404_even_where_it_was_loaded(own_weights):
         models.get("dinosaurs", own_weights.old)
     assert caught.value.status == 404
     assert own_weights.live[:12] in str(caught.value)
+
+
+def test_the_live_version_is_there_by_every_length_of_its_name_though_its_file_is_gone(own_weights):
+    models = Models(own_weights.store)
+    (own_weights.store.folder("dinosaurs") / f"{own_weights.live}.safetensors").unlink()
+    for length in (6, 12, 64):
+        assert models.get("dinosaurs", own_weights.live[:length]) is models.get()
+
+
+def test_nobody_but_who_asks_waits_for_an_old_version(own_weights, monkeypatch):
+    loading, go_on = threading.Event(), threading.Event()
+    models, old = Models(own_weights.store), own_weights.old
+
+    def slow_load(name, *, version=None, weights=None):
+        if version == old:
+            loading.set()
+            assert go_on.wait(timeout=10)
+        return real_load(name, version=version, weights=weights)
+
+    real_load = charrnn.load
+    monkeypatch.setattr(charrnn, "load", slow_load)
+    asking = threading.Thread(target=models.get, args=("dinosaurs", old))
+    asking.start()
+    assert loading.wait(timeout=10)
+    for seed in (98, 99):
+        new = tiny.promote(own_weights.store, "dinosaurs", seed=seed)
+        before = models.get().version
+        models.refresh()
+        assert models.get().version == new[:12]
+        assert models.get("dinosaurs", before).version == before, "it is kept"
+    go_on.set()
+    asking.join()
+
+
+def test_a_record_of_other_words_is_seen_though_its_size_and_time_are_the_same(own_weights):
+    models, store = Models(own_weights.store), own_weights.store
+    path = store.folder("dinosaurs") / "CURRENT.json"
+    before = path.stat()
+    path.write_text(path.read_text().replace(own_weights.live, own_weights.old))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    models.refresh()
+    assert models.get().version == own_weights.old[:12]
+
+
+def test_in_a_process_that_is_behind_the_version_before_a_bad_one_is_served(own_weights, loads):
+    """As in the worker that takes a dead one's place, which begins where the service did."""
+    models, store = Models(own_weights.store), own_weights.store
+    good = tiny.promote(store, "elves", seed=99)
+    bad = tiny.promote(store, "elves", seed=98)
+    (store.folder("elves") / f"{bad}.safetensors").unlink()
+    models.refresh()
+    assert models.get("elves").version == good[:12]
+    loads.clear()
+    models._refused.clear()  # so that it is tried again
+    models.refresh()
+    assert loads[("elves", good)] == 0, "it is there"
+
+
+def test_weights_whose_products_are_no_numbers_are_not_served(own_weights, caplog):
+    models, store = Models(own_weights.store), own_weights.store
+    frozen, _ = store.load("elves")
+    params = {name: np.array(array) for name, array in frozen.params.items()}
+    params["out.V"].fill(3e38)
+    params["layers.0.b"].fill(1)
+    too_large = replace(frozen, params=Parameters.from_arrays(params))
+    before, version = models.get("elves").version, store.add("elves", to_bytes(too_large))
+    store.promote("elves", version, reason="a test")
+    models.refresh()
+    assert models.get("elves").version == before
+    assert "its logits are not finite" in caplog.text
+    tiny.promote(store, "elves", seed=2)
+    with pytest.raises(WeightsFormatError, match="its logits are not finite"):
+        promote("elves", version, store)
 
 
 def test_what_becomes_live_is_served_from_the_next_look_on(own_weights):

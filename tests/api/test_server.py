@@ -1,5 +1,6 @@
 """The service as it is run: gunicorn with the repository's gunicorn.conf.py."""
 
+import errno
 import json
 import signal
 import socket
@@ -9,7 +10,9 @@ from contextlib import ExitStack
 
 import pytest
 
+import api
 import charrnn
+from charrnn.files import write_atomically
 from tests.api.problems import read_problem
 from tests.api.server import PATIENCE, Answer, Server, gunicorn, running
 from tests.api.tiny import Tiny
@@ -258,6 +261,30 @@ def test_a_fresh_folder_of_weights_is_filled_with_what_ships(tmp_path):
             assert json.loads(answer.body)["model"] == "dinosaurs"
             assert f"model dinosaurs was copied to {folder}, which was empty" in server.log
         assert (folder / "dinosaurs" / "CURRENT.json").is_file()
+
+
+def test_a_copy_of_what_ships_that_is_cut_off_is_finished_by_the_next_start(
+    tmp_path, own_weights, monkeypatch
+):
+    root, room = tmp_path / "fresh", [0]
+    (root / "lost+found").mkdir(parents=True)
+    store = charrnn.Store(root, own_weights.store.root)
+
+    def write(path, data):
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(path, data)
+
+    monkeypatch.setattr("charrnn.store.write_atomically", write)
+    for room[0] in (1, 3, 5, 100):
+        api._fill_if_fresh(store)
+    assert store.models() == own_weights.store.models()
+    for name in store.models():
+        store.load(name)
+    store.folder("elves").rename(tmp_path / "removed")
+    api._fill_if_fresh(store)
+    assert "elves" not in store.models(), "the operator's wish"
 
 
 def test_without_weights_it_refuses_to_start_in_one_line(tmp_path):

@@ -78,6 +78,22 @@ def test_few_are_at_work_at_a_time_and_first_come_is_first_served(turns):
     assert turns.waiting == 0
 
 
+def test_a_system_without_a_thread_to_spare_is_tried_again(turns, monkeypatch, caplog):
+    def none(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none)
+        waiting = [turns.submit(lambda: "worked") for _ in range(3)]
+        time.sleep(2 * STALL_SECONDS)
+        turns.see_to_stalls()
+    assert not any(task.done() for task in waiting)
+    assert caplog.text.count("can't start new thread") == 1
+    turns.see_to_stalls()
+    assert [task.result(SOON) for task in waiting] == ["worked"] * 3
+    assert turns.submit(lambda: "and on").result(SOON) == "and on"
+
+
 def test_who_steps_aside_lets_others_work_and_comes_back_without_waiting(turns):
     go, back = threading.Event(), threading.Event()
 
