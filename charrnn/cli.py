@@ -5,10 +5,10 @@ in `charrnn.cli_versions`. Options that are settings take their bounds and defau
 
 import json
 import logging
-import os
 import signal
 import sys
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from charrnn.config import (
     NetworkConfig,
     TrainConfig,
 )
+from charrnn.console import give_up_stdout, if_heard
 from charrnn.errors import CharRNNError, TrainingInterrupted, WeightsError
 from charrnn.evaluation import Loss, evaluate
 from charrnn.generator import Generator, load
@@ -50,32 +51,46 @@ from charrnn.store import Store, spare_root
 from charrnn.tables import table_of_comparison, table_of_losses, table_of_models
 
 
+@contextmanager
+def _in_a_line() -> Iterator[None]:
+    """Turns our errors, and the system's, into one line and an exit status."""
+    try:
+        yield
+    except TrainingInterrupted as stopped:
+        click.echo(str(stopped), err=True)
+        status = STOPPED
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        status = STOPPED
+    except CharRNNError as error:
+        click.echo(f"error: {error}", err=True)
+        status = exit_status(error)
+    except BrokenPipeError:  # the reader of our output has had enough
+        status = 0
+    except OSError as error:
+        where = error.filename or "the disk"
+        click.echo(
+            f"error: {where}: {error.strerror}; make room or mend it and give the same command "
+            "again, or name another folder with --weights",
+            err=True,
+        )
+        status = 1
+    else:
+        return
+    give_up_stdout()
+    raise click.exceptions.Exit(status)
+
+
 class Commands(click.Group):
-    """Turns our errors into one line and an exit status."""
+    """Commands that end with a line where they fail, and so does what `--version` says."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _in_a_line():
+            return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _in_a_line():
             return super().invoke(ctx)
-        except TrainingInterrupted as stopped:
-            click.echo(str(stopped), err=True)
-            ctx.exit(STOPPED)
-        except KeyboardInterrupt:
-            click.echo("stopped", err=True)
-            ctx.exit(STOPPED)
-        except CharRNNError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(exit_status(error))
-        except BrokenPipeError:  # the reader of our output has had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
-        except OSError as error:
-            where = error.filename or "the disk"
-            click.echo(
-                f"error: {where}: {error.strerror}; make room or mend it and give the same command "
-                "again, or name another folder with --weights",
-                err=True,
-            )
-            ctx.exit(1)
 
 
 @click.group(
@@ -156,7 +171,8 @@ def train_command(
             stop=stop,
             ranks=ranks,
         )
-    say_outcome(outcome, weights)
+    with if_heard():
+        say_outcome(outcome, weights)
 
 
 def _follow(

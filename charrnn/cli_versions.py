@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from charrnn.cli_options import weights_option
+from charrnn.console import if_heard
 from charrnn.errors import CharRNNError, ConfigError, CorpusError, FieldProblem, LockedError
 from charrnn.evaluation import Loss
 from charrnn.outcomes import Outcome
@@ -87,10 +88,11 @@ def retrain_command(
             stop=stop,
             **flags,
         )
-    if as_json:
-        click.echo(json.dumps(outcome.to_json()))
-    else:
-        say_outcome(outcome, weights)
+    with if_heard():
+        if as_json:
+            click.echo(json.dumps(outcome.to_json()))
+        else:
+            say_outcome(outcome, weights)
     raise click.exceptions.Exit(STATUSES[outcome.event])
 
 

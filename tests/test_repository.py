@@ -30,6 +30,7 @@ FLOORS = (
         "blocklist",
         "columns",
         "config",
+        "console",
         "files",
         "gradients",
         "hooks",
@@ -129,7 +130,7 @@ TRAINERS |= {
     "sharing",
     "tables",
 }
-TRAINERS |= {"training", "worker", "cli_versions", "gate", "hooks", "outcomes", "report"}
+TRAINERS |= {"training", "worker", "cli_versions", "console", "gate", "hooks", "outcomes", "report"}
 TRAINERS |= {"cli_export", "export_json", "export_onnx"}
 TRAINERS |= {"budget", "cli_names", "cli_options", "comparison", "versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}
