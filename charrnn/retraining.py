@@ -48,9 +48,7 @@ class _Plan:
     inputs: str
 
     @classmethod
-    def of(cls, recipe: Recipe, path: Path) -> "_Plan":
-        files = recipe.paths(path.parent, path)
-        data = hash_of_files(files)
+    def of(cls, recipe: Recipe, path: Path, files: list[Path], data: str) -> "_Plan":
         warm = recipe.retraining.warm_start
         facts = [recipe.described(), recipe.gate.values(), warm, data, TRAINING_FORMAT]
         inputs = hashlib.sha256(canonical_json(facts).encode()).hexdigest()
@@ -80,7 +78,12 @@ def train(
     begun, name = time.monotonic(), recipe.name
     listener = listener or Listener()
     with ranks.joining() if ranks else nullcontext():
-        corpus = _corpus(recipe.paths(folder, recipe_path), recipe, store, listener, stop)
+        files = recipe.paths(folder, recipe_path)
+        corpus = _corpus(files, recipe, store, listener, stop)
+        # Of what was read: who changes data or recipe from here on has them learned by `retrain`.
+        whole = recipe if recipe_path else recipe.to_keep(corpus)
+        path = recipe_path or store.folder(name) / RECIPE
+        plan = _Plan.of(whole, path, files, corpus.source.sha256)
         with alone(store, name) as run_folder:
             if name in store.models():
                 raise PromotionError(
@@ -89,20 +92,18 @@ def train(
                     f"by a better one with `python -m charrnn retrain {name}`"
                 )
             run = Run(recipe, corpus, run_folder, listener=listener, stop=stop, ranks=ranks)
-            return _first_version(run, store, recipe, recipe_path, begun)
+            return _first_version(run, store, plan, begun, keep_recipe=recipe_path is None)
 
 
 def _first_version(
-    run: Run, store: Store, recipe: Recipe, recipe_path: Path | None, begun: float
+    run: Run, store: Store, plan: _Plan, begun: float, *, keep_recipe: bool
 ) -> Outcome:
     """Train it, keep it, promote it."""
-    name, trained = recipe.name, run.train()
+    name, trained = plan.recipe.name, run.train()
     announce_candidate(store, name, trained.version)
     version = store.add(name, trained.data)
-    if recipe_path is None:
-        recipe_path = store.folder(name) / RECIPE
-        write_atomically(recipe_path, write_recipe(recipe.to_keep(run.corpus)).encode())
-    plan = _Plan.of(read_recipe(recipe_path).changed(name=name), recipe_path)
+    if keep_recipe:
+        write_atomically(plan.path, write_recipe(plan.recipe).encode())
     outcome = Outcome(
         *(name, version, "promoted", "first version"),
         trained=trained,
@@ -110,7 +111,7 @@ def _first_version(
         seconds={"all": time.monotonic() - begun},
     )
     details = {**outcome.details(), "inputs": plan.inputs}
-    where = _relative(recipe_path, store.root)
+    where = _relative(plan.path, store.root)
     store.promote(name, version, reason=outcome.reason, recipe=where, details=details)
     return _settled(outcome, store, store.folder(name) / RUN_FOLDER)
 
@@ -298,7 +299,8 @@ def _planned(name: str, store: Store, recipe_path: Path | None, warm_start: bool
     recipe = read_recipe(path).changed(name=name)
     if warm_start is not None:
         recipe = recipe.changed(retraining=recipe.retraining.changed(warm_start=warm_start))
-    return _Plan.of(recipe, path)
+    files = recipe.paths(path.parent, path)
+    return _Plan.of(recipe, path, files, hash_of_files(files))
 
 
 def _recipe_path(name: str, store: Store) -> Path:

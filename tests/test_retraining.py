@@ -64,9 +64,52 @@ def test_a_bare_list_leaves_the_recipe_it_was_trained_by(place):
     recipe = small_recipe("names").changed(data=[str(data / "names.txt")])
     first = train(recipe, data, store)
     assert store.current("small").recipe == "weights/small/recipe.toml"
+    assert retrain("small", store).event == "unchanged"
     again = retrain("small", store, force=True)
     assert again.trained.data == first.trained.data
     assert again.event == "unchanged"
+
+
+class Meanwhile(Listener):
+    """What somebody else does while the first version is trained."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def started(self, run):
+        self.change()
+
+
+def test_names_that_come_while_the_first_version_is_trained_are_learned_by_the_next(place):
+    data, store = place
+    names, longer = data / "names.txt", name_list(122)
+    recipe = small_recipe("names").changed(data=[str(names)])
+    first = train(recipe, data, store, listener=Meanwhile(lambda: names.write_text(longer)))
+    learned_from = first.trained.model.provenance["data"]["sha256"]
+    assert store.current("small").record["data_sha256"] == learned_from
+    again = retrain("small", store, promote_anyway=True)
+    assert again.promoted
+    assert len(again.changes.added) == 2
+    assert retrain("small", store).event == "unchanged"
+
+
+def test_a_recipe_that_is_edited_while_the_first_version_is_trained_is_news_to_the_next(place):
+    data, store = place
+    path, recipe = data / "small.toml", small_recipe("names")
+    edited = write_recipe(small_recipe("names", network={"hidden_size": 13}))
+    listener = Meanwhile(lambda: path.write_text(edited))
+    train(recipe, data, store, recipe_path=path, listener=listener)
+    assert retrain("small", store).trained.model.config.hidden_size == 13
+
+
+def test_a_first_version_whose_data_are_gone_at_its_end_goes_live(place):
+    data, store = place
+    names = data / "names.txt"
+    listener = Meanwhile(lambda: names.rename(data / "moved.txt"))
+    recipe = small_recipe("names")
+    assert train(recipe, data, store, recipe_path=data / "small.toml", listener=listener).promoted
+    with pytest.raises(CorpusError, match="is not there"):
+        retrain("small", store)
 
 
 def test_a_name_that_is_live_is_refused_with_the_way_to_replace_it(place):
