@@ -359,7 +359,7 @@ def _with_options(recipe: Recipe, name: str | None, options: dict[str, Any]) -> 
 
 def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     """A recipe that can be kept in another folder than its data."""
-    return recipe.changed(data=[str(path.resolve()) for path in recipe.paths(folder)])
+    return recipe.changed(data=[str(path.absolute()) for path in recipe.paths(folder)])
 
 
 def _losses(generator: Generator) -> dict[str, Loss]:

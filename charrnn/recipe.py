@@ -225,13 +225,22 @@ def _files(folder: Path, entry: str) -> list[Path]:
     if re.search(r"[*?[]", entry) and not path.exists():
         start = Path(path.anchor or ".")  # an absolute pattern is one below the root
         pattern = str(path.relative_to(start)) if path.anchor else str(path)
-        return sorted(file for file in start.glob(pattern) if file.is_file())
+        try:
+            return sorted(file for file in start.glob(pattern) if file.is_file())
+        except ValueError:  # `**` within a name, which Python 3.13 is the first to read
+            return []
     return [path]
 
 
 def recipe_for(data: Path) -> Recipe:
-    """The recipe of a bare data file, named after it."""
-    data = data.resolve()
+    """The recipe of a bare data file, or a folder, named after it; a link is followed anew each
+    time. Raises CorpusError for what can't be read again.
+    """
+    if data.exists() and not (data.is_file() or data.is_dir()):
+        raise CorpusError(
+            f"{data}: must be a file, since it is read more than once; save it as one"
+        )
+    data = data.absolute()
     return Recipe.checked({"name": name_for(data), "data": [str(data)]})
 
 

@@ -318,7 +318,9 @@ def _recipe_path(name: str, store: Store) -> Path:
 
 
 def _relative(path: Path, root: Path) -> str:
-    """A path as CURRENT.json keeps it: relative to the folder that the weights folder is in."""
+    """A path as CURRENT.json keeps it: relative to the folder that the weights folder is in. What
+    is itself a link stays one, since its data lie beside it.
+    """
     parent = root.resolve().parent
-    path = path.resolve()
+    path = path.parent.resolve() / path.name
     return str(path.relative_to(parent)) if path.is_relative_to(parent) else str(path)

@@ -173,6 +173,15 @@ def test_a_recipe_with_options_on_top_keeps_what_it_was_trained_by(place):
     assert charrnn("retrain", "beasts", "--quiet").exit_code == 10
 
 
+def test_a_link_to_data_stays_one_in_the_recipe_that_is_kept(place):
+    (place / "current.txt").symlink_to("my-list.txt")
+    (place / "current.toml").write_text('data = ["current.txt"]')
+    for source, name in (("current.txt", "current"), ("current.toml", "other")):
+        assert charrnn("train", source, *QUICK, "--name", name).exit_code == 0
+        kept = (Store().folder(name) / "recipe.toml").read_text()
+        assert f'"{place / "current.txt"}"' in kept
+
+
 def test_a_recipe_as_it_is_is_referred_to(place):
     (place / "beasts.toml").write_text(
         'data = ["my-list.txt"]\n[network]\nhidden_size = 9\n[training]\nsteps = 30\n'

@@ -1,5 +1,6 @@
 """Recipes: what a file may say, what follows from the data, and that nothing is lost on the way."""
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -107,6 +108,7 @@ def test_data_may_be_files_folders_and_globs_each_file_once(tmp_path):
         ("gone.txt", 3, "data 'gone.txt' is not there"),
         ("*.list", 3, "data '*.list' matches no file"),
         ("empty", 3, "data 'empty' matches no file"),
+        ("a**b/*", 3, "data 'a**b/*' matches no file"),
     ],
 )
 def test_data_that_is_not_there_is_named_with_file_and_line(entry, line, message, tmp_path):
@@ -171,6 +173,20 @@ def test_a_larger_list_gets_a_larger_network(tmp_path):
         corpus = load_corpus([path], CorpusConfig())
         sizes.append(recipe_for(path).completed(corpus).network.hidden_size)
     assert sizes[0] < sizes[1]
+
+
+def test_a_bare_file_that_is_a_link_stays_one(tmp_path, monkeypatch):
+    (tmp_path / "today.txt").write_text(name_list(30))
+    (tmp_path / "current.txt").symlink_to("today.txt")
+    monkeypatch.chdir(tmp_path)
+    recipe = recipe_for(Path("current.txt"))
+    assert (recipe.name, recipe.data) == ("current", [str(tmp_path / "current.txt")])
+
+
+def test_a_pipe_is_refused_since_it_is_read_but_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CorpusError, match="pipe: must be a file, since it is read more than once"):
+        recipe_for(tmp_path / "pipe")
 
 
 def test_a_written_recipe_reads_back_equal(tmp_path):

@@ -188,6 +188,17 @@ def test_a_weights_folder_behind_a_link_is_the_same_folder(place):
     assert retrain("small", Store(link), force=True).event == "unchanged"
 
 
+def test_a_recipe_behind_a_link_is_followed_anew_and_its_data_lie_beside_the_link(place):
+    data, store = place
+    kept = data.parent / "kept"
+    kept.mkdir()
+    (data / "small.toml").rename(kept / "monday.toml")
+    (data / "small.toml").symlink_to(kept / "monday.toml")
+    train(small_recipe("names"), data, store, recipe_path=data / "small.toml")
+    assert store.current("small").recipe == "data/small.toml"
+    assert retrain("small", store).event == "unchanged"
+
+
 def test_data_that_cannot_be_read_leaves_no_folder_behind(place):
     data, store = place
     (data / "names.txt").write_bytes(b"\xff")
