@@ -350,7 +350,7 @@ def models_command(weights: Path | None, as_json: bool) -> None:
 def _with_options(recipe: Recipe, name: str | None, options: dict[str, Any]) -> Recipe:
     """The recipe with what the command line says. Raises ConfigError."""
     return recipe.changed(
-        **({"name": name} if name else {}),
+        **({} if name is None else {"name": name}),
         corpus=recipe.corpus.changed(**said(options, *CORPUS_OPTIONS)),
         network=recipe.network.changed(**said(options, *NETWORK_OPTIONS)),
         training=recipe.training.changed(**said(options, *TRAIN_OPTIONS)),
@@ -363,7 +363,13 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _losses(generator: Generator) -> dict[str, Loss]:
+    """Of each split that the file tells of. Raises WeightsError where it tells of none."""
     frozen = generator.frozen
+    if not (frozen.provenance.get("recipe") if frozen.names else frozen.evaluation):
+        what = "how its names were split" if frozen.names else "its losses"
+        raise WeightsError(
+            f"{generator.name}: its file doesn't say {what}; evaluate one that `train` has written"
+        )
     if not frozen.names:
         return {name: Loss(**values) for name, values in frozen.evaluation.items()}
     config = CorpusConfig.checked(frozen.provenance["recipe"]["corpus"])

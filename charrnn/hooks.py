@@ -28,8 +28,9 @@ def run_hook(
             stdout=2,  # our stderr
             start_new_session=True,  # so that what it started can be ended with it
         )
-    except OSError as error:
-        log.warning("the hook %s could not be run: %s", command[0], error.strerror)
+    except (OSError, ValueError) as error:  # ValueError: no command can have a zero byte
+        reason = getattr(error, "strerror", None) or error
+        log.warning("the hook %s could not be run: %s", command[0], reason)
         return False
     try:
         process.communicate(json.dumps(result).encode(), timeout=seconds)

@@ -16,6 +16,9 @@ from charrnn.cli import main
 from charrnn.memory import peak_memory
 from charrnn.progress import duration, size
 from charrnn.store import Store
+from charrnn.vocabulary import Vocabulary
+from charrnn.weights import to_bytes
+from tests.models import TITLE_NAMES, frozen
 from tests.training_runs import name_list, running_text
 
 COMMANDS = ("train", "sample", "chat", "evaluate", "models")
@@ -114,6 +117,19 @@ def test_what_evaluate_is_told_wrongly_is_named(option, value, message, place):
     assert message in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("kind", "names", "what"),
+    [("names", TITLE_NAMES, "how its names were split"), ("text", (), "its losses")],
+)
+def test_a_file_that_tells_nothing_of_its_training_is_not_evaluated(kind, names, what, tmp_path):
+    vocabulary = Vocabulary.of(TITLE_NAMES, ends=kind == "names")
+    path = tmp_path / "plain.safetensors"
+    path.write_bytes(to_bytes(frozen(kind, vocabulary, names)))
+    answer = charrnn("evaluate", path, "--samples", 0)
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith(f"error: plain: its file doesn't say {what}; evaluate one")
+
+
 def test_the_random_seed_that_was_drawn_gives_the_same_again(place):
     charrnn("train", "my-list.txt", *QUICK)
     first = charrnn("sample", "my-list", "--count", 4)
@@ -199,6 +215,7 @@ def test_a_recipe_as_it_is_is_referred_to(place):
         (["train", "my-list.txt", "--cell", "elman"], 2, "cell must be one of rnn, lstm, gru"),
         (["train", "my-list.txt", "--steps", "x"], 2, "'x' is not a valid integer"),
         (["train", "my-list.txt", "--name", "../up"], 2, "name "),
+        (["train", "my-list.txt", "--name", ""], 2, "name must be 1 to 64 lower-case letters"),
         (["sample", "nothing"], 1, "no model 'nothing'"),
         (["sample", "nothing.safetensors"], 1, "no such weights file"),
         (["sample", "../weights"], 2, "model must be 1 to 64 lower-case letters"),

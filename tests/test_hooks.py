@@ -20,6 +20,7 @@ def test_it_is_given_the_result_on_its_stdin(tmp_path):
     ("command", "said"),
     [
         (["no-such-program"], "could not be run: No such file"),
+        (["no\0such-program"], "could not be run: embedded null byte"),
         ([sys.executable, "-c", "raise SystemExit(3)"], "ended with 3"),
     ],
 )
