@@ -130,9 +130,11 @@ class Selection:
         self.end = self.final
         return [each for each in taken if each[0] < self.count]
 
-    def shortfall(self) -> str | None:
+    def shortfall(self, temperature: float = 1.0) -> str | None:
         """Why there are fewer samples than were asked for, once all is over: what refused the tries
         of the first that is missing. Those of samples behind it are as many as there was time for.
+
+        temperature: that they were drawn at; below 1, a higher one gives others.
         """
         missing = self.count - self.end
         if not missing:
@@ -141,7 +143,8 @@ class Selection:
         order = sorted(refused.items(), key=lambda each: (-each[1], each[0]))
         why = " and ".join(f"{name} ({times})" for name, times in order)
         tries = "1 try" if self.tries == 1 else f"{self.tries} tries"
+        remedy = "for less, or a higher temperature" if temperature < 1 else "or for less"
         return (
             f"{missing} of {self.count} texts could not be found: {tries} of one gave none that "
-            f"is left; refused by {why or 'the shape'}. Ask for fewer, or for less"
+            f"is left; refused by {why or 'the shape'}. Ask for fewer, {remedy}"
         )

@@ -319,7 +319,7 @@ class Writer:
             assert joined.selection
             news += [self._accepted(number, each) for each in joined.selection.take()]
             if joined.selection.is_over:
-                why = joined.selection.shortfall()
+                why = joined.selection.shortfall(joined.request.config.temperature)
                 if why:
                     self._shortfalls[number] = why
                 if joined.tries:

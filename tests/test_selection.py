@@ -96,6 +96,18 @@ def test_at_temperature_0_there_is_one_name_and_a_shortfall():
     assert samples.shortfall.startswith("2 of 3 texts could not be found: 1 try of one")
 
 
+@pytest.mark.parametrize(
+    ("temperature", "remedy"),
+    [
+        (0.001, "Ask for fewer, for less, or a higher temperature"),
+        (1, "Ask for fewer, or for less"),
+    ],
+)
+def test_below_temperature_1_a_shortfall_says_that_a_higher_one_gives_more(temperature, remedy):
+    samples = abra().generate(count=30, max_length=2, temperature=temperature, random_seed=1)
+    assert samples.shortfall.endswith(remedy)
+
+
 def test_what_is_avoided_does_not_come_whatever_its_capitals():
     made = abra()
     first = made.generate(count=1, random_seed=1)[0].text
