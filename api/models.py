@@ -18,7 +18,6 @@ import charrnn
 from api.errors import RequestError, StartError
 from charrnn.config import AS_DRAWN
 from charrnn.errors import WeightsError, WeightsMissingError, shown
-from charrnn.versions import ways_back
 
 RETRY_SECONDS = 5.0  # until a version that could not be loaded is tried again
 OLD_VERSIONS_KEPT = 4
@@ -206,7 +205,7 @@ class Models:
         is older still: in a worker that took a dead one's place, it is that of the service's start.
         """
         try:
-            ways = ways_back(self._store, loaded.name)
+            ways = self._store.ways_back(loaded.name)
         except (WeightsError, OSError):
             return
         for full in ways:

@@ -19,10 +19,9 @@ from charrnn.outcomes import Changes, Outcome, write_report
 from charrnn.ranks import Ranks
 from charrnn.reading import Watch, hash_of_files
 from charrnn.recipe import Recipe, read_recipe, write_recipe
-from charrnn.store import Store
+from charrnn.store import ROLLED_BACK, Store
 from charrnn.training import TRAINING_FORMAT, Listener, Run, Trained
 from charrnn.versions import (
-    ROLLED_BACK,
     RUN_FOLDER,
     alone,
     announce_candidate,

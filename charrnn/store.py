@@ -35,6 +35,8 @@ SHORT_VERSION = 12  # hex digits that people and answers name a version by
 SHORTEST_PREFIX = 6
 HISTORY = "history.jsonl"
 SHIPPED = "SHIPPED"
+ROLLED_BACK = "rolled back"
+LIVE_EVENTS = ("promoted", ROLLED_BACK)
 TEXTS = ".texts"  # no model can have such a name
 
 
@@ -239,11 +241,7 @@ class Store:
         `details` go into the record: scores, hashes, duration.
         """
         model, full = self.load(name, version)
-        try:
-            previous = self.current(name).version
-        except (WeightsMissingError, WeightsCorruptError):
-            previous = None
-        now = _now()
+        previous, now = self.live(name), _now()
         record = {
             "version": full,
             "evaluation": dict(model.evaluation),
@@ -314,6 +312,30 @@ class Store:
     def history(self, name: str) -> list[dict[str, Any]]:
         """What was live when, and what was refused: a record for each, oldest first."""
         return read_json_lines(self.folder(name) / HISTORY)
+
+    def ways_back(self, name: str) -> list[str]:
+        """The versions that were live before the present one and are kept, the latest first: those
+        that a rollback has left behind are not among them.
+        """
+        stack: list[str] = []
+        for line in self.history(name):
+            version = line.get("version")
+            if line.get("event") not in LIVE_EVENTS or not isinstance(version, str):
+                continue
+            if line["event"] == ROLLED_BACK and version in stack:
+                del stack[len(stack) - 1 - stack[::-1].index(version) :]
+            stack.append(version)
+        live, kept = self.live(name), self.versions(name)
+        if stack and stack[-1] == live:
+            stack.pop()
+        return [v for v in dict.fromkeys(reversed(stack)) if v in kept and v != live]
+
+    def live(self, name: str) -> str | None:
+        """The full name of the live version; None where there is none, or its record is damaged."""
+        try:
+            return self.current(name).version
+        except (WeightsMissingError, WeightsCorruptError):
+            return None
 
     def _no_model(self, name: str) -> str:
         known = ", ".join(self.models()) or "none yet: python -m charrnn train my-list.txt"

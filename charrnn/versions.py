@@ -14,17 +14,13 @@ from charrnn.errors import (
     PromotionError,
     WeightsCorruptError,
     WeightsError,
-    WeightsMissingError,
 )
 from charrnn.files import sweep, write_atomically
-from charrnn.generator import load
-from charrnn.store import SHORT_VERSION, Current, Store
+from charrnn.store import ROLLED_BACK, SHORT_VERSION, Current, Store
 
 RUN_FOLDER = "run"
 REPORTS = "reports"
 CANDIDATE = "candidate"
-ROLLED_BACK = "rolled back"
-LIVE_EVENTS = ("promoted", ROLLED_BACK)
 
 
 @contextmanager
@@ -72,7 +68,7 @@ def _drop_candidate(store: Store, name: str) -> None:
         return
     version = path.read_text("utf-8")
     known = {line.get("version") for line in store.history(name)}
-    if version in store.versions(name) and version not in known | {_live(store, name)}:
+    if version in store.versions(name) and version not in known | {store.live(name)}:
         store.remove(name, version)
     settle_candidate(store, name)
 
@@ -84,7 +80,6 @@ def promote(name: str, version: str, store: Store) -> Current:
     with _changing(store, name):
         full = store.resolve(name, version)
         _refuse_live(store, name, full)
-        load(name, version=full, weights=store).check()
         return store.promote(name, full, reason="by hand", recipe=recipe_of(store, name))
 
 
@@ -97,7 +92,7 @@ def rollback(name: str, store: Store, to: str | None = None) -> Current:
     with _changing(store, name):
         full = _before(store, name) if to is None else store.resolve(name, to)
         _refuse_live(store, name, full)
-        live = _live(store, name)
+        live = store.live(name)
         reason = f"from {live[:SHORT_VERSION] if live else 'a damaged record'}"
         return store.promote(
             name, full, reason=reason, recipe=recipe_of(store, name), event=ROLLED_BACK
@@ -120,8 +115,8 @@ def prune_locked(name: str, store: Store, keep: int) -> list[str]:
     """`prune`, where the caller holds the lock and knows what is live."""
     newest = list(dict.fromkeys(line.get("version") for line in reversed(store.history(name))))
     kept = [version for version in newest if version in store.versions(name)][:keep]
-    spared = {*kept, _live(store, name), best_known(store, name), *store.shipped_versions(name)}
-    spared |= set(ways_back(store, name)[:1])
+    spared = {*kept, store.live(name), best_known(store, name), *store.shipped_versions(name)}
+    spared |= set(store.ways_back(name)[:1])
     deleted = [version for version in store.versions(name) if version not in spared]
     for version in deleted:
         store.remove(name, version)
@@ -162,43 +157,18 @@ def _changing(store: Store, name: str) -> Iterator[None]:
         yield
 
 
-def _live(store: Store, name: str) -> str | None:
-    try:
-        return store.current(name).version
-    except (WeightsMissingError, WeightsCorruptError):
-        return None
-
-
 def _refuse_live(store: Store, name: str, version: str) -> None:
-    if version == _live(store, name):
+    if version == store.live(name):
         raise PromotionError(
             f"version {version[:SHORT_VERSION]} of model {name!r} is live already; "
             f"`python -m charrnn history {name}` lists the others"
         )
 
 
-def ways_back(store: Store, name: str) -> list[str]:
-    """The versions that were live before the present one and are kept, the latest first: those
-    that a rollback has left behind are not among them.
-    """
-    stack: list[str] = []
-    for line in store.history(name):
-        version = line.get("version")
-        if line.get("event") not in LIVE_EVENTS or not isinstance(version, str):
-            continue
-        if line["event"] == ROLLED_BACK and version in stack:
-            del stack[len(stack) - 1 - stack[::-1].index(version) :]
-        stack.append(version)
-    live, kept = _live(store, name), store.versions(name)
-    if stack and stack[-1] == live:
-        stack.pop()
-    return [v for v in dict.fromkeys(reversed(stack)) if v in kept and v != live]
-
-
 def _before(store: Store, name: str) -> str:
     """The version to go back to: the latest that was live before, and is whole."""
     damaged = []
-    for version in ways_back(store, name):
+    for version in store.ways_back(name):
         try:
             return store.load(name, version)[1]
         except WeightsError:
