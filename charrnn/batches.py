@@ -4,7 +4,7 @@ Which batch comes at which step is a function of the random seed and the step al
 is resumed sees the same data.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from charrnn.wordlist import AnyVocabulary
 
 WINDOW = 1 << 18  # symbols of running text that are made ready at a time
 EVALUATION_ROWS = 4_096  # rows of a packed batch in evaluation: bounds its memory
+COMPARED = 50_000  # sequences whose batches `largest_step` compares, or those of one epoch
 
 
 class NameFeed:
@@ -38,11 +39,26 @@ class NameFeed:
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
         epoch, index = divmod(step, self.steps_in_epoch)
+        chosen = self._shuffled(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        return packed(self._symbols, self._starts[chosen], self._lengths[chosen], self._span)
+
+    def _shuffled(self, epoch: int) -> Array:
+        """The order of the names in an epoch."""
         if self._order[0] != epoch:
             rng = np.random.default_rng([self._random_seed, 1, epoch])
             self._order = (epoch, rng.permutation(len(self._starts)))
-        chosen = self._order[1][index * self.batch_size : (index + 1) * self.batch_size]
-        return packed(self._symbols, self._starts[chosen], self._lengths[chosen], self._span)
+        return self._order[1]
+
+    def largest_step(self, steps: int | None) -> int:
+        """Of the first `steps`, or of all, the one with the most symbols in its batch; of no more
+        epochs than are soon compared.
+        """
+
+        def sizes(epoch: int) -> Array:
+            firsts = np.arange(0, len(self._lengths), self.batch_size)
+            return np.add.reduceat(self._lengths[self._shuffled(epoch)], firsts, dtype=np.int64)
+
+        return _largest(sizes, len(self._starts), self.steps_in_epoch, steps)
 
     def starts_afresh(self, step: int) -> bool:
         """Whether the state is zero before a step: always, for names."""
@@ -93,6 +109,10 @@ class TextFeed:
             self._window = (epoch, number, np.stack(streams, axis=1).astype(np.int64))
         return self._window[2]
 
+    def largest_step(self, steps: int | None) -> int:
+        """The step with the most symbols in its batch: all have as many."""
+        return 0
+
     def starts_afresh(self, step: int) -> bool:
         """Whether the state is zero before a step: where an epoch begins."""
         return step % self.steps_in_epoch == 0
@@ -125,9 +145,7 @@ class ChatFeed:
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
         epoch, index = divmod(step, self.steps_in_epoch)
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self._talks(epoch))
-        talks = self._epoch[1][index :: self.steps_in_epoch]
+        talks = self._talks(epoch)[index :: self.steps_in_epoch]
         if self._drops:
             rng = np.random.default_rng([self._random_seed, 3, step])
             talks = [[self._drops.talk(body, rng) for body in talk] for talk in talks]
@@ -136,7 +154,23 @@ class ChatFeed:
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         return packed(self._vocabulary.ids_of("".join(texts)), starts, lengths - 1)
 
+    def largest_step(self, steps: int | None) -> int:
+        """As that of `NameFeed`; of the words that are left out or put in nothing is known."""
+
+        def sizes(epoch: int) -> Array:
+            talks = [sum(map(len, talk)) + len(talk) + 1 for talk in self._talks(epoch)]
+            each = range(self.steps_in_epoch)
+            return np.array([sum(talks[n :: self.steps_in_epoch]) for n in each])
+
+        return _largest(sizes, len(self._bodies), self.steps_in_epoch, steps)
+
     def _talks(self, epoch: int) -> list[list[str]]:
+        """What is read as one, in the order of an epoch."""
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._chained(epoch))
+        return self._epoch[1]
+
+    def _chained(self, epoch: int) -> list[list[str]]:
         rng = np.random.default_rng([self._random_seed, 1, epoch])
         order = rng.permutation(len(self._bodies)).tolist()
         talks = []
@@ -154,6 +188,19 @@ class ChatFeed:
 
 
 Feed = NameFeed | TextFeed | ChatFeed
+
+
+def _largest(
+    sizes: Callable[[int], Array], sequences: int, steps_in_epoch: int, steps: int | None
+) -> int:
+    """The step with the largest batch. `sizes` tells those of an epoch, which has so many
+    `sequences`.
+    """
+    epochs = max(1, COMPARED // sequences)
+    if steps is not None:
+        epochs = min(epochs, -(-steps // steps_in_epoch))
+    found = np.concatenate([sizes(epoch) for epoch in range(epochs)])  # of each step
+    return int(found[:steps].argmax())
 
 
 def _joined(names: Sequence[str], vocabulary: AnyVocabulary) -> tuple[Array, Array, Array]:

@@ -381,11 +381,12 @@ class Run:
 
     @np.errstate(over="ignore", invalid="ignore")
     def _rehearse(self) -> None:
-        """A step up to its gradient, and a batch of a look: nothing is learned, but every buffer
-        of the workspace has its size.
+        """The largest step up to its gradient, and a batch of a look: nothing is learned, but every
+        buffer of the workspace has its size.
         """
-        batch = self.feed.batch(0)
-        self._gradient(batch, self.model.init_state(int(batch.sizes[0])), 0)
+        step = self.feed.largest_step(self.progress.steps)
+        batch = self.feed.batch(step)
+        self._gradient(batch, self.model.init_state(int(batch.sizes[0])), step)
         held_out = (self.corpus.sequences[split] for split in ("validation", "test"))
         longest = max(held_out, key=lambda sequences: sum(map(len, sequences)))
         batch, _ = next(evaluation_batches(longest, self.corpus.vocabulary))

@@ -129,6 +129,17 @@ def test_names_of_any_symbols_are_fed_whole():
     assert sorted(names_in(batch, corpus.vocabulary)) == sorted(names)
 
 
+@pytest.mark.parametrize("steps", [None, 1, 5, 40])
+def test_the_largest_batch_is_known_before_the_first(steps):
+    names = [name * (1 + 9 * (n % 19 == 0)) for n, name in enumerate(made_up(100))]
+    feed = NameFeed(names_corpus(names), 7, 3)
+    largest = feed.largest_step(steps)
+    sizes = [len(feed.batch(step).ids) for step in range(max(largest + 1, steps or 40))]
+    assert sizes[largest] == max(sizes) >= sizes[0]
+    assert steps is None or largest < steps
+    assert TextFeed(text_corpus("".join(names)), 4, 9, 3).largest_step(steps) == 0
+
+
 # --- Feeding running text -------------------------------------------------------------------------
 
 

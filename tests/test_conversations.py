@@ -99,6 +99,16 @@ def test_which_batch_comes_at_a_step_follows_from_the_seed_and_the_step(tmp_path
     assert one.starts_afresh(3)
 
 
+@pytest.mark.parametrize("chain", [1, 3, 50])
+def test_the_largest_batch_of_talks_is_known_before_the_first(tmp_path, chain):
+    talks = [talk + " very" * (n % 13 == 0) * n for n, talk in enumerate(TALKS.split("\n\n"))]
+    feed = ChatFeed(corpus_of(tmp_path, "\n\n".join(talks)), 4, chain, 7)
+    sizes = [len(feed.batch(step).ids) for step in range(40)]
+    for steps in (1, 7, 40):
+        assert sizes[feed.largest_step(steps)] == max(sizes[:steps])
+    assert len(feed.batch(feed.largest_step(None)).ids) >= max(sizes)
+
+
 def test_words_left_out_change_what_a_person_says_and_nothing_else(tmp_path):
     corpus = corpus_of(tmp_path)
     plain, feed, other, another = (

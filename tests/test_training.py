@@ -16,6 +16,8 @@ import pytest
 
 from charrnn import checkpoint, memory, training
 from charrnn.checkpoint import CHECKPOINT, METRICS, PUT_ASIDE, RunFiles
+from charrnn.config import CorpusConfig
+from charrnn.corpus import load_corpus
 from charrnn.errors import TrainingError, TrainingInterrupted
 from charrnn.evaluation import evaluate
 from charrnn.model import CharRNN
@@ -23,7 +25,7 @@ from charrnn.ops import Workspace
 from charrnn.recipe import defaults_for
 from charrnn.training import Listener, Run
 from tests.processes import kill, open_files, process_ids
-from tests.training_runs import small_corpus, small_recipe
+from tests.training_runs import name_list, small_corpus, small_recipe, talks
 
 KINDS = ("names", "text")
 RULES = ("sgd", "adagrad", "adam", "adamw")
@@ -350,6 +352,26 @@ def test_the_forecast_of_memory_is_near_what_the_process_then_takes(budget, tmp_
     before, told, taken = map(int, done.stdout.split())
     assert taken > 1.5 * before  # most of it is the run's own
     assert 0.8 < told / taken < 1.3
+
+
+@pytest.mark.parametrize("kind", ["names", "chat"])
+def test_the_forecast_of_memory_knows_of_the_largest_batch(kind, tmp_path):
+    text, gap = (name_list(60), "\n") if kind == "names" else (talks(60), "\n\n")
+    texts = [text + " or so" * 30 * (n in (20, 21, 22)) for n, text in enumerate(text.split(gap))]
+    (tmp_path / "uneven.txt").write_text(gap.join(texts))
+    corpus = load_corpus([tmp_path / "uneven.txt"], CorpusConfig.checked({"kind": kind}))
+    told = []
+
+    class Asking(Listener):
+        def started(self, run):
+            run.estimated_memory()
+            told.append(run.work.nbytes)
+
+    run = Run(small_recipe(kind, batch_size=4), corpus, listener=Asking())
+    sizes = [len(run.feed.batch(step).ids) for step in range(60)]
+    assert max(sizes) > 2 * sizes[0]
+    run.train()
+    assert told[0] <= run.work.nbytes < 1.1 * told[0]
 
 
 def test_a_system_that_does_not_tell_what_a_process_holds_gets_no_forecast(tmp_path, monkeypatch):
