@@ -26,11 +26,14 @@ METRICS = "metrics.jsonl"
 
 @dataclass
 class Progress:
-    """Where a run stands: the numbers of a checkpoint."""
+    """Where a run stands: the numbers of a checkpoint. `closing` are the seconds of a budget in
+    minutes that are kept for the last look and the evaluation.
+    """
 
     step: int = 0
     steps: int | None = None
     seconds: float = 0.0
+    closing: float = 0.0
     training_loss: float = math.nan
     best_loss: float = math.inf
     best_step: int = 0

@@ -1,6 +1,7 @@
 """How well a network predicts text that it didn't learn from."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, zip_longest
@@ -13,6 +14,8 @@ from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.ranks import Ranks
 from charrnn.wordlist import AnyVocabulary
+
+TRIED_SECONDS = 0.5  # of an evaluation, to tell how long a whole one takes
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,21 @@ def evaluate(
     for nats in chain.from_iterable(groups):
         total += nats  # in the order of the batches, whoever worked them out
     return Loss(total / characters, len(sequences), characters)
+
+
+def seconds_for_a_symbol(
+    model: CharRNN, sequences: Sequence[str], vocabulary: AnyVocabulary, work: Workspace
+) -> float:
+    """How long `evaluate` takes here for each symbol, by trying some."""
+    batches = evaluation_batches(sequences, vocabulary)
+    first = next(batches)  # with it come the ids of all
+    begun, symbols = time.monotonic(), 0
+    for batch, _ in chain([first], batches):
+        model.loss(batch, model.init_state(int(batch.sizes[0])), work)
+        symbols += len(batch.ids)
+        if time.monotonic() - begun > TRIED_SECONDS:
+            break
+    return (time.monotonic() - begun) / symbols
 
 
 def _of_all(ranks: Ranks, groups: list[list[float]], count: int) -> tuple[list[list[float]], int]:

@@ -10,6 +10,7 @@ import hashlib
 import math
 import time
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from charrnn.config import ModelConfig, TrainConfig
 from charrnn.corpus import Corpus
 from charrnn.dropping import drops_anything
 from charrnn.errors import ConfigError, FieldProblem, TrainingError, TrainingInterrupted
-from charrnn.evaluation import Loss, evaluate
+from charrnn.evaluation import Loss, evaluate, seconds_for_a_symbol
 from charrnn.files import canonical_json
 from charrnn.joint import News, agreed, gather_state, own_part, take_up
 from charrnn.memory import peak_memory
@@ -46,6 +47,7 @@ FEWEST_STEPS = 300  # of such a run, however small its data: the warm-up is over
 LOOK_SHARE = 0.1  # of the time, for looks at the validation set
 FEWEST_LOOKS, MOST_LOOKS = 5, 50
 DEFAULT_SECONDS = 160.0  # what a run without a budget is planned to take at most
+LEARNING_SHARE = 0.5  # of a budget of time, at least, however long the evaluation takes
 
 
 class Listener:
@@ -149,6 +151,8 @@ class Run:
         with bound, blas_threads(1), self.team:
             if not self._resume():
                 self.progress.steps = self._from_first(self.config.steps or self._planned_steps())
+                closing = self._closing_seconds if self.config.minutes else 0.0
+                self.progress.closing = self._from_first(closing)
             if self.ranks:
                 self._save()  # mpiexec may leave no time for it when a rank dies
             self.files.drop_records_after(self.progress.step)
@@ -166,21 +170,34 @@ class Run:
         """How far through the budget, 0 to 1."""
         p = self.progress
         by_steps = p.step / p.steps if p.steps else 0.0
-        by_time = p.seconds / (60 * self.config.minutes) if self.config.minutes else 0.0
+        by_time = p.seconds / self._learning_seconds if self.config.minutes else 0.0
         return min(1.0, max(by_steps, by_time))
 
     @property
+    def _learning_seconds(self) -> float:
+        """What is left of the minutes before the last look, and the evaluation."""
+        seconds = 60 * (self.config.minutes or math.inf)
+        return max(seconds - self.progress.closing, LEARNING_SHARE * seconds)
+
+    @property
     def evaluate_every(self) -> int:
-        """Steps between two looks at the validation set: so many that the looks take a tenth of
+        """Steps between two looks at the validation set."""
+        return self._spacing(self.progress.steps)
+
+    def _spacing(self, steps: int | None) -> int:
+        """The same for a run of so many steps, or of minutes: such that the looks take a tenth of
         the time (a character costs a third of what it costs to learn from), from 5 to 50 in a run.
+        There may be fewer where the time for steps is short: nothing is learned often then.
         """
         if self.config.evaluate_every:
             return self.config.evaluate_every
-        steps, corpus = self.progress.steps, self.corpus
+        corpus = self.corpus
         learned = corpus.characters("train") / self.feed.steps_in_epoch
         every = math.ceil(corpus.characters("validation") / (3 * LOOK_SHARE * learned))
         if steps:
-            every = max(steps // MOST_LOOKS, min(every, steps // FEWEST_LOOKS))
+            is_short = steps < (self.config.steps or self._wanted_steps)
+            fewest = 1 if is_short else FEWEST_LOOKS
+            every = max(steps // MOST_LOOKS, min(every, steps // fewest))
         return max(1, every)
 
     def _loop(self) -> None:
@@ -194,10 +211,16 @@ class Run:
             characters = self._step()
             p.seconds = self._news.seconds if self.ranks else time.monotonic() - self._begun
             self.listener.stepped(self, characters)
-            if self.fraction_done >= 1 or p.step % self.evaluate_every == 0:
+            if self._is_to_look():
                 self._look()
             if self._news.save if self.ranks else self._is_to_save():
                 self._save()
+
+    def _is_to_look(self) -> bool:
+        p, done = self.progress, self.fraction_done >= 1
+        if self.config.minutes and p.seconds + p.closing > self._learning_seconds:
+            return done  # one that ends too late would delay the last
+        return done or p.step % self.evaluate_every == 0
 
     def _is_to_save(self) -> bool:
         return time.monotonic() - self._saved > CHECKPOINT_SECONDS
@@ -320,27 +343,57 @@ class Run:
         data = to_bytes(replace(draft, evaluation=evaluation))
         return Trained(data, from_bytes(data), self.progress)
 
+    @cached_property
+    def _wanted_steps(self) -> int:
+        """Enough passes over the data, for a run without a budget."""
+        passes = defaults_for(self.corpus).passes * self.feed.steps_in_epoch
+        return max(passes, FEWEST_STEPS)
+
     def _planned_steps(self) -> int | None:
-        """Steps for a run without a budget: enough passes, within the time that steps take here."""
+        """Steps for a run without a budget: those wanted, within the time that all takes here."""
         if self.config.minutes:
             return None
-        passes = defaults_for(self.corpus).passes * self.feed.steps_in_epoch
-        wanted = max(passes, FEWEST_STEPS)
-        return max(1, min(wanted, int(DEFAULT_SECONDS / self._seconds_for_a_step)))
+        counts = range(1, self._wanted_steps + 1)
+        steps = bisect_right(counts, DEFAULT_SECONDS, key=lambda steps: self._seconds(0, steps))
+        fewest = int(LEARNING_SHARE * DEFAULT_SECONDS / self._seconds_for_a_step)
+        return max(1, min(max(steps, fewest), self._wanted_steps))
 
     def estimated_seconds(self) -> float:
-        """How long the rest of the run will take on this machine as it is now."""
-        by_time = math.inf
+        """How long the rest of the run will take on this machine as it is now: its steps, its looks
+        and the evaluation.
+        """
+        p, seconds = self.progress, math.inf
         if self.config.minutes:
-            by_time = 60 * self.config.minutes - self.progress.seconds
-        if not self.progress.steps:
-            return by_time
-        left = self.progress.steps - self.progress.step
-        return min(by_time, left * self._seconds_for_a_step)
+            seconds = max(0.0, self._learning_seconds - p.seconds) + self._closing_seconds
+        return min(seconds, self._seconds(p.step, p.steps)) if p.steps else seconds
+
+    def _seconds(self, step: int, steps: int) -> float:
+        """The time from a step to the end of so many."""
+        every = self._spacing(steps)
+        looks = max(0, (steps - 1) // every - step // every)  # before the last
+        learning = (steps - step) * self._seconds_for_a_step
+        return learning + looks * self._seconds_of_splits("validation") + self._closing_seconds
+
+    @property
+    def _closing_seconds(self) -> float:
+        """The time of the last look, and of the evaluation."""
+        return self._seconds_of_splits("validation", "validation", "test")
+
+    def _seconds_of_splits(self, *splits: str) -> float:
+        """The time to evaluate them."""
+        return self._seconds_for_a_symbol * sum(map(self.corpus.characters, splits))
+
+    @cached_property
+    @np.errstate(over="ignore", invalid="ignore")
+    def _seconds_for_a_symbol(self) -> float:
+        """The time of a look here, for each symbol, by trying a part of one. Ranks share it."""
+        vocabulary, held_out = self.corpus.vocabulary, self.corpus.sequences["validation"]
+        seconds = seconds_for_a_symbol(self.model, held_out, vocabulary, self.work)
+        return seconds / self.ranks.count if self.ranks else seconds
 
     @cached_property
     def _seconds_for_a_step(self) -> float:
-        """The time of a step here, with its share of the looks, by trying a few."""
+        """The time of a step here, by trying a few."""
         with self._unchanged():
             self._step()  # the first one also allocates
             times: list[float] = []
@@ -348,7 +401,7 @@ class Run:
                 start = time.monotonic()
                 self._step()
                 times.append(time.monotonic() - start)
-        return float(np.median(times)) * (1 + LOOK_SHARE)
+        return float(np.median(times))
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:

@@ -1,12 +1,14 @@
 """The loss that is reported, against a naive loop."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from charrnn import evaluation
 from charrnn.config import ModelConfig
-from charrnn.evaluation import Loss, evaluate
+from charrnn.evaluation import Loss, evaluate, seconds_for_a_symbol
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace, log_softmax
 from tests.training_runs import small_corpus
@@ -35,3 +37,17 @@ def test_the_other_units_follow_from_nats_per_character():
     assert loss.bits_per_character == pytest.approx(1)
     assert loss.perplexity == pytest.approx(2)
     assert loss.nats_per_sequence == pytest.approx(3 * math.log(2))
+
+
+def test_how_long_it_takes_is_told_by_a_part_of_it(tmp_path, monkeypatch):
+    corpus, read = small_corpus("text", tmp_path), []
+    monkeypatch.setattr("charrnn.batches.EVALUATION_ROWS", 40)
+    monkeypatch.setattr(evaluation, "time", SimpleNamespace(monotonic=lambda: len(read)))
+    monkeypatch.setattr(evaluation, "TRIED_SECONDS", 2)
+    model = SimpleNamespace(
+        init_state=lambda rows: None, loss=lambda batch, *_: read.append(len(batch.ids))
+    )
+    args = corpus.sequences["validation"], corpus.vocabulary, Workspace()
+    assert seconds_for_a_symbol(model, *args) == 3 / sum(read)
+    assert len(read) == 3
+    assert sum(read) < corpus.characters("validation")

@@ -291,7 +291,7 @@ def test_a_budget_in_minutes_counts_the_time_before_the_stop(tmp_path):
     run = Run(recipe, corpus, folder)
     started = time.monotonic()
     run.train()
-    assert run.progress.seconds >= 1.2
+    assert run.progress.seconds + run.progress.closing >= 1.2
     assert run.progress.step > 20
     assert time.monotonic() - started < 60  # bounded at all: the machine may be slow
 
@@ -314,6 +314,55 @@ def test_a_run_without_a_budget_plans_one_and_says_how_long(tmp_path, monkeypatc
     assert 0 < seen[0][1] < training.DEFAULT_SECONDS
     monkeypatch.setattr(training, "DEFAULT_SECONDS", 0.05)
     assert Run(recipe, corpus).train().progress.step < trained.progress.step
+
+
+def run_at_known_speed(tmp_path, *, step, look, **budget):
+    """A run whose steps take so many seconds, and whose looks."""
+    recipe = small_recipe("names", **{"steps": None, "evaluate_every": None, **budget})
+    run = Run(recipe, small_corpus("names", tmp_path))
+    run._seconds_for_a_step = step
+    run._seconds_for_a_symbol = look / run.corpus.characters("validation")
+    test = look * run.corpus.characters("test") / run.corpus.characters("validation")
+    return run, test
+
+
+def test_the_time_told_is_that_of_steps_looks_and_evaluation(tmp_path):
+    run, test = run_at_known_speed(tmp_path, step=2.0, look=5.0, steps=60, evaluate_every=7)
+    run.progress.steps = 60
+    assert run.estimated_seconds() == pytest.approx(60 * 2 + 9 * 5 + 5 + test)
+    run.progress.step = 56
+    assert run.estimated_seconds() == pytest.approx(4 * 2 + 5 + 5 + test)
+
+
+def test_minutes_are_those_of_steps_looks_and_evaluation(tmp_path):
+    run, test = run_at_known_speed(tmp_path, step=0.1, look=5.0, minutes=1)
+    p = run.progress
+    p.closing = run._closing_seconds
+    assert p.closing == pytest.approx(10 + test)
+    assert run.estimated_seconds() == pytest.approx(60)
+    p.seconds = 59.9 - p.closing
+    p.step = run.evaluate_every
+    assert run.fraction_done < 1
+    assert not run._is_to_look()
+    p.seconds = 60.1 - p.closing
+    assert run.fraction_done == 1
+    assert run._is_to_look()
+
+
+def test_half_of_the_time_is_for_steps_however_long_looks_take(tmp_path):
+    run, test = run_at_known_speed(tmp_path, step=0.1, look=5.0, minutes=0.01)
+    run.train()
+    assert run.progress.closing == pytest.approx(10 + test)
+    assert run.progress.seconds >= 0.3
+    slow, _ = run_at_known_speed(tmp_path, step=1.0, look=500.0)
+    assert slow._planned_steps() == training.DEFAULT_SECONDS / 2
+
+
+def test_a_plan_has_time_for_steps_looks_and_evaluation(tmp_path):
+    run, _ = run_at_known_speed(tmp_path, step=1.0, look=2.0)
+    steps = run._planned_steps()
+    assert run._seconds(0, steps) <= training.DEFAULT_SECONDS < run._seconds(0, steps + 1)
+    assert training.DEFAULT_SECONDS / 2 < steps < run._wanted_steps
 
 
 told_by_the_system = pytest.mark.skipif(
