@@ -32,12 +32,14 @@ class TooManyStatesError(Exception):
 @dataclass(frozen=True)
 class Automaton:
     """A condition: where it starts, a step from a state by a symbol (None: no name begins so), and
-    whether a name may end in a state. States are any hashable values.
+    whether a name may end in a state. States are any hashable values. It doesn't tell symbols of
+    one `kind` apart.
     """
 
     start: Hashable
     step: Callable[[Any, str], Hashable | None]
     accepts: Callable[[Any], bool]
+    kind: Callable[[str], Hashable]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,24 +164,29 @@ def _shape(limits: dict[str, Any], vocabulary: AnyVocabulary) -> Shape | None:
         for id_, symbol in enumerate(vocabulary.symbols)
         if id_ not in (vocabulary.end, vocabulary.unknown) and symbol not in letters
     }
-    rows, accepts = _product(automata, symbols, len(vocabulary))
+    kinds = [tuple(each.kind(symbol) for each in automata) for symbol in symbols.values()]
+    of_kinds = dict(zip(kinds, symbols.values(), strict=True))  # one symbol of each
+    rows, accepts = _product(automata, list(of_kinds.values()))
     shortest = limits.get("min_length", 1)
     longest = limits.get("max_length", LONGEST_SHAPED + 1)
     can = _can(rows, accepts, shortest, longest)
-    shape = Shape(rows, accepts, can, shortest, longest)
+    numbers = {kind: number for number, kind in enumerate(of_kinds)}
+    columns = np.full(len(vocabulary), len(numbers))  # the last one is dead
+    columns[list(symbols)] = [numbers[kind] for kind in kinds]
+    shape = Shape(rows[:, columns], accepts, can, shortest, longest)
     return shape.after(vocabulary.encode(limits.get("seed", "")).tolist())
 
 
-def _product(
-    automata: Sequence[Automaton], symbols: dict[int, str], vocab: int
-) -> tuple[Array, Array]:
-    """The product: (Q, V) next states, (Q,) accepting ones. The start is state 0."""
+def _product(automata: Sequence[Automaton], symbols: Sequence[str]) -> tuple[Array, Array]:
+    """The product over K symbols: (Q, K + 1) next states, the last one dead; (Q,) accepting ones.
+    The start is state 0.
+    """
     start = tuple(each.start for each in automata)
     numbers, states = {start: 0}, [start]
     rows: list[Array] = []
     while len(rows) < len(states):
-        state, row = states[len(rows)], np.full(vocab, DEAD)
-        for id_, symbol in symbols.items():
+        state, row = states[len(rows)], np.full(len(symbols) + 1, DEAD)
+        for number, symbol in enumerate(symbols):
             after = tuple(each.step(q, symbol) for each, q in zip(automata, state, strict=True))
             if None in after:
                 continue
@@ -188,7 +195,7 @@ def _product(
                     raise TooManyStatesError
                 numbers[after] = len(states)
                 states.append(after)
-            row[id_] = numbers[after]
+            row[number] = numbers[after]
         rows.append(row)
     accepts = [
         all(each.accepts(q) for each, q in zip(automata, state, strict=True)) for state in states
@@ -251,15 +258,23 @@ def _overlap(text: str) -> Callable[[int, str], int]:
 
 def ending(text: str) -> Automaton:
     """Names that end with a text."""
-    return Automaton(0, _overlap(text), lambda matched: matched == len(text))
+    return Automaton(0, _overlap(text), lambda matched: matched == len(text), _own(text))
 
 
 def containing(text: str) -> Automaton:
     """Names in which a text stands."""
     step, whole = _overlap(text), len(text)
     return Automaton(
-        0, lambda q, symbol: whole if q == whole else step(q, symbol), lambda q: q == whole
+        0,
+        lambda q, symbol: whole if q == whole else step(q, symbol),
+        lambda q: q == whole,
+        _own(text),
     )
+
+
+def _own(text: str) -> Callable[[str], str | None]:
+    """Each symbol of a text is a kind of its own; all others are another."""
+    return lambda symbol: symbol if symbol in text else None
 
 
 def tokens(pattern: str) -> list[str]:
@@ -319,4 +334,7 @@ def glob(parts: Sequence[str], known: set[str]) -> Automaton:
                     after.add(place + 1)
         return closed(after) if after else None
 
-    return Automaton(closed({0}), step, lambda places: len(parts) in places)
+    def kind(symbol: str) -> Hashable:
+        return tuple(here is None or symbol in here for here in allowed)
+
+    return Automaton(closed({0}), step, lambda places: len(parts) in places, kind)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from charrnn import shapes
 from charrnn.config import LONGEST_SHAPED, GenerationConfig
 from charrnn.errors import ConfigError
 from charrnn.shapes import MOST_STATES, compile_shape
@@ -151,6 +152,27 @@ def test_a_pattern_of_too_many_states_is_refused_before_it_takes_long():
     with pytest.raises(ConfigError, match="pattern is too complicated"):
         compiled(pattern="*[ab]" + "?" * 20, longest=40)
     assert len(compiled(pattern="*a*b*c*a*b*c", longest=40).next) < 20 < MOST_STATES
+
+
+def test_what_a_condition_does_not_tell_apart_is_tried_once(monkeypatch):
+    letters = [chr(0x4E00 + n) for n in range(3_000)]
+    vocabulary, tried, step = Vocabulary.of(letters, ends=True), [], shapes._product
+
+    def counted(automata, symbols):
+        tried.append(len(symbols))
+        return step(automata, symbols)
+
+    monkeypatch.setattr(shapes, "_product", counted)
+    a, b, c, d, *_ = letters
+    shape = compiled(pattern=f"*[{a}{b}]??", ends_with=c, exclude_letters=d, vocabulary=vocabulary)
+    assert tried == [3]
+    assert shape.is_met(vocabulary.encode(letters[9] + b + a + c).tolist())
+    for name in (letters[9] + c + a + c, a + a + b, a + d + c):
+        assert not shape.is_met(vocabulary.encode(name).tolist())
+    assert (shape.next[:, [vocabulary.end, vocabulary.encode(d)[0]]] == -1).all()
+    with pytest.raises(ConfigError, match="is too complicated"):
+        compiled(pattern=f"*[{a}{b}]" + "?" * 12, longest=40, vocabulary=vocabulary)
+    assert tried[1:] == [2]
 
 
 def test_a_shape_of_long_names_is_refused():
