@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, zip_longest
 from typing import Any
@@ -55,9 +55,10 @@ def evaluate(
     vocabulary: AnyVocabulary,
     work: Workspace,
     ranks: Ranks | None = None,
+    heed: Callable[[], None] = lambda: None,
 ) -> Loss:
     """The loss over `sequences`, each from a zero state, without dropout. Ranks share the work, and
-    find what one process does.
+    find what one process does. `heed` is called before each batch, and may raise.
     """
     groups: list[list[float]] = []
     characters = 0
@@ -65,6 +66,7 @@ def evaluate(
     for batch, begins in evaluation_batches(
         sequences, vocabulary, *((ranks.number, ranks.count) if ranks else ())
     ):
+        heed()
         size = int(batch.sizes[0])
         state = model.init_state(size) if begins else state[:, :, :size]
         nats, state = model.loss(batch, state, work)

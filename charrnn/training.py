@@ -86,9 +86,10 @@ class Trained:
 class Run:
     """One training. `folder` takes the checkpoint and the metrics; None keeps neither.
 
-    `stop` is asked before each step; `reduce` may change the flat gradient before it is used;
-    `start` is a version of the same shape to begin with. `ranks` share each batch, and the looks:
-    all of them make the same run, of which rank 0 alone has a folder and a listener.
+    `stop` is asked before each step, and in the evaluation at the end; `reduce` may change the flat
+    gradient before it is used; `start` is a version of the same shape to begin with. `ranks` share
+    each batch, and the looks: all of them make the same run, of which rank 0 alone has a folder and
+    a listener.
     """
 
     def __init__(
@@ -206,8 +207,7 @@ class Run:
         while not self._is_over():
             if self._news.stop if self.ranks else self._stop():
                 self._save()
-                kept = "the same command goes on from there" if self.files.folder else "not kept"
-                raise TrainingInterrupted(f"stopped at step {p.step:,}; {kept}")
+                raise self._interrupted()
             characters = self._step()
             p.seconds = self._news.seconds if self.ranks else time.monotonic() - self._begun
             self.listener.stepped(self, characters)
@@ -215,6 +215,10 @@ class Run:
                 self._look()
             if self._news.save if self.ranks else self._is_to_save():
                 self._save()
+
+    def _interrupted(self) -> TrainingInterrupted:
+        kept = "the same command goes on from there" if self.files.folder else "not kept"
+        return TrainingInterrupted(f"stopped at step {self.progress.step:,}; {kept}")
 
     def _is_to_look(self) -> bool:
         p, done = self.progress, self.fraction_done >= 1
@@ -309,12 +313,21 @@ class Run:
         )
         self.listener.evaluated(self, validation)
 
-    def _evaluated(self, network: CharRNN, split: str) -> Loss:
+    def _evaluated(
+        self, network: CharRNN, split: str, heed: Callable[[], None] = lambda: None
+    ) -> Loss:
         vocabulary, sequences = self.corpus.vocabulary, self.corpus.sequences[split]
-        return evaluate(network, sequences, vocabulary, self.work, self.ranks)
+        return evaluate(network, sequences, vocabulary, self.work, self.ranks, heed)
 
     def _finished(self) -> Trained:
-        """Freeze the best weights, and evaluate what a reader of the file will load."""
+        """Freeze the best weights, and evaluate what a reader of the file will load. All is saved
+        before, so this may be stopped at any time; not by ranks, who would have to agree.
+        """
+
+        def heed() -> None:
+            if self._stop() and not self.ranks:
+                raise self._interrupted()
+
         corpus, best = self.corpus, self.params.like(self.best)
         provenance = {
             "recipe": self.recipe.described(),
@@ -338,7 +351,8 @@ class Run:
         stored = from_bytes(to_bytes(draft))
         network = CharRNN(stored.config, stored.params)
         evaluation = {
-            split: self._evaluated(network, split).to_json() for split in ("validation", "test")
+            split: self._evaluated(network, split, heed).to_json()
+            for split in ("validation", "test")
         }
         data = to_bytes(replace(draft, evaluation=evaluation))
         return Trained(data, from_bytes(data), self.progress)

@@ -244,6 +244,19 @@ def test_a_run_killed_after_its_last_step_learns_nothing_more(limits, tmp_path, 
     assert resumed.data == whole.data
 
 
+@pytest.mark.parametrize("budget", [{}, {"steps": None, "minutes": 0.005}])
+def test_a_run_stopped_while_it_is_evaluated_goes_on_from_there(budget, tmp_path, monkeypatch):
+    corpus, recipe = small_corpus("names", tmp_path), small_recipe("names", **budget)
+    finishing, finished = [], Run._finished
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_finished", lambda run: finishing.append(run) or finished(run))
+        with pytest.raises(TrainingInterrupted, match="the same command goes on from there"):
+            Run(recipe, corpus, tmp_path / "run", stop=lambda: bool(finishing)).train()
+    resumed = Run(recipe, corpus, tmp_path / "run").train()
+    assert resumed.progress == finishing[0].progress
+    assert budget or resumed.data == Run(recipe, corpus).train().data
+
+
 def test_the_rate_is_halved_when_the_validation_loss_rises(tmp_path):
     corpus = small_corpus("names", tmp_path)
     losses = []
