@@ -233,6 +233,7 @@ class _Attempt:
         live = self.live if recipe.retraining.warm_start else None
         if live is None or not fits(live.model, cold.model):
             return cold.train(), None
+        del cold  # and with it a copy of all that a run holds
         return run(live).train(), live.version
 
     def _by_verdict(self, outcome: Outcome, verdict: Verdict) -> Outcome:

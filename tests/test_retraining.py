@@ -2,6 +2,7 @@
 
 import json
 import sys
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from charrnn.ops import Workspace
 from charrnn.recipe import write_recipe
 from charrnn.retraining import retrain, train
 from charrnn.store import Store
-from charrnn.training import Listener
+from charrnn.training import Listener, Run
 from tests import nights
 from tests.nights import Place
 from tests.training_runs import name_list, running_text, small_recipe
@@ -412,6 +413,23 @@ def test_a_warm_start_goes_on_from_the_live_weights_with_new_characters_too(plac
     cold = retrain("small", store, warm_start=False)
     assert cold.warm_start is None
     assert first_look < read_json_lines(path)[0]["validation_loss"] - 0.5
+
+
+def test_a_warm_start_holds_what_one_run_does(place, monkeypatch):
+    first_version(place, steps=5)
+    runs, counts, made = WeakSet(), [], Run.__init__
+
+    def counted(run, *args, **kwargs):
+        runs.add(run)
+        made(run, *args, **kwargs)
+
+    class Counting(Listener):
+        def started(self, run):
+            counts.append(len(runs))
+
+    monkeypatch.setattr(Run, "__init__", counted)
+    assert retrain("small", place[1], force=True, warm_start=True, listener=Counting()).warm_start
+    assert counts == [1]
 
 
 def test_a_warm_start_of_another_shape_begins_cold(nightly):
