@@ -10,7 +10,6 @@ import hashlib
 import math
 import time
 import unicodedata
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from charrnn.batches import ChatFeed, Feed, NameFeed, TextFeed, evaluation_batch
 from charrnn.checkpoint import Progress, RunFiles
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.corpus import Corpus
+from charrnn.course import Course, Pace
 from charrnn.dropping import drops_anything
 from charrnn.errors import ConfigError, FieldProblem, TrainingError, TrainingInterrupted
 from charrnn.evaluation import Loss, evaluate, seconds_for_a_symbol
@@ -36,18 +36,13 @@ from charrnn.optimizers import OPTIMIZERS, clip_by_norm, clip_by_value, learning
 from charrnn.parallel import Team
 from charrnn.parameters import Array
 from charrnn.ranks import Ranks
-from charrnn.recipe import Recipe, defaults_for
+from charrnn.recipe import Recipe
 from charrnn.threads import blas_kernel, blas_threads
 from charrnn.warm import Start, carry_over
 from charrnn.weights import FrozenModel, from_bytes, sha256_of, to_bytes
 
 TRAINING_FORMAT = 3  # changes when the same recipe gives other weights
 CHECKPOINT_SECONDS = 10.0
-FEWEST_STEPS = 300  # of such a run, however small its data: the warm-up is over, and the best kept
-LOOK_SHARE = 0.1  # of the time, for looks at the validation set
-FEWEST_LOOKS, MOST_LOOKS = 5, 50
-DEFAULT_SECONDS = 160.0  # what a run without a budget is planned to take at most
-LEARNING_SHARE = 0.5  # of a budget of time, at least, however long the evaluation takes
 
 
 class Listener:
@@ -120,6 +115,7 @@ class Run:
             rule = "must be 1 where mpiexec starts the processes; have it start as many ranks"
             raise ConfigError([FieldProblem("training.processes", rule, str(config.processes))])
         self.feed = _feed(corpus, config)
+        self.course = Course(config, corpus, self.feed.steps_in_epoch)
         self.model_config = ModelConfig.checked(
             {**self.recipe.network.values(), "vocab_size": len(corpus.vocabulary)}
         )
@@ -151,8 +147,12 @@ class Run:
         bound = self.ranks.bound() if self.ranks else nullcontext()
         with bound, blas_threads(1), self.team:
             if not self._resume():
-                self.progress.steps = self._from_first(self.config.steps or self._planned_steps())
-                closing = self._closing_seconds if self.config.minutes else 0.0
+                steps, closing = self.config.steps, 0.0
+                if self.config.minutes:
+                    closing = self.course.closing_seconds(self._pace)
+                elif steps is None:
+                    steps = self.course.planned_steps(self._pace)
+                self.progress.steps = self._from_first(steps)
                 self.progress.closing = self._from_first(closing)
             if self.ranks:
                 self._save()  # mpiexec may leave no time for it when a rank dies
@@ -169,37 +169,11 @@ class Run:
     @property
     def fraction_done(self) -> float:
         """How far through the budget, 0 to 1."""
-        p = self.progress
-        by_steps = p.step / p.steps if p.steps else 0.0
-        by_time = p.seconds / self._learning_seconds if self.config.minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
+        return self.course.fraction_done(self.progress)
 
-    @property
-    def _learning_seconds(self) -> float:
-        """What is left of the minutes before the last look, and the evaluation."""
-        seconds = 60 * (self.config.minutes or math.inf)
-        return max(seconds - self.progress.closing, LEARNING_SHARE * seconds)
-
-    @property
-    def evaluate_every(self) -> int:
-        """Steps between two looks at the validation set."""
-        return self._spacing(self.progress.steps)
-
-    def _spacing(self, steps: int | None) -> int:
-        """The same for a run of so many steps, or of minutes: such that the looks take a tenth of
-        the time (a character costs a third of what it costs to learn from), from 5 to 50 in a run.
-        There may be fewer where the time for steps is short: nothing is learned often then.
-        """
-        if self.config.evaluate_every:
-            return self.config.evaluate_every
-        corpus = self.corpus
-        learned = corpus.characters("train") / self.feed.steps_in_epoch
-        every = math.ceil(corpus.characters("validation") / (3 * LOOK_SHARE * learned))
-        if steps:
-            is_short = steps < (self.config.steps or self._wanted_steps)
-            fewest = 1 if is_short else FEWEST_LOOKS
-            every = max(steps // MOST_LOOKS, min(every, steps // fewest))
-        return max(1, every)
+    def estimated_seconds(self) -> float:
+        """How long the rest of the run will take on this machine as it is now."""
+        return self.course.seconds_left(self.progress, self._pace)
 
     def _loop(self) -> None:
         p = self.progress
@@ -211,7 +185,7 @@ class Run:
             characters = self._step()
             p.seconds = self._news.seconds if self.ranks else time.monotonic() - self._begun
             self.listener.stepped(self, characters)
-            if self._is_to_look():
+            if self.course.is_to_look(p):
                 self._look()
             if self._news.save if self.ranks else self._is_to_save():
                 self._save()
@@ -219,12 +193,6 @@ class Run:
     def _interrupted(self) -> TrainingInterrupted:
         kept = "the same command goes on from there" if self.files.folder else "not kept"
         return TrainingInterrupted(f"stopped at step {self.progress.step:,}; {kept}")
-
-    def _is_to_look(self) -> bool:
-        p, done = self.progress, self.fraction_done >= 1
-        if self.config.minutes and p.seconds + p.closing > self._learning_seconds:
-            return done  # one that ends too late would delay the last
-        return done or p.step % self.evaluate_every == 0
 
     def _is_to_save(self) -> bool:
         return time.monotonic() - self._saved > CHECKPOINT_SECONDS
@@ -358,56 +326,14 @@ class Run:
         return Trained(data, from_bytes(data), self.progress)
 
     @cached_property
-    def _wanted_steps(self) -> int:
-        """Enough passes over the data, for a run without a budget."""
-        passes = defaults_for(self.corpus).passes * self.feed.steps_in_epoch
-        return max(passes, FEWEST_STEPS)
-
-    def _planned_steps(self) -> int | None:
-        """Steps for a run without a budget: those wanted, within the time that all takes here."""
-        if self.config.minutes:
-            return None
-        counts = range(1, self._wanted_steps + 1)
-        steps = bisect_right(counts, DEFAULT_SECONDS, key=lambda steps: self._seconds(0, steps))
-        fewest = int(LEARNING_SHARE * DEFAULT_SECONDS / self._seconds_for_a_step)
-        return max(1, min(max(steps, fewest), self._wanted_steps))
-
-    def estimated_seconds(self) -> float:
-        """How long the rest of the run will take on this machine as it is now: its steps, its looks
-        and the evaluation.
-        """
-        p, seconds = self.progress, math.inf
-        if self.config.minutes:
-            seconds = max(0.0, self._learning_seconds - p.seconds) + self._closing_seconds
-        return min(seconds, self._seconds(p.step, p.steps)) if p.steps else seconds
-
-    def _seconds(self, step: int, steps: int) -> float:
-        """The time from a step to the end of so many."""
-        every = self._spacing(steps)
-        looks = max(0, (steps - 1) // every - step // every)  # before the last
-        learning = (steps - step) * self._seconds_for_a_step
-        return learning + looks * self._seconds_of_splits("validation") + self._closing_seconds
-
-    @property
-    def _closing_seconds(self) -> float:
-        """The time of the last look, and of the evaluation."""
-        return self._seconds_of_splits("validation", "validation", "test")
-
-    def _seconds_of_splits(self, *splits: str) -> float:
-        """The time to evaluate them."""
-        return self._seconds_for_a_symbol * sum(map(self.corpus.characters, splits))
-
-    @cached_property
     @np.errstate(over="ignore", invalid="ignore")
-    def _seconds_for_a_symbol(self) -> float:
-        """The time of a look here, for each symbol, by trying a part of one. Ranks share it."""
+    def _pace(self) -> Pace:
+        """By trying a few steps, and a part of a look, which ranks share."""
         vocabulary, held_out = self.corpus.vocabulary, self.corpus.sequences["validation"]
         seconds = seconds_for_a_symbol(self.model, held_out, vocabulary, self.work)
-        return seconds / self.ranks.count if self.ranks else seconds
+        return Pace(self._seconds_for_a_step(), seconds / (self.ranks.count if self.ranks else 1))
 
-    @cached_property
     def _seconds_for_a_step(self) -> float:
-        """The time of a step here, by trying a few."""
         with self._unchanged():
             self._step()  # the first one also allocates
             times: list[float] = []

@@ -84,7 +84,7 @@ FLOORS = (
         "spelling",
         "store",
     },
-    {"decoding", "inspection", "joint", "texts", "versions", "warm"},
+    {"course", "decoding", "inspection", "joint", "texts", "versions", "warm"},
     {"asking", "coldest", "drafting", "queues", "selection"},
     {"chat", "writing"},
     {"generator", "report", "tables"},
@@ -130,7 +130,17 @@ TRAINERS |= {
     "sharing",
     "tables",
 }
-TRAINERS |= {"training", "worker", "cli_versions", "console", "gate", "hooks", "outcomes", "report"}
+TRAINERS |= {
+    "course",
+    "training",
+    "worker",
+    "cli_versions",
+    "console",
+    "gate",
+    "hooks",
+    "outcomes",
+    "report",
+}
 TRAINERS |= {"cli_export", "export_json", "export_onnx"}
 TRAINERS |= {"budget", "cli_names", "cli_options", "comparison", "versions", "warm"}
 RANDOM_WITHOUT_A_GLOBAL = {"BitGenerator", "Generator", "PCG64", "SeedSequence", "default_rng"}

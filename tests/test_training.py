@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from charrnn import checkpoint, memory, training
+from charrnn import checkpoint, course, memory, training
 from charrnn.checkpoint import CHECKPOINT, METRICS, PUT_ASIDE, RunFiles
 from charrnn.config import CorpusConfig
 from charrnn.corpus import load_corpus
@@ -323,9 +323,9 @@ def test_a_run_without_a_budget_plans_one_and_says_how_long(tmp_path, monkeypatc
 
     trained = Run(recipe, corpus, listener=Plan()).train()
     passes = defaults_for(corpus).passes * Run(recipe, corpus).feed.steps_in_epoch
-    assert passes < training.FEWEST_STEPS == seen[0][0] == trained.progress.step
-    assert 0 < seen[0][1] < training.DEFAULT_SECONDS
-    monkeypatch.setattr(training, "DEFAULT_SECONDS", 0.05)
+    assert passes < course.FEWEST_STEPS == seen[0][0] == trained.progress.step
+    assert 0 < seen[0][1] < course.DEFAULT_SECONDS
+    monkeypatch.setattr(course, "DEFAULT_SECONDS", 0.05)
     assert Run(recipe, corpus).train().progress.step < trained.progress.step
 
 
@@ -333,8 +333,7 @@ def run_at_known_speed(tmp_path, *, step, look, **budget):
     """A run whose steps take so many seconds, and whose looks."""
     recipe = small_recipe("names", **{"steps": None, "evaluate_every": None, **budget})
     run = Run(recipe, small_corpus("names", tmp_path))
-    run._seconds_for_a_step = step
-    run._seconds_for_a_symbol = look / run.corpus.characters("validation")
+    run._pace = course.Pace(step, look / run.corpus.characters("validation"))
     test = look * run.corpus.characters("test") / run.corpus.characters("validation")
     return run, test
 
@@ -350,16 +349,16 @@ def test_the_time_told_is_that_of_steps_looks_and_evaluation(tmp_path):
 def test_minutes_are_those_of_steps_looks_and_evaluation(tmp_path):
     run, test = run_at_known_speed(tmp_path, step=0.1, look=5.0, minutes=1)
     p = run.progress
-    p.closing = run._closing_seconds
+    p.closing = run.course.closing_seconds(run._pace)
     assert p.closing == pytest.approx(10 + test)
     assert run.estimated_seconds() == pytest.approx(60)
     p.seconds = 59.9 - p.closing
-    p.step = run.evaluate_every
+    p.step = run.course.spacing(None)
     assert run.fraction_done < 1
-    assert not run._is_to_look()
+    assert not run.course.is_to_look(p)
     p.seconds = 60.1 - p.closing
     assert run.fraction_done == 1
-    assert run._is_to_look()
+    assert run.course.is_to_look(p)
 
 
 def test_half_of_the_time_is_for_steps_however_long_looks_take(tmp_path):
@@ -368,14 +367,15 @@ def test_half_of_the_time_is_for_steps_however_long_looks_take(tmp_path):
     assert run.progress.closing == pytest.approx(10 + test)
     assert run.progress.seconds >= 0.3
     slow, _ = run_at_known_speed(tmp_path, step=1.0, look=500.0)
-    assert slow._planned_steps() == training.DEFAULT_SECONDS / 2
+    assert slow.course.planned_steps(slow._pace) == course.DEFAULT_SECONDS / 2
 
 
 def test_a_plan_has_time_for_steps_looks_and_evaluation(tmp_path):
     run, _ = run_at_known_speed(tmp_path, step=1.0, look=2.0)
-    steps = run._planned_steps()
-    assert run._seconds(0, steps) <= training.DEFAULT_SECONDS < run._seconds(0, steps + 1)
-    assert training.DEFAULT_SECONDS / 2 < steps < run._wanted_steps
+    steps = run.course.planned_steps(run._pace)
+    taken, more = (run.course.seconds(0, n, run._pace) for n in (steps, steps + 1))
+    assert taken <= course.DEFAULT_SECONDS < more
+    assert course.DEFAULT_SECONDS / 2 < steps < run.course.wanted_steps
 
 
 told_by_the_system = pytest.mark.skipif(
