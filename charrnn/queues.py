@@ -1,16 +1,24 @@
 """Samples that wait for a slot of a batch, and those that have one.
 
-Whose turn it is: each request's samples in their order, and requests in turn, each with its share
-of the slots that are free.
+Whose turn it is: each request's samples in their order, and of the requests the one that has the
+fewest slots. Where more texts are asked for than there are slots, nobody waits for another's long
+text: for a request that has less than its share, texts that have had their turn stand still. They
+go on as slots become free.
 """
 
-from collections import deque
+import heapq
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from charrnn.decoding import DecodeBatch
 from charrnn.sequences import Parked
 from charrnn.texts import Text
+
+TURN = 32  # symbols of a text, after which it may have to stand still for others
+MOST_STANDING = 256  # texts that stand still at a time: they hold memory
+# Slots that new samples get, while texts that stand still wait for one, for each of theirs.
+PASSED = 3
 
 
 class FirstTries(Sequence[tuple[int, int]]):
@@ -40,10 +48,12 @@ class Queue:
     """
 
     def __init__(self, batch: DecodeBatch) -> None:
-        self.batch = batch
+        self.batch, self._slots = batch, batch.free
         self.texts: dict[int, Text] = {}  # those in the batch, by slot
         self.returning: deque[tuple[Parked, Text]] = deque()  # that stood still, and wait too
         self._left: deque[tuple[int, Tries]] = deque()
+        self._claimed = 0  # slots that new samples are to have before those that stood still
+        self._passed = 0  # slots that they had since one of those got one
 
     @property
     def waiting(self) -> int:
@@ -72,24 +82,68 @@ class Queue:
         self.returning = deque(each for each in self.returning if each[1].number != number)
         return parked
 
+    def make_room(self, is_held: Callable[[int], bool]) -> None:
+        """Let texts stand still that have had their turn, for requests that wait and have less than
+        their share of the slots.
+        """
+        left: Counter[int] = Counter()
+        for number, tries in self._left:
+            left[number] += len(tries)
+        waiting = {number: count for number, count in left.items() if not is_held(number)}
+        self._claimed = 0
+        if not waiting:
+            return
+        have = self._have()
+        share = max(1, self._slots // len(have.keys() | waiting))
+        lacking = {
+            number: min(count, share - have[number])
+            for number, count in waiting.items()
+            if have[number] < share
+        }
+        self._claimed = sum(lacking.values())
+        room = self.batch.free
+        for slot, text in list(self.texts.items()):  # that have had a slot for longest come first
+            if room >= self._claimed or len(self.returning) >= MOST_STANDING:
+                return
+            if text.turn >= TURN and text.number not in lacking:
+                self.returning.append((self.batch.park(slot), self.texts.pop(slot)))
+                room += 1
+
     def let_return(self) -> None:
-        """Let those go on that stood still, as far as there are slots."""
-        while self.returning and self.batch.free:
+        """Let those go on that stood still, as far as there are slots that nobody else is to have;
+        but one at least after so many that others had.
+        """
+        while self.returning and (self.batch.free > self._claimed or self._passed >= PASSED):
+            if not self.batch.free:
+                return
             parked, text = self.returning.popleft()
+            text.turn = self._passed = 0
             self.texts[self.batch.unpark(parked)] = text
 
     def next(self, is_held: Callable[[int], bool]) -> Iterator[tuple[int, Tries]]:
         """Samples for the free slots, as a request's number and tries."""
-        if not self._left:
+        free = self.batch.free
+        if not self._left or not free:
             return
-        free, held = self.batch.free, [each for each in self._left if is_held(each[0])]
-        waiting = deque(each for each in self._left if not is_held(each[0]))
-        while free and waiting:
-            number, tries = waiting.popleft()
-            share = max(1, free // (len(waiting) + 1))
-            if len(tries) > share:
-                waiting.append((number, tries[share:]))
-                tries = tries[:share]
-            free -= len(tries)
-            yield number, tries
-        self._left = waiting + deque(held)
+        entries, given = list(self._left), [0] * len(self._left)
+        have = self._have() if len(entries) > 1 else Counter()
+        heap = [(have[n], place, n) for place, (n, _) in enumerate(entries) if not is_held(n)]
+        heapq.heapify(heap)
+        while free and heap:
+            slots, place, number = heap[0]
+            alone = len(heap) == 1
+            more = min(free, len(entries[place][1]) - given[place]) if alone else 1
+            given[place], free = given[place] + more, free - more
+            if given[place] == len(entries[place][1]):
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, (slots + more, place, number))
+        if self.returning:
+            self._passed += sum(given)
+        kept = [(n, tries[g:]) for (n, tries), g in zip(entries, given, strict=True)]
+        self._left = deque(each for each in kept if len(each[1]))
+        yield from ((n, tries[:g]) for (n, tries), g in zip(entries, given, strict=True) if g)
+
+    def _have(self) -> Counter[int]:
+        """How many slots each request has."""
+        return Counter(text.number for text in self.texts.values())

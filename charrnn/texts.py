@@ -127,6 +127,7 @@ class Text:
         self.language, self.number, self.index, self.request = language, number, index, request
         self.attempt = attempt  # which of the sample's tries this is
         self.reason: FinishReason | None = None  # why it has ended
+        self.turn = 0  # symbols that were drawn since it got its slot
         self._parts = [request.seed]
         self._tail = ""  # drawn, and not shown yet: it may be the beginning of a stop string
         self._length = request.seed_length

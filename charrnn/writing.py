@@ -51,6 +51,7 @@ class Writer:
         self._unread: deque[_Joined] = deque()  # whose prompts are not read to their ends
         self._selected: set[int] = set()  # requests whose selections have changed
         self._next, self._steps, self.made = 0, REFILL_STEPS, 0
+        self._takes_turns = True
 
     @property
     def live(self) -> int:
@@ -74,6 +75,7 @@ class Writer:
         place. A writer that is left before the end is of no more use.
         """
         self.renew()
+        self._takes_turns = False  # whoever waits for one of them waits for all
         for request in requests:
             self.join(request)
         while self._open:
@@ -82,6 +84,7 @@ class Writer:
     def renew(self) -> None:
         """Forget what was written: numbers begin at 0 again. Nothing may be under way."""
         assert not self._open
+        self._takes_turns = True
         self._next, self._over = 0, []
         self._shortfalls.clear()
 
@@ -180,6 +183,8 @@ class Writer:
         self.made = 0
         self._read(max(steps, FEWEST_READ))
         for queue in self._queues():
+            if self._takes_turns:
+                queue.make_room(self._is_held)
             queue.let_return()
             self._let_begin(queue, news)
         if any(joined.request.stop for joined in self._open.values()):
@@ -204,6 +209,7 @@ class Writer:
         going_back = []
         for stretch in queue.batch.step(steps, goes_on) if queue.batch.live else ():
             text = queue.texts[stretch.slot]
+            text.turn += len(stretch.ids)
             self.made = max(self.made, len(stretch.ids))
             new = text.add(stretch)
             if text.goes_back:

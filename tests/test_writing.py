@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from charrnn import writing
 from charrnn.compiled import CompiledModel
 from charrnn.config import FIRST_SHARED_SEED, GenerationConfig
 from charrnn.decoding import DecodeBatch
@@ -261,6 +262,64 @@ def test_a_request_of_many_samples_does_not_keep_others_from_the_batch():
         writer.turn(8)
         turns += 1
     assert turns < 130  # those of the thousand that were first are over after 125
+
+
+def long_and_short(long, short, count=1):
+    sizes = [(400, 1)] * long + [(10, count)] * short
+    return [
+        running(hidden=16).request("", GenerationConfig(count=n, max_length=length, random_seed=k))
+        for k, (length, n) in enumerate(sizes)
+    ]
+
+
+def written_with_few_slots(monkeypatch, requests, steps):
+    """Texts by request and index, all asked for at once of a writer with four slots; and the turn
+    in which each request ended.
+    """
+    monkeypatch.setattr(writing, "SLOTS", 4)
+    writer, texts, ended, turns = running(hidden=16).writer(), {}, {}, 0
+    numbers = [writer.join(each) for each in requests]
+    while writer.busy:
+        turns += 1
+        for news in writer.turn(steps()):
+            if news.sample:
+                texts[numbers.index(news.request), news.sample_index] = news.sample
+        ended |= {numbers.index(number): turns for number in writer.take_over()}
+    assert not writer.live
+    return texts, ended
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_short_text_waits_for_no_long_one_however_many_there_are(monkeypatch, count):
+    requests = long_and_short(12, 2, count)
+    texts, ended = written_with_few_slots(monkeypatch, requests, lambda: 8)
+    assert len(texts) == 12 + 2 * count
+    shorts, longs = [ended.pop(12), ended.pop(13)], list(ended.values())
+    assert max(shorts) < min(longs), "400 symbols are 50 turns"
+    assert max(longs) < 1.2 * 12 * 400 / (4 * 8)
+
+
+def test_texts_are_the_same_whether_they_stood_still_or_not(monkeypatch):
+    rng, requests = np.random.default_rng(3), long_and_short(9, 5, 3)
+    expected = [written_alone(running(hidden=16), request) for request in requests]
+    texts, _ = written_with_few_slots(monkeypatch, requests, lambda: int(rng.integers(1, 9)))
+    for number, news in enumerate(expected):
+        for each in news:
+            assert texts[number, each.sample_index] == each.sample
+
+
+def test_texts_that_stand_still_go_on_though_others_keep_coming(monkeypatch):
+    monkeypatch.setattr(writing, "SLOTS", 4)
+    g, turns = running(hidden=16), 0
+    writer = g.writer()
+    longs = {writer.join(each) for each in long_and_short(6, 0)}
+    while longs:
+        for _ in range(4):
+            writer.join(g.request("", GenerationConfig(max_length=6, random_seed=turns)))
+        writer.turn(8)
+        longs -= set(writer.take_over())
+        turns += 1
+        assert turns < 1000
 
 
 def test_a_network_whose_logits_are_no_numbers_is_refused():
