@@ -93,9 +93,9 @@ class Ticket:
 class Batch:
     """The requests of one version of a model. Belongs to the leader."""
 
-    def __init__(self, writer: charrnn.Writer, steps: int = 1) -> None:
+    def __init__(self, generator: charrnn.Generator, steps: int = 1) -> None:
         """steps: of the first turn, before it is known how long a step takes."""
-        self._writer = writer
+        self._generator, self._writer = generator, generator.writer()
         self._tickets: dict[int, Ticket] = {}  # by the number that its news bear
         self._step_seconds = TURN_SECONDS / steps  # what a step took last time
 
@@ -114,9 +114,9 @@ class Batch:
         """Texts that wait for a place."""
         return self._writer.waiting
 
-    def give_back(self, generator: charrnn.Generator) -> None:
+    def give_back(self) -> None:
         """Let others have its writer: nobody is in it, nor will be."""
-        generator.keep(self._writer)
+        self._generator.keep(self._writer)
 
     def join(self, ticket: Ticket) -> None:
         """Let a request join, unless it has left already."""
@@ -127,11 +127,25 @@ class Batch:
             number = self._writer.join(ticket.request)
         except Exception as error:  # half of it may have joined
             ticket.break_off(error)
-            self._break_off(error, ticket.generator)
+            self._break_off(error)
         else:
             self._tickets[number] = ticket
 
-    def see_to_tickets(self) -> None:
+    def turn(self, goes_on: Callable[[], bool] | None = None) -> None:
+        """See to the requests, then some steps of all. What goes wrong is told to each of them:
+        their texts are lost.
+
+        Args:
+            goes_on: whether it may go on for longer than others could wait; None where it may not.
+        """
+        try:
+            self._see_to_tickets()
+            if self._tickets:
+                self._step(goes_on)
+        except Exception as error:
+            self._break_off(error)
+
+    def _see_to_tickets(self) -> None:
         """Let go who has left, end what is late, and let stand who doesn't read."""
         now = time.monotonic()
         for number, ticket in list(self._tickets.items()):
@@ -145,14 +159,7 @@ class Batch:
             elif ticket.streamed:
                 (self._writer.pause if ticket.is_behind else self._writer.resume)(number)
 
-    def turn(self, goes_on: Callable[[], bool] | None = None) -> None:
-        """Some steps of all. What goes wrong is told to each of them: their texts are lost.
-
-        Args:
-            goes_on: whether it may go on for longer than others could wait; None where it may not.
-        """
-        if not self._tickets:
-            return
+    def _step(self, goes_on: Callable[[], bool] | None) -> None:
         most, seconds = MOST_STEPS, LONG_TURN_SECONDS
         if any(ticket.streamed for ticket in self._tickets.values()):
             most, goes_on = MOST_STREAMED, None
@@ -160,11 +167,7 @@ class Batch:
             goes_on, seconds = (lambda: True), TURN_SECONDS
         steps = max(1, min(most, int(seconds / self._step_seconds)))
         began = time.monotonic()
-        try:
-            news = self._writer.turn(steps, goes_on)
-        except Exception as error:
-            self._break_off(error, next(iter(self._tickets.values())).generator)
-            return
+        news = self._writer.turn(steps, goes_on)
         now = time.monotonic()
         if self._writer.made:  # nothing while prompts are read, or all stand still
             self._step_seconds = (now - began) / min(self._writer.made, steps)
@@ -188,10 +191,10 @@ class Batch:
     def _close(self, number: int) -> None:
         self._tickets.pop(number).end()
 
-    def _break_off(self, error: Exception, generator: charrnn.Generator) -> None:
+    def _break_off(self, error: Exception) -> None:
         """The batch can't go on."""
         log.error("a batch of %d requests broke off", len(self._tickets), exc_info=error)
         tickets, self._tickets = self._tickets, {}
         for ticket in tickets.values():
             ticket.break_off(error)
-        self._writer = generator.writer()
+        self._writer = self._generator.writer()

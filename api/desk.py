@@ -8,7 +8,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from flask import Request, Response, request
@@ -47,18 +47,24 @@ class Job:
         """Until all texts are whole. Raises RequestError 408 where the client has gone, and what
         went wrong.
         """
+        if not all(ticket.is_brief for ticket in self.tickets):
+            self._check_there()  # what it had sent before it went may be many requests
         for ticket in self.tickets:
             while not self.wait(ticket, LOOK_SECONDS):
-                if not self.is_there():
-                    raise RequestError(408, "the client closed the connection before its answer")
+                self._check_there()
         for ticket in self.tickets:
             if ticket.error:
                 raise ticket.error
 
+    def _check_there(self) -> None:
+        if not self.is_there():
+            raise RequestError(408, "the client closed the connection before its answer")
+
     def end(self, metrics: Metrics) -> None:
         """It is over, whole or not: let go, count, and tell the access log."""
         for ticket in self.tickets:
-            self.engine.leave(ticket)
+            with suppress(Exception):  # whose texts went wrong is told by who waits for them
+                self.engine.leave(ticket)
         characters = sum(ticket.characters for ticket in self.tickets)
         metrics.characters(characters)
         firsts = [ticket.first_at for ticket in self.tickets if ticket.first_at is not None]

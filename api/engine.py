@@ -92,13 +92,12 @@ class Engine:
                 return False
             try:
                 if ticket.batch is None:
-                    ticket.batch = Batch(ticket.generator.writer(), MOST_STEPS)
+                    ticket.batch = Batch(ticket.generator, MOST_STEPS)
                     ticket.batch.join(ticket)
                 with charrnn.blas_threads(1):
-                    ticket.batch.see_to_tickets()
                     ticket.batch.turn()
                     if ticket.over and not ticket.error:
-                        ticket.batch.give_back(ticket.generator)
+                        ticket.batch.give_back()
             except Exception as error:  # nobody else would tell it
                 log.error("a request could not be written", exc_info=error)
                 ticket.break_off(error)
@@ -184,7 +183,7 @@ class Engine:
         is for what is asked for now, not for all versions that were.
         """
         self._outdated += [each for each in self._batches if each.name == generator.name]
-        batch = self._batches[generator] = Batch(generator.writer())
+        batch = self._batches[generator] = Batch(generator)
         return batch
 
     def _let_go(self) -> None:
@@ -200,7 +199,6 @@ class Engine:
         self._welcome()
         batches = [batch for batch in self._batches.values() if not batch.is_empty]
         for batch in batches:
-            batch.see_to_tickets()
             batch.turn(self._is_undisturbed if len(batches) == 1 else None)
         if not batches and self._arrivals:
             time.sleep(GATHER_SECONDS / 4)

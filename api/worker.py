@@ -94,7 +94,10 @@ class Response(wsgi.Response):  # type: ignore[misc]
                 sent = self.sock.send(data, socket.MSG_DONTWAIT)
         if sent < len(data):
             with self.aside():
-                self.sock.sendall(memoryview(data)[sent:])
+                try:
+                    self.sock.sendall(memoryview(data)[sent:])
+                except BlockingIOError:  # its time for sending is over: no fault of ours
+                    raise BrokenPipeError(errno.EPIPE, "the client takes nothing") from None
 
     def can_sendfile(self) -> bool:
         """No: the system's call for files knows nothing of the head."""

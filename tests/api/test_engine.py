@@ -38,6 +38,18 @@ def served(engine, ticket):
     return texts_of(ticket)
 
 
+def read_along(engine, ticket):
+    """Each text of a stream, as its pieces add up."""
+    texts, is_over = [""] * ticket.request.config.count, False
+    engine.join(ticket)
+    while not is_over:
+        assert engine.wait(ticket, SOON)
+        is_over = ticket.over  # what came before is to be taken yet
+        for news in ticket.take():
+            texts[news.sample_index] += ticket.generator.piece(news).text
+    return texts
+
+
 @pytest.fixture
 def names(weights):
     return charrnn.load("dinosaurs", weights=weights.store)
@@ -117,6 +129,36 @@ def test_a_leader_whose_texts_break_off_hands_the_lead_on(names, monkeypatch):
     assert all(ticket.error or len(ticket.samples) == 5 for ticket in tickets)
     settings = {"count": 3, "random_seed": 1}
     assert served(engine, ticket_of(names, **settings)) == names.generate(**settings)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "at"),
+    [(Ticket, "add", 20), (charrnn.Writer, "take_shortfall", 2), (charrnn.Writer, "resume", 3)],
+)
+def test_whatever_goes_wrong_in_a_turn_no_text_is_whole_without_a_part(
+    prose, monkeypatch, place, name, at
+):
+    engine, whole, calls = Engine(), getattr(place, name), []
+
+    def fail(self, *arguments):
+        calls.append(1)
+        if len(calls) == at:
+            raise MemoryError
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(place, name, fail)
+    tickets = [
+        ticket_of(prose, streamed=k % 2 == 0, count=2, max_length=300, random_seed=k)
+        for k in range(6)
+    ]
+    with ThreadPoolExecutor(6) as pool:
+        read = list(pool.map(lambda ticket: read_along(engine, ticket), tickets))
+    assert any(isinstance(ticket.error, MemoryError) for ticket in tickets)
+    for k, (ticket, pieces) in enumerate(zip(tickets, read, strict=True)):
+        if not ticket.error:
+            expected = prose.generate(count=2, max_length=300, random_seed=k)
+            assert texts_of(ticket) == expected
+            assert not ticket.streamed or pieces == [each.text for each in expected]
 
 
 @pytest.mark.parametrize("count", [1, 2])  # of which one is brief
