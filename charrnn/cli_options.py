@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 weights_option = click.option(
     "--weights",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The weights folder.  [default: $CHARRNN_WEIGHTS, or the repository's]",
+    help="The weights folder.  [default: $CHARRNN_WEIGHTS, the repository's, or ./weights]",
 )
 
 version_option = click.option("--version", help="A kept version, by its first hex digits.")

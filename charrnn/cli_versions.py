@@ -184,12 +184,20 @@ def say_outcome(outcome: Outcome, weights: Path | None) -> None:
     if outcome.trained is None:
         click.echo(f"unchanged: {outcome.reason}; {version} is live. --force trains all the same")
         return
-    test = Loss(**outcome.trained.model.evaluation["test"])
-    model = outcome.trained.model
+    model, progress = outcome.trained.model, outcome.trained.progress
+    validation, test = (Loss(**model.evaluation[split]) for split in ("validation", "test"))
     what = sequences_of(model.kind, model.vocabulary.unit)
+    chosen_by, tested_on = (
+        f"{each.sequences:,} {what if each.sequences != 1 else what.removesuffix('s')}"
+        for each in (validation, test)
+    )
+    click.echo(
+        f"kept: step {progress.best_step:,} of {progress.step:,}, the best on {chosen_by} that it "
+        "didn't learn from"
+    )
     click.echo(
         f"{name} {version}: {test.nats_per_character:.4f} nats per {model.vocabulary.unit} on "
-        f"{test.sequences:,} {what} that it never saw (perplexity {test.perplexity:.2f})"
+        f"{tested_on} that it never saw (perplexity {test.perplexity:.2f})"
     )
     if outcome.report:
         click.echo(f"report: {outcome.report}")

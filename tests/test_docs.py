@@ -174,3 +174,20 @@ def test_the_bounds_of_a_chat_are_the_codes_own():
     assert f"left out: {LONGEST_REPLY} " in theirs
     assert f"{LONGEST_TURN} characters" in page
     assert f"temperature {CHAT_TEMPERATURE:g}" in page
+
+
+@pytest.mark.parametrize(
+    "command", ["beam dinosaurs --seed Tyr --count 3", "score dinosaurs Rexoraptor"]
+)
+def test_what_a_page_shows_of_a_command_is_what_it_prints(command):
+    page = (ROOT / "docs" / "names.md").read_text()
+    shown = page.split(f"    python -m charrnn {command}\n\n")[1].split("\n\n")[0].splitlines()
+    printed = CliRunner().invoke(main, command.split()).stdout.splitlines()
+    wanted = [line.split() for line in shown if line.strip() != "..."]
+    for line, own in zip(wanted, printed[: len(wanted)], strict=True):
+        for word, other in zip(line, own.split(), strict=True):
+            number, same = (each.rstrip(",") for each in (word, other))
+            try:
+                assert float(number) == pytest.approx(float(same), abs=2e-4)
+            except ValueError:
+                assert word == other
