@@ -12,7 +12,7 @@ const VIEWS = { names: "Names", chat: "Chat", inside: "Inside", models: "Models"
 const CHOSEN = "charrnn.model"; // in localStorage
 const LOOK_AGAIN = 60; // seconds after which a page that is looked at again asks for the models
 
-let cards = [], chosen = null, asked = 0;
+let cards = [], fallback = null, chosen = null, asked = 0;
 
 function remembered() {
   try { return localStorage.getItem(CHOSEN); } catch { return null; }
@@ -24,7 +24,7 @@ function remember(name) {
 
 function view() {
   const [name, letters] = location.hash.slice(1).split("=");
-  return { name: name === "kept" ? "names" : name in VIEWS ? name : "names", link: name === "kept" ? letters ?? "" : null };
+  return { name: name === "kept" ? "names" : Object.hasOwn(VIEWS, name) ? name : "names", link: name === "kept" ? letters ?? "" : null };
 }
 
 function show() {
@@ -44,7 +44,13 @@ function card(name) {
   return cards.find((each) => each.name === name);
 }
 
-// Use a model: one of talk in the chat, any other to write and to look into.
+// The model that writes: the one in use, or where that one talks, the default or the first that doesn't.
+function writer() {
+  const writes = (each) => each && each.kind !== "chat";
+  return [card(chosen), card(fallback), ...cards].find(writes) ?? null;
+}
+
+// Use a model: one of talk in the chat, any other to write; each to look into.
 function choose(name, isByHand = true) {
   const found = card(name);
   if (!found) return;
@@ -54,13 +60,10 @@ function choose(name, isByHand = true) {
   models.show(cards, chosen, choose);
   chat.use(cards, name);
   inside.use(found);
+  if (names.use(writer())) names.draw();
   if (found.kind === "chat") {
-    if (view().name === "names") location.hash = "#chat";
-  } else {
-    names.use(found);
-    names.draw();
-    if (isByHand && view().name === "chat") location.hash = "#names";
-  }
+    if (location.hash === "" || (isByHand && view().name === "names")) location.hash = "#chat";
+  } else if (isByHand && view().name === "chat") location.hash = "#names";
   if (view().name === "inside") inside.look();
 }
 
@@ -69,14 +72,14 @@ async function load() {
   asked = Date.now();
   cards = answer.models;
   one("#model").replaceChildren(...cards.map((each) => element("option", { value: each.name }, each.name)));
-  return answer.default;
+  fallback = answer.default;
 }
 
 // A new version may have gone live while nobody looked.
 async function refresh() {
   if (document.hidden || Date.now() - asked < LOOK_AGAIN * 1000) return;
   const before = card(chosen)?.version;
-  const fallback = await load();
+  await load();
   if (!card(chosen)) choose(fallback, false);
   else if (card(chosen).version !== before) choose(chosen, false);
   else {
@@ -98,7 +101,7 @@ async function start() {
   addEventListener("hashchange", show);
   document.addEventListener("visibilitychange", refresh);
   show();
-  const fallback = await load();
+  await load();
   const first = card(remembered()) ?? card(fallback) ?? cards[0];
   if (first) choose(first.name, false);
   else notice("There is no model here yet: python -m charrnn train my-list.txt makes one.");

@@ -150,7 +150,7 @@ function finish(summary, failure, about) {
   if (!summary) return;
   const made = slots.filter((slot) => slot.entry);
   const short = summary.shortfall ? ` Fewer than asked for: ${summary.shortfall}.` : "";
-  one("#about-run").textContent = `${about ? `${about} ` : ""}Random seed ${summary.random_seed}, version ${summary.version}.${short}`;
+  one("#about-run").textContent = `${about ? `${about} ` : ""}Random seed ${summary.random_seed}, version ${summary.version} of ${card.name}.${short}`;
   announce(`${number(made.length)} ${card.kind === "names" ? "names" : "texts"}: ${made.map((slot) => slot.entry.text).join(", ")}.${short}`);
 }
 
@@ -186,8 +186,17 @@ function showTemperature() {
   one("#temperature").setAttribute("aria-valuetext", `${value}, ${words}`);
 }
 
+// Write with this model from now on, or with none. Returns whether it is another one than before.
 export function use(chosen) {
+  const isOther = chosen?.name !== card?.name || chosen?.version !== card?.version;
   card = chosen;
+  for (const part of ["#ask", "#names", "#legend", "#about-run"]) one(part).hidden = !card;
+  if (!card) {
+    running?.abort();
+    one("#names-title").textContent = "Nobody here writes";
+    one("#names-lead").textContent = "No model here has learned from names or from running text: python -m charrnn train my-list.txt makes one.";
+    return false;
+  }
   const isNames = card.kind === "names";
   const learned = card.trained_on.train;
   const titles = { dinosaurs: "Dinosaurs that never were" };
@@ -197,6 +206,7 @@ export function use(chosen) {
     : `Written letter by letter by a network of ${number(card.parameters)} numbers that has read ${card.name}.`;
   for (const field of document.querySelectorAll("#ask [data-names]")) field.hidden = !isNames;
   one("#legend").hidden = !isNames;
+  return isOther;
 }
 
 export function start(inside) {

@@ -279,6 +279,7 @@ def test_kept_names_are_ordered_exported_and_copied_as_a_link_to_the_same(browse
     link = clipboard(page)
 
     other = Tab(browser, tab.address)
+    other.context.add_init_script("localStorage.setItem('charrnn.model', 'rex')")  # it talks
     other.page.goto(link)
     shared = other.page.locator("#shared")
     expect(shared).to_contain_text("the same to the letter, by dinosaurs ")
@@ -392,6 +393,32 @@ def test_any_model_is_chosen_and_its_card_tells_of_it(tab):
     expect(page.locator("#names .word:not([disabled])")).to_have_count(2)
     page.reload()
     expect(page.locator("#model")).to_have_value("prose")
+
+
+def test_names_are_written_by_another_model_where_the_one_in_use_talks_or_by_nobody(tab):
+    page = tab.open()
+    tab.names()
+    page.select_option("#model", "rex")
+    expect(page.locator("#view-chat")).to_be_visible()
+    page.reload()
+    page.get_by_role("link", name="Names", exact=True).click()
+    page.fill("#seed", "Abc")
+    expect(page.locator("#names .word").first).to_have_attribute("aria-label", re.compile("^Abc"))
+    tab.names()
+    expect(page.locator("#model")).to_have_value("rex")
+    expect(page.locator("#about-run")).to_contain_text("of dinosaurs")
+    assert tab.last("/generate")["model"] == "dinosaurs"
+
+    listed = page.request.get(f"{tab.address}/models").json()
+    talkers = [card for card in listed["models"] if card["kind"] == "chat"]
+    page.route("**/models", lambda route: route.fulfill(json={"default": "rex", "models": talkers}))
+    page.goto(tab.address)
+    expect(page.locator("#view-chat")).to_be_visible()
+    page.get_by_role("link", name="Names", exact=True).click()
+    expect(page.locator("#names-title")).to_have_text("Nobody here writes")
+    expect(page.locator("#seed")).to_be_hidden()
+    page.goto(f"{tab.address}/#constructor")  # no view of ours
+    expect(page.locator("#view-names")).to_be_visible()
 
 
 def test_a_busy_service_a_cut_stream_and_no_network_are_said_and_got_over(tab):
