@@ -1,6 +1,6 @@
 // The page: which view is shown, and which model is in use.
 
-import { ask } from "./ask.js";
+import { Problem, ask } from "./ask.js";
 import * as chat from "./chat.js";
 import { element, notice, one } from "./dom.js";
 import * as inside from "./inside.js";
@@ -80,8 +80,10 @@ async function refresh() {
   if (document.hidden || Date.now() - asked < LOOK_AGAIN * 1000) return;
   const before = card(chosen)?.version;
   await load();
-  if (!card(chosen)) choose(fallback, false);
-  else if (card(chosen).version !== before) choose(chosen, false);
+  if (!card(chosen)) {
+    notice("");
+    choose(fallback, false);
+  } else if (card(chosen).version !== before) choose(chosen, false);
   else {
     one("#model").value = chosen;
     models.show(cards, chosen, choose);
@@ -99,7 +101,7 @@ async function start() {
   inside.start();
   one("#model").addEventListener("change", () => choose(one("#model").value));
   addEventListener("hashchange", show);
-  document.addEventListener("visibilitychange", refresh);
+  document.addEventListener("visibilitychange", () => refresh().catch(tell));
   show();
   await load();
   const first = card(remembered()) ?? card(fallback) ?? cards[0];
@@ -107,4 +109,9 @@ async function start() {
   else notice("There is no model here yet: python -m charrnn train my-list.txt makes one.");
 }
 
-start();
+function tell(error) {
+  if (!(error instanceof Problem)) throw error;
+  notice(`The models can't be had: ${error.message}.`);
+}
+
+start().catch(tell);

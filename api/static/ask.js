@@ -33,7 +33,7 @@ async function send(path, body, signal) {
 function hope(error, tries) {
   const wait = Math.min(LONGEST_WAIT, 2 ** Math.min(tries, 4) / 2);
   if (error instanceof Problem) {
-    if (error.status === 503) return [`The service is busy. It is asked again in ${error.wait} s.`, error.wait];
+    if (error.status === 503 || error.status === 429) return [`The service is busy. It is asked again in ${error.wait} s.`, error.wait];
     if (error.status === 502 || error.status === 504) return ["The service is starting. It is asked again soon.", wait];
     return null;
   }

@@ -421,21 +421,25 @@ def test_names_are_written_by_another_model_where_the_one_in_use_talks_or_by_nob
     expect(page.locator("#view-names")).to_be_visible()
 
 
+def refuse(page, path, status):
+    """Answer the next request to a path so."""
+    headers = {"Retry-After": "1", "Content-Type": "application/problem+json"}
+    body = json.dumps({"detail": f"no: {status}"})
+    answer = {"status": status, "headers": headers, "body": body}
+    page.route(path, lambda route: route.fulfill(**answer), times=1)
+
+
 def test_a_busy_service_a_cut_stream_and_no_network_are_said_and_got_over(tab):
     tab.allowed = REFUSED
-    page = tab.open()
+    page = tab.page
+    refuse(page, "**/models", 500)
+    tab.open()
+    expect(page.locator("#notice")).to_contain_text("no: 500")
+    refuse(page, "**/models", 429)  # as a proxy in front of it does
+    page.reload()
+    expect(page.locator("#notice")).to_contain_text("busy")
     tab.names()
-    busy = {"detail": "full"}
-    page.route(
-        "**/generate",
-        lambda route: route.fulfill(
-            status=503,
-            headers={"Retry-After": "1"},
-            content_type="application/problem+json",
-            body=json.dumps(busy),
-        ),
-        times=1,
-    )
+    refuse(page, "**/generate", 503)
     page.fill("#seed", "A")
     expect(page.locator("#notice")).to_contain_text("busy")
     expect(page.locator("#names .word").first).to_have_attribute("aria-label", re.compile("^A"))
