@@ -1,6 +1,7 @@
 """The Flask application. It uses `charrnn` through its public names only."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from flask import Flask
@@ -71,7 +72,8 @@ def create_app(
     app.register_blueprint(probable.blueprint(models, settings, metrics))
     app.register_blueprint(inside.blueprint(models, settings, metrics))
     app.register_blueprint(operations.blueprint(models, metrics, health))
-    app.register_blueprint(page.blueprint(lambda: operations.index(models, settings.max_count)))
+    index = partial(operations.index, models, settings.max_count)
+    app.register_blueprint(page.blueprint(index, settings))
     app.register_blueprint(openapi.blueprint())
     app.register_blueprint(pages.blueprint())
     app.extensions["charrnn.openapi"] = openapi.document(app, settings, models.default)

@@ -15,10 +15,13 @@ from flask import Blueprint, Response, jsonify, make_response, render_template, 
 from werkzeug.exceptions import NotFound
 
 import charrnn
+from api.examples import LONG
+from api.settings import ServiceSettings
 from charrnn.look import LOOK
 
 FOLDER = Path(__file__).parent / "static"
 TYPES = {".css": "text/css", ".js": "text/javascript"}
+NAMES = 12  # as many as a draw has where nobody says otherwise
 REVALIDATED = "no-cache"  # kept, and asked for again with its ETag: a new version shows at once
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
@@ -48,9 +51,20 @@ FILES: Mapping[str, File] = {
 }
 
 
-def blueprint(index: Callable[[], dict[str, Any]]) -> Blueprint:
+def _limits(settings: ServiceSettings) -> dict[str, int]:
+    """What the page lets one ask for: texts, characters of one and of all, and texts at first."""
+    most, characters = settings.max_count, settings.max_characters
+    return {
+        "count": most,
+        "length": min(settings.max_length, characters),
+        "characters": characters,
+        "names": max(1, min(NAMES, most, characters // LONG)),
+    }
+
+
+def blueprint(index: Callable[[], dict[str, Any]], settings: ServiceSettings) -> Blueprint:
     """The routes / and /static/…; `index` makes the list of routes."""
-    routes = Blueprint("page", __name__)
+    routes, limits = Blueprint("page", __name__), _limits(settings)
 
     @routes.get("/")
     def root() -> Response:
@@ -58,7 +72,10 @@ def blueprint(index: Callable[[], dict[str, Any]]) -> Blueprint:
         if request.accept_mimetypes.best_match(kinds) == "text/html":
             listed = index()
             page = render_template(
-                "page.html", version=charrnn.__version__, example=listed["example"]
+                "page.html",
+                version=charrnn.__version__,
+                example=listed["example"],
+                limits=limits,
             )
             response = make_response(page)
             response.headers["Content-Security-Policy"] = POLICY

@@ -9,7 +9,7 @@ const TYPING = 140; // milliseconds after the last key before a draw begins
 const LARGEST_SEED = 2 ** 31; // of those drawn here: the first name of such a draw comes soonest
 const NUMBERS = ["min_length", "max_length", "count", "top_k", "top_p", "random_seed"];
 const WORDS = ["ends_with", "contains", "pattern", "exclude_letters"];
-const TEXT_LENGTH = 300, TEXTS = 2; // of running text, where nothing else is said
+const TEXT_LENGTH = { character: 300, word: 100 }, TEXTS = 2; // of running text, where nothing else is said
 
 let card = null; // of the model that writes
 let running = null; // the AbortController of the draw
@@ -84,8 +84,9 @@ function settings() {
     if (field.value !== "") asked[name] = Number(field.value);
   }
   if (isText) {
-    asked.count = Math.min(TEXTS, asked.count ?? TEXTS);
-    asked.max_length ??= TEXT_LENGTH;
+    asked.count = Math.min(TEXTS, asked.count ?? TEXTS, Number(form.elements.count.max));
+    asked.max_length ??= Math.min(TEXT_LENGTH[card.unit] ?? TEXT_LENGTH.character, Number(form.elements.max_length.max),
+      Math.floor(Number(form.dataset.characters) / asked.count));
   } else {
     for (const name of WORDS) if (form.elements[name].value !== "") asked[name] = form.elements[name].value;
     if (form.elements.real.checked) asked.novel = false;

@@ -46,6 +46,40 @@ def test_the_page_runs_and_loads_nothing_but_its_own_files(client):
         assert not re.search(r"@import|url\(|innerHTML|eval\(|document\.write", content), name
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        {"max_count": 1},
+        {"max_length": 8},
+        {"max_length": 100},
+        {"max_characters": 30},
+        {"max_count": 2, "max_length": 1, "max_characters": 1},
+    ],
+)
+def test_what_the_page_asks_for_at_first_is_within_the_services_limits(chatty, limits):
+    settings = ServiceSettings(**limits)
+    client = create_app(settings, chatty.store).test_client()
+    fields = {}
+    for tag in re.findall(r"<input[^>]*>", client.get("/", headers=HTML).text):
+        field = dict(re.findall(r'([a-z]+)="([^"]*)"', tag))
+        fields[field.get("name", field.get("id"))] = field
+    longest = min(settings.max_length, settings.max_characters)
+    for name in ("max_length", "chat-length"):
+        assert 1 <= int(fields[name]["max"]) <= longest
+    for name in ("seed", "inside-text"):
+        assert len(fields[name].get("value", "")) <= int(fields[name]["maxlength"]) <= longest
+    assert int(fields["count"]["max"]) == settings.max_count
+    length = int(fields["chat-length"]["value"])
+    talk = {"messages": [{"role": "user", "content": "a"}], "model": "rex", "max_tokens": length}
+    for path, body in (
+        ("/generate", {"count": int(fields["count"]["value"])}),
+        ("/inspect", {"text": fields["inside-text"]["value"]}),
+        ("/v1/chat/completions", talk),
+    ):
+        assert client.post(path, json=body).status_code == 200, path
+
+
 def test_the_page_and_its_files_stay_small(client):
     page = client.get("/", headers=HTML).data
     assert len(page) + sum(len(file.content) for file in FILES.values()) < LARGEST
