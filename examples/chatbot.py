@@ -14,7 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not needed once 
 import charrnn
 
 WANTS_NAMES = re.compile(r"\bname\b.*\bdinosaurs?\b|\bdinosaur names?\b", re.IGNORECASE)
-BEGINNING = re.compile(r"\b(?:start\w*|begin\w*) (?:with|in) \W*([a-z]{1,12})\b", re.IGNORECASE)
+BEGINNING = re.compile(
+    r"\b(?:start\w*|begin\w*) (?:with|in) \W*((?a:[a-z]{1,12}))\b", re.IGNORECASE
+)
 
 
 class Bot:

@@ -11,7 +11,9 @@ import urllib.request
 from typing import Any
 
 WANTS_NAMES = re.compile(r"\bname\b.*\bdinosaurs?\b|\bdinosaur names?\b", re.IGNORECASE)
-BEGINNING = re.compile(r"\b(?:start\w*|begin\w*) (?:with|in) \W*([a-z]{1,12})\b", re.IGNORECASE)
+BEGINNING = re.compile(
+    r"\b(?:start\w*|begin\w*) (?:with|in) \W*((?a:[a-z]{1,12}))\b", re.IGNORECASE
+)
 
 
 class Bot:

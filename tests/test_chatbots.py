@@ -82,6 +82,7 @@ def test_the_embedded_one_talks_and_names_new_dinosaurs():
     assert len(names_in(bot.answer("give me some dinosaur names"))) == 3
     assert bot.answer("hello!") == charrnn.load("rex").chat(random_seed=7).say("hello!")
     assert bot.answer("😀")
+    assert bot.answer("name a dinosaur starting with ı")  # i to who ignores case
     assert run("chatbot.py").count("bot>") == 3
 
 
@@ -90,6 +91,7 @@ def test_the_one_over_http_says_what_the_embedded_one_says_and_keeps_the_talk(ad
     names = names_in(bot.answer("name me a dinosaur starting with k"))
     assert len(names) == 3
     assert all(name.startswith("K") for name in names)
+    assert bot.answer("name a dinosaur starting with ı")
     assert bot.answer("what did stegosaurus eat?")
     assert [message["role"] for message in bot.messages] == ["user", "assistant"]
     assert run("chatbot_http.py", address).count("bot>") == 3
@@ -113,12 +115,20 @@ def test_the_page_talks_in_a_browser(address, pages):
         )
         page = browser.new_page()
         page.goto(f"{pages}/chatbot.html?service={address}")
+        page.route("**/completions", lambda route: route.abort(), times=1)
+        page.fill("#line", "is anybody there?")
+        page.press("#line", "Enter")
+        page.get_by_text("(").wait_for()
+        sent = []
+        page.on("request", lambda request: sent.append(request.post_data_json))
         for number, line in enumerate(("hello!", "what did stegosaurus eat?"), 1):
             page.fill("#line", line)
             page.press("#line", "Enter")
             page.wait_for_function(f"document.querySelectorAll('[data-done]').length == {number}")
-        said = page.locator("#talk p").all_inner_texts()
+        said = page.locator("#talk p").all_inner_texts()[2:]
         browser.close()
+    asked = [[turn["role"] for turn in body["messages"]] for body in sent if body]
+    assert asked == [["user"], ["user", "assistant", "user"]]
     assert said[0] == "you: hello!"
     assert [line[:5] for line in said] == ["you: ", "rex: "] * 2
     assert all(len(line) > 6 for line in said)
