@@ -100,6 +100,10 @@ async function start() {
   chat.start();
   inside.start();
   one("#model").addEventListener("change", () => choose(one("#model").value));
+  one(".skip").addEventListener("click", (event) => { // its address is no view
+    event.preventDefault();
+    one("#main").focus();
+  });
   addEventListener("hashchange", show);
   document.addEventListener("visibilitychange", () => refresh().catch(tell));
   show();

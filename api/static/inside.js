@@ -34,7 +34,7 @@ async function read(isTyped = false) {
     model: card.name,
     text: one("#inside-text").value,
     expected: SHOWN,
-    layer: Number(one("#layer").value) || card.num_layers,
+    layer: Math.trunc(Number(one("#layer").value)) || card.num_layers,
     ...(unit === null ? {} : { units: [unit] }),
   };
   let answer;
@@ -113,12 +113,13 @@ function showUnits() {
   showGates();
 }
 
-// A small chart for each gate and part, letter by letter.
+// A small chart for each gate and part, letter by letter; as wide as there is room, so that labels
+// keep their size.
 function showGates() {
   const own = found.units.find((each) => each.unit === unit);
   if (!own) return;
   const charts = { ...own.parts, ...own.gates };
-  const width = 520, left = 60, height = 54, steps = found.steps.length;
+  const width = Math.min(520, one("#gates").clientWidth || 520), left = 60, height = 54, steps = found.steps.length;
   const x = (k) => left + ((width - left - 8) * k) / Math.max(1, steps - 1);
   const names = Object.keys(charts);
   const total = names.length * height + 22;
@@ -135,8 +136,9 @@ function showGates() {
       drawing("path", { class: "line", d: line }),
     ];
   });
+  const isTight = x(1) - left < 9;
   const letters = found.steps.slice(1).map((step, k) =>
-    Object.assign(drawing("text", { class: "one", x: x(k + 1), y: total - 4 }), { textContent: symbolName(step.symbol) }));
+    Object.assign(drawing("text", { class: isTight ? "one tight" : "one", x: x(k + 1), y: total - 4 }), { textContent: symbolName(step.symbol) }));
   const words = `${Object.keys(own.parts).join(", ")}: its state. ${Object.keys(own.gates).join(", ")}: its gates.`;
   one("#gates").replaceChildren(
     element("figcaption", {}, words),
@@ -155,7 +157,7 @@ function showField() {
 }
 
 function choose(next) {
-  unit = Math.max(0, Math.min(next, card.hidden_size - 1));
+  unit = Math.max(0, Math.min(Math.trunc(next), card.hidden_size - 1));
   read();
 }
 

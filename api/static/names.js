@@ -147,12 +147,12 @@ function finish(summary, failure, about) {
     slots[index].entry.version = summary.version;
     slots[index].finish(novel === false);
   }
-  for (const slot of slots.filter((each) => each.isStale)) slot.clear();
+  for (const slot of slots.filter((each) => each.isStale)) slot.element.remove(); // fewer came
+  slots = slots.filter((each) => !each.isStale);
   if (!summary) return;
-  const made = slots.filter((slot) => slot.entry);
   const short = summary.shortfall ? ` Fewer than asked for: ${summary.shortfall}.` : "";
   one("#about-run").textContent = `${about ? `${about} ` : ""}Random seed ${summary.random_seed}, version ${summary.version} of ${card.name}.${short}`;
-  announce(`${number(made.length)} ${card.kind === "names" ? "names" : "texts"}: ${made.map((slot) => slot.entry.text).join(", ")}.${short}`);
+  announce(`${number(slots.length)} ${card.kind === "names" ? "names" : "texts"}: ${slots.map((slot) => slot.entry.text).join(", ")}.${short}`);
 }
 
 async function shade(signal) {
@@ -199,12 +199,13 @@ export function use(chosen) {
     return false;
   }
   const isNames = card.kind === "names";
-  const learned = card.trained_on.train;
+  const learned = card.trained_on.train, symbol = card.unit === "word" ? "word" : "letter";
   const titles = { dinosaurs: "Dinosaurs that never were" };
   one("#names-title").textContent = titles[card.name] ?? (isNames ? "Names that never were" : "Text that never was");
   one("#names-lead").textContent = isNames
     ? `Dreamed up letter by letter by a network of ${number(card.parameters)} numbers${learned ? ` that has read ${number(learned)} real ones` : ""}.`
-    : `Written letter by letter by a network of ${number(card.parameters)} numbers that has read ${card.name}.`;
+    : `Written ${symbol} by ${symbol} by a network of ${number(card.parameters)} numbers that has read ${card.name}.`;
+  for (const part of document.querySelectorAll("#ask [data-symbols]")) part.textContent = `${symbol}s`;
   for (const field of document.querySelectorAll("#ask [data-names]")) field.hidden = !isNames;
   one("#legend").hidden = !isNames;
   return isOther;

@@ -180,6 +180,7 @@ def test_every_control_is_in_what_is_asked_for(tab):
     expect(page.locator("#temperature")).to_have_attribute("aria-valuetext", "2, wild")
     with page.expect_request(lambda sent: (sent.post_data_json or {}).get("temperature") == 2):
         page.get_by_role("button", name="Draw again").click()
+    expect(page.locator("#names li")).to_have_count(1)  # fewer than asked for leave no gaps
     asked = tab.last("/generate")
     expected = values | {"seed": "", "temperature": 2, "novel": False, "model": "dinosaurs"}
     assert asked == expected | {"stream": True}
@@ -325,6 +326,10 @@ def test_what_the_model_does_not_know_is_said_at_the_field(tab):
 def test_one_chats_with_settings_and_begins_anew(tab):
     page = tab.open("chat")
     expect(page.locator("#chat-title")).to_have_text("Talk to rex")
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
     page.locator("#chat-length").fill("12")
     page.locator("#chat-seed").fill("5")
     page.fill("#line", "hello")
@@ -365,7 +370,7 @@ def test_one_looks_inside_at_probabilities_units_and_gates(tab):
     expect(chips.nth(1)).to_have_attribute("aria-pressed", "true")
     assert page.locator("#coloured span").all_text_contents() == list("alosa")
     assert {"i", "f", "o", "g", "h", "c"} <= set(page.locator("#gates text").all_text_contents())
-    page.fill("#unit", "7")
+    page.fill("#unit", "7.5")
     page.keyboard.press("Enter")
     expect(page.locator("#unit-title")).to_have_text("Unit 7")
     assert page.locator("#field i").count() == 20
@@ -393,6 +398,15 @@ def test_any_model_is_chosen_and_its_card_tells_of_it(tab):
     expect(page.locator("#names .word:not([disabled])")).to_have_count(2)
     page.reload()
     expect(page.locator("#model")).to_have_value("prose")
+    expect(page.locator("#names-lead")).to_contain_text("letter by letter")
+
+    prose = page.request.get(f"{tab.address}/models/prose").json() | {"unit": "word"}
+    page.route("**/models", lambda route: route.fulfill(json={"default": "", "models": [prose]}))
+    with page.expect_request("**/generate"):
+        page.reload()
+    expect(page.locator("#names-lead")).to_contain_text("word by word")
+    expect(page.locator("#ask label").filter(has_text="At most, words")).to_have_count(1)
+    assert tab.last("/generate")["max_length"] == 100
 
 
 def test_names_are_written_by_another_model_where_the_one_in_use_talks_or_by_nobody(tab):
@@ -512,7 +526,12 @@ def test_no_fault_of_accessibility_is_found_and_nothing_sticks_out(browser, addr
         page.goto(f"{address}/#{view}")
         expect(page.locator(f"#view-{view}")).to_be_visible()
         if view == "inside":
-            expect(page.locator("#strip .place").first).to_be_visible()
+            page.set_viewport_size({"width": 320, "height": 844})
+            page.fill("#inside-text", "tyran" * 8)
+            expect(page.locator("#strip .place")).to_have_count(41)
+            drawn = page.locator("#gates svg")
+            ratio = drawn.evaluate("svg => svg.clientWidth / svg.viewBox.baseVal.width")
+            assert ratio >= 1, "labels keep their size"
         if view == "chat":
             page.fill("#line", "hello")
             page.keyboard.press("Enter")
