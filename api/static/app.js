@@ -87,6 +87,7 @@ async function refresh() {
   else {
     one("#model").value = chosen;
     models.show(cards, chosen, choose);
+    if (names.use(writer())) names.draw(); // where the one in use talks
   }
 }
 
