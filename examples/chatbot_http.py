@@ -31,10 +31,10 @@ class Bot:
             samples = self._post("/generate", body | self.settings)["samples"]
             names = dict.fromkeys(sample["text"] for sample in samples if sample["novel"])
             return " ".join(f"{name}?" for name in list(names)[:3]) or "i can't think of one."
-        self.messages.append({"role": "user", "content": line})
-        asked = {"model": "rex", "messages": self.messages[-21:]} | self.settings
+        messages = [*self.messages, {"role": "user", "content": line}]
+        asked = {"model": "rex", "messages": messages[-21:]} | self.settings
         reply: dict[str, str] = self._post("/v1/chat/completions", asked)["choices"][0]["message"]
-        self.messages.append({"role": "assistant", "content": reply["content"]})
+        self.messages = [*messages, {"role": "assistant", "content": reply["content"]}]
         return reply["content"]
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:

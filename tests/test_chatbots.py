@@ -8,6 +8,7 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -95,6 +96,10 @@ def test_the_one_over_http_says_what_the_embedded_one_says_and_keeps_the_talk(ad
     assert bot.answer("what did stegosaurus eat?")
     assert [message["role"] for message in bot.messages] == ["user", "assistant"]
     assert run("chatbot_http.py", address).count("bot>") == 3
+    bot.address = "http://127.0.0.1:9"  # nobody is there
+    with pytest.raises(URLError):
+        bot.answer("hello!")
+    assert len(bot.messages) == 2
 
 
 def test_the_official_client_lists_names_and_talks(address):
