@@ -530,6 +530,7 @@ def test_no_fault_of_accessibility_is_found_and_nothing_sticks_out(browser, addr
             page.fill("#inside-text", "tyran" * 8)
             expect(page.locator("#strip .place")).to_have_count(41)
             drawn = page.locator("#gates svg")
+            expect(drawn).to_be_visible()
             ratio = drawn.evaluate("svg => svg.clientWidth / svg.viewBox.baseVal.width")
             assert ratio >= 1, "labels keep their size"
         if view == "chat":
