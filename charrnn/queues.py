@@ -86,15 +86,15 @@ class Queue:
         """Let texts stand still that have had their turn, for requests that wait and have less than
         their share of the slots.
         """
+        self._claimed = 0
+        if not self._left:
+            return
         left: Counter[int] = Counter()
         for number, tries in self._left:
             left[number] += len(tries)
         waiting = {number: count for number, count in left.items() if not is_held(number)}
-        self._claimed = 0
-        if not waiting:
-            return
         have = self._have()
-        share = max(1, self._slots // len(have.keys() | waiting))
+        share = max(1, self._slots // max(1, len(have.keys() | waiting)))
         lacking = {
             number: min(count, share - have[number])
             for number, count in waiting.items()
@@ -125,24 +125,37 @@ class Queue:
         free = self.batch.free
         if not self._left or not free:
             return
-        entries, given = list(self._left), [0] * len(self._left)
-        have = self._have() if len(entries) > 1 else Counter()
-        heap = [(have[n], place, n) for place, (n, _) in enumerate(entries) if not is_held(n)]
-        heapq.heapify(heap)
-        while free and heap:
-            slots, place, number = heap[0]
-            alone = len(heap) == 1
-            more = min(free, len(entries[place][1]) - given[place]) if alone else 1
-            given[place], free = given[place] + more, free - more
-            if given[place] == len(entries[place][1]):
-                heapq.heappop(heap)
-            else:
-                heapq.heapreplace(heap, (slots + more, place, number))
+        entries = [each for each in self._left if not is_held(each[0])]
+        given = [len(tries) for _, tries in entries]
+        if sum(given) > free:
+            given = self._shared_out(entries, free)
         if self.returning:
             self._passed += sum(given)
-        kept = [(n, tries[g:]) for (n, tries), g in zip(entries, given, strict=True)]
-        self._left = deque(each for each in kept if len(each[1]))
-        yield from ((n, tries[:g]) for (n, tries), g in zip(entries, given, strict=True) if g)
+        self._left = deque(each for each in self._left if is_held(each[0]))
+        begin: list[tuple[int, Tries]] = []
+        for (number, tries), count in zip(entries, given, strict=True):
+            if count < len(tries):
+                self._left.append((number, tries[count:]))
+                tries = tries[:count]
+            if count:
+                begin.append((number, tries))
+        yield from begin
+
+    def _shared_out(self, entries: Sequence[tuple[int, Tries]], free: int) -> list[int]:
+        """How many slots each of the entries gets: one after the other, who has the fewest."""
+        have, given = self._have(), [0] * len(entries)
+        heap = [(have[number], place) for place, (number, _) in enumerate(entries)]
+        heapq.heapify(heap)
+        while free and heap:
+            slots, place = heap[0]
+            lacking = len(entries[place][1]) - given[place]
+            more = 1 if len(heap) > 1 else min(free, lacking)
+            given[place], free = given[place] + more, free - more
+            if more == lacking:
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, (slots + more, place))
+        return given
 
     def _have(self) -> Counter[int]:
         """How many slots each request has."""

@@ -217,10 +217,12 @@ def whole(value: Any) -> Any:
 
 def _real(value: Any) -> Any:
     """numpy's scalars are numbers too, but not whatever Python could turn into one."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError("must be a number")
     try:
-        number: int | float = float(value)
+        number = float(value)
     except OverflowError:
         raise ValueError("must be a finite number") from None
     plain: Any = value
