@@ -87,7 +87,7 @@ class Queue:
         their share of the slots.
         """
         self._claimed = 0
-        if not self._left:
+        if not self._left or self.waiting <= self.batch.free:
             return
         left: Counter[int] = Counter()
         for number, tries in self._left:
