@@ -16,7 +16,7 @@ from charrnn.sequences import Parked
 from charrnn.texts import Text
 
 TURN = 32  # symbols of a text, after which it may have to stand still for others
-MOST_STANDING = 256  # texts that stand still at a time: they hold memory
+MOST_STANDING = 128  # texts that stand still at a time: they hold memory
 # Slots that new samples get, while texts that stand still wait for one, for each of theirs.
 PASSED = 3
 
