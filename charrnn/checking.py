@@ -137,7 +137,7 @@ def _cells(cell: str, row: Row) -> tuple[str, ...]:
     return cell, row.parameter, shape, *errors, "ok" if row.passed else "WRONG"
 
 
-@click.command("check")
+@click.command("check", short_help="Hold every hand-written gradient against two others.")
 @click.option(
     "--cell",
     "cells",

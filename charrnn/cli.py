@@ -132,7 +132,7 @@ TRAIN_OPTIONS = (
 FORWARDED = (signal.SIGUSR1,)  # mpiexec passes it on to all ranks, and leaves them time
 
 
-@main.command("train")
+@main.command("train", short_help="Learn from a list of names, running text or conversations.")
 @click.argument("source", metavar="FILE_OR_RECIPE", type=click.Path(path_type=Path))
 @click.option("--name", help="The model's name.  [default: the file's]")
 @settings_options(CorpusConfig, *CORPUS_OPTIONS)
@@ -198,7 +198,7 @@ def _recipe_of(
     return (_absolute(recipe, source.parent) if is_recipe else recipe), None
 
 
-@main.command("sample")
+@main.command("sample", short_help="Generate from a model.")
 @click.argument("model")
 @click.option("--seed", default="", help="The text that the output begins with.")
 @settings_options(GenerationConfig, *GenerationConfig.fields())
@@ -268,7 +268,7 @@ def chat_command(model: str, version: str | None, weights: Path | None, **option
     converse(generator.chat(**said(options, *CHAT_OPTIONS)))
 
 
-@main.command("evaluate")
+@main.command("evaluate", short_help="How well a model predicts names or text that it never saw.")
 @click.argument("model")
 @settings_options(EvaluationConfig, *EvaluationConfig.fields())
 @asking_options

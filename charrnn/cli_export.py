@@ -19,7 +19,7 @@ ENDINGS = {"torch": ".torch.safetensors", "onnx": ".onnx", "json": ".json"}
 FORMATS = get_args(ExportConfig.fields()["to"].annotation)
 
 
-@click.command("export")
+@click.command("export", short_help="Write a model for another program: torch, ONNX or JSON.")
 @click.argument("model")
 @click.option(
     "--to", required=True, type=click.Choice(FORMATS), help=ExportConfig.fields()["to"].description

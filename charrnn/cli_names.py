@@ -15,7 +15,7 @@ from charrnn.tables import table_of_score
 MOST_TEXTS = 10_000  # of one command
 
 
-@click.command("beam")
+@click.command("beam", short_help="The most probable names of a model, in falling order.")
 @click.argument("model")
 @click.option("--seed", default="", help="The text that the names begin with.")
 @settings_options(BeamConfig, *BeamConfig.fields())

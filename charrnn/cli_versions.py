@@ -42,7 +42,7 @@ def exit_status(error: CharRNNError) -> int:
     return WRONG if isinstance(error, ConfigError | CorpusError) else FAILED
 
 
-@click.command("retrain")
+@click.command("retrain", short_help="Train a live model again; the better one is live then.")
 @click.argument("model")
 @click.option("--force", is_flag=True, help="Train even if nothing has changed.")
 @click.option("--promote-anyway", is_flag=True, help="Go live whatever the gate says.")
@@ -96,7 +96,7 @@ def retrain_command(
     raise click.exceptions.Exit(STATUSES[outcome.event])
 
 
-@click.command("history")
+@click.command("history", short_help="What was live when and why, and what was refused.")
 @click.argument("model")
 @weights_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, with all that is kept.")
@@ -120,7 +120,7 @@ def history_command(model: str, weights: Path | None, as_json: bool) -> None:
         click.echo(f"nothing is written down of {model} yet", err=True)
 
 
-@click.command("rollback")
+@click.command("rollback", short_help="Make the version live that was live before.")
 @click.argument("model")
 @click.option("--to", metavar="VERSION", help="A kept version, by its first hex digits.")
 @weights_option
