@@ -113,8 +113,8 @@ class Queue:
         """Let those go on that stood still, as far as there are slots that nobody else is to have;
         but one at least after so many that others had.
         """
-        while self.returning and (self.batch.free > self._claimed or self._passed >= PASSED):
-            if not self.batch.free:
+        while self.returning and (free := self.batch.free):
+            if free <= self._claimed and self._passed < PASSED:
                 return
             parked, text = self.returning.popleft()
             text.turn = self._passed = 0
