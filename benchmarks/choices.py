@@ -22,10 +22,11 @@ from charrnn.compiled import Bound, CompiledModel, Lanes
 from charrnn.panels import MOST_ROWS as MOST_PANEL_ROWS
 from charrnn.panels import TWELVE
 from charrnn.parameters import Array
-from charrnn.products import MOST_ROWS
+from charrnn.products import MOST_ROWS, ByGate
 from charrnn.seeding import pcg64_states
 from charrnn.streams import STRIDE
 
+ALL_BY_GATE = f"{MOST_ROWS} by gate"
 LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary
 
 
@@ -50,32 +51,38 @@ def repeated(work: Callable[[], object], times: int) -> int:
 
 def products(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
     """64 rows times an LSTM's matrix [W | V]: so many at a time, a product for each gate and one
-    for V, or one product for all.
+    for V, likewise by columns as generation does it, or one product for all.
     """
-    sizes = (1, 2, 4, 8, 16, MOST_ROWS)
-    columns = [(f"{n} by gate", n, True) for n in sizes[1:]]
-    columns = [("each alone", 1, False), *columns, ("64 at once", MOST_ROWS, False)]
+    sizes = (2, 8, 32)
+    forms = [("each alone", 1), *((f"{n} by gate", n) for n in sizes), (ALL_BY_GATE, MOST_ROWS)]
+    forms += [*((f"{n} by columns", n) for n in sizes), ("64 at once", MOST_ROWS)]
     table = Table(
         f"{MOST_ROWS} rows times a layer's matrix: microseconds a row",
-        [("LSTM", ""), *((name, "") for name, *_ in columns)],
+        [("LSTM", ""), *((name, "") for name, _ in forms)],
         note="Stars: every row has the same bits at every place of a product. Two: and the same as "
-        "all other forms with two stars. Only such forms are taken.",
+        "all other forms with two stars. Only such forms are taken. By columns the sums of the "
+        "largest network are taken in two parts.",
     )
     for hidden_size, vocab_size in layers:
         layer = CompiledModel(network("lstm", hidden_size, vocab_size)).layers[0]
         row = np.random.default_rng(0).standard_normal(hidden_size).astype(layer.matrix.dtype)
         rows, made, contenders = np.repeat(row[None], MOST_ROWS, axis=0), {}, {}
-        for name, n, by_gate in columns:
-            pieces = (layer.recurrent, layer.following) if by_gate else (layer.matrix,)
-            outs = [np.empty((*m.shape[:-2], MOST_ROWS, m.shape[-1]), m.dtype) for m in pieces]
-            made[name] = outs
-            contenders[name] = partial(repeated, partial(_multiply, rows, n, pieces, outs), 5)
+        for name, n in forms:
+            if "columns" in name:
+                by_columns = ByGate(layer, MOST_ROWS, (n, n))
+                outs = [by_columns.waiting, by_columns.following]
+                work = by_columns.bind(rows, slice(MOST_ROWS))
+            else:
+                pieces = (layer.recurrent, layer.following) if "gate" in name else (layer.matrix,)
+                outs = [np.empty((*m.shape[:-2], MOST_ROWS, m.shape[-1]), m.dtype) for m in pieces]
+                work = partial(_multiply, rows, n, pieces, outs)
+            made[name], contenders[name] = outs, partial(repeated, work, 5)
         timings = take_turns(contenders, seconds=seconds)
         columns_of = {name: _one_array(outs) for name, outs in made.items()}
         cells = []
-        for name, *_ in columns:
+        for name, _ in forms:
             alike = bool((columns_of[name] == columns_of[name][0]).all())
-            same = bool((columns_of[name][0] == columns_of[f"{MOST_ROWS} by gate"][0]).all())
+            same = bool((columns_of[name][0] == columns_of[ALL_BY_GATE][0]).all())
             stars = "**" if alike and same else "*" if alike else ""
             cells.append(f"{1e6 * timings[name].median / MOST_ROWS:.2f} {stars}".strip())
         table.rows.append([f"{hidden_size}, V {vocab_size}", *cells])

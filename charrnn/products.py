@@ -4,15 +4,15 @@ A product of another number of rows may differ in its last bits, and so may a ro
 of it: libraries go through the rows in strips of several widths, each with its own order of sums.
 So rows are multiplied alone, or in one of three ways that `best_block` tries on the machine:
 
-- by gate, from two rows on (or four, or eight), where all numbers and places of rows are alike;
+- by gate and by 64 columns, from two rows on (or four, or eight), where all numbers and places of
+  rows are alike: small products, for which libraries have a way that doesn't copy the matrix;
 - in panels (`charrnn.panels`), by twelves;
-- by gate in separate products of eight rows.
+- the first in separate products of eight rows.
 
 `matrix` is [W | what follows], (H, N): a layer's output is multiplied once a step. What comes out
 waits for the layer's next step, and for the layer above; at the top it is the logits.
 """
 
-import operator
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,10 +26,14 @@ from charrnn.parameters import Array
 from charrnn.threads import blas_threads
 
 ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
+COLLIDING_BYTES = 2048  # rows of a matrix so far apart, or some times so far, displace each other
 WIDTHS = (2, 4, 8)  # the least rows of a product of several, the first that is exact
-MOST_ROWS = 64  # of one product by gate
+MOSTS = (64, 32, 16, 8)  # rows of one product by gate
+MOST_ROWS = MOSTS[0]
+COLUMNS = 64  # likewise
+SMALL = 1_000_000  # multiplications of a product up to which OpenBLAS doesn't copy the matrix
 # Products of no more rows than this beat rows alone only where the matrices take so many bytes.
-FEWEST_ROWS, LARGE_BYTES = 8, 1 << 21
+FEWEST_ROWS, LARGE_BYTES = MOSTS[-1], 1 << 21
 LONGEST_SUM = 448  # terms of a product's sums by gate; longer ones are cut into parts of
 PART = 256  # since libraries would cut them too, at other places with other numbers of rows
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: may stay in a cache
@@ -69,6 +73,16 @@ class CompiledLayer:
     def panels(self) -> Array:
         """A copy of the matrix in panels."""
         return panels.in_panels(self.matrix)
+
+    @cached_property
+    def columns(self) -> tuple[list[Array], list[Array]]:
+        """`recurrent` and `following` by columns; of a large matrix copies, which stand in memory
+        in the order in which they are read.
+        """
+        both = by_columns(self.recurrent), by_columns(self.following)
+        if self.matrix.nbytes <= LARGE_BYTES:
+            return both
+        return list(map(np.ascontiguousarray, both[0])), list(map(np.ascontiguousarray, both[1]))
 
 
 class Products:
@@ -117,19 +131,19 @@ class ByGate(Products):
 
     def __init__(self, layer: CompiledLayer, capacity: int, most: Sequence[int]) -> None:
         """most: rows of a product, of `recurrent` and of `following`."""
-        self._pieces, self._most = (layer.recurrent, layer.following), most
+        self._columns, self._most = layer.columns, most
         self.waiting, self.following = (
             np.zeros((*piece.shape[:-2], capacity, piece.shape[-1]), piece.dtype)
-            for piece in self._pieces
+            for piece in (layer.recurrent, layer.following)
         )
 
     def bind(self, h: Array, lanes: slice | int) -> Callable[[], Any]:
+        outputs = self.waiting[:, : len(h)], self.following[..., : len(h), :]
+        each = zip(self._columns, outputs, self._most, strict=True)
         calls: list[tuple[Any, ...]] = []
-        outputs = self.waiting, self.following
-        for piece, output, rows in zip(self._pieces, outputs, self._most, strict=True):
-            for start in range(0, len(h), rows):
-                lane = slice(start, min(start + rows, len(h)))
-                calls += _summed(h[lane], piece, output[..., lane, :])
+        for columns, output, rows in each:
+            for stack, out in zip(columns, by_columns(output), strict=True):
+                calls += _by_gate(h, stack, out, rows)
         return _all(calls)
 
 
@@ -222,36 +236,57 @@ def best_block(layers: Sequence[CompiledLayer]) -> Block:
     """
     rng, matrix = np.random.default_rng(0), layers[0].matrix
     rows = rng.standard_normal((panels.MOST_ROWS, len(matrix))).astype(matrix.dtype)
-    is_large = sum(layer.matrix.nbytes for layer in layers) > LARGE_BYTES
-    by_gate = _best_by_gate(rows[:MOST_ROWS], layers, is_large=is_large)
-    if by_gate.most and min(by_gate.most) == MOST_ROWS:
+    by_gate = _best_by_gate(rows[:MOST_ROWS], layers)
+    if by_gate.most and min(by_gate.most) == most_rows(len(matrix)):
         return by_gate
     counts = range(panels.TWELVE, panels.MOST_ROWS + 1, panels.TWELVE)
-    if all(
-        _most_alike(operator.matmul, rows, layer.panels, counts) == counts[-1] for layer in layers
-    ):
-        return IN_PANELS
-    for layer in layers:
-        vars(layer).pop("panels", None)  # a copy that nobody will use
+    if all(_are_alike(np.matmul, rows, layer.panels, counts) for layer in layers):
+        by_gate = IN_PANELS
+    for layer in layers:  # no copy that nobody will use
+        for way, copy in ((by_gate.in_panels, "panels"), (by_gate.most, "columns")):
+            if not way:
+                vars(layer).pop(copy, None)
     return by_gate
 
 
-def _best_by_gate(rows: Array, layers: Sequence[CompiledLayer], *, is_large: bool) -> Block:
+def _best_by_gate(rows: Array, layers: Sequence[CompiledLayer]) -> Block:
     """The best way but that of panels."""
-    pieces = [piece for layer in layers for piece in (layer.recurrent, layer.following)]
+    is_large = sum(layer.matrix.nbytes for layer in layers) > LARGE_BYTES
+    pieces = [columns for layer in layers for columns in layer.columns]
     for width in WIDTHS:
-        counts = sorted({rounded(count, width) for count in range(1, MOST_ROWS + 1)})
-        most = [_most_alike(_by_gate, rows, piece, counts) for piece in pieces]
+        most = [_most_alike(rows, columns, width) for columns in pieces]
         if all(most) and (is_large or min(most[::2]) > FEWEST_ROWS):
             return Block(width, tuple(most))
     return BY_ROW
 
 
-def _most_alike(
+def most_rows(size: int) -> int:
+    """The most rows of so many numbers whose product by gate stays small."""
+    terms = max(part.stop - part.start for part in _sum_parts(size))
+    return next(most for most in MOSTS if most * terms * COLUMNS <= SMALL)
+
+
+def _most_alike(rows: Array, columns: Sequence[Array], width: int) -> int:
+    """The most rows of a product by gate up to which a row's product is the same in all numbers of
+    them that are multiples of the width, if any: libraries change their way with the size.
+    """
+    for most in MOSTS[MOSTS.index(most_rows(rows.shape[1])) :]:
+        counts = sorted({rounded(count, width) for count in range(1, most + 1)})
+        if all(_are_alike(_multiplied_by_gate, rows[:most], each, counts) for each in columns):
+            return most
+    return 0
+
+
+def _multiplied_by_gate(rows: Array, columns: Array) -> Array:
+    out = np.empty((*columns.shape[:-2], len(rows), columns.shape[-1]), rows.dtype)
+    _all(_by_gate(rows, columns, out, len(rows)))()
+    return out
+
+
+def _are_alike(
     multiplied: Callable[[Array, Array], Array], rows: Array, matrix: Array, counts: Sequence[int]
-) -> int:
-    """The most rows of a product up to which a row's product is the same in all of these numbers of
-    them, if any: libraries change their way with the size.
+) -> bool:
+    """Whether a row's product is the same in all of these numbers of rows, at every place.
 
     Args:
         multiplied: a way to multiply: (B, H) and a matrix to (..., B, N).
@@ -261,39 +296,45 @@ def _most_alike(
     """
     alone = [multiplied(np.repeat(row[None], counts[0], axis=0), matrix) for row in rows]
     if not all((one == one[..., :1, :]).all() for one in alone):
-        return 0
+        return False
     expected = np.concatenate([one[..., :1, :] for one in alone], axis=-2)
-    for most in (len(rows), 32, 16, FEWEST_ROWS):
-        those = [count for count in counts if count <= most]
-        made = ((multiplied(rows[:count], matrix), expected[..., :count, :]) for count in those)
-        if all((product == alike).all() for product, alike in made):
-            return most
-    return 0
+    made = ((multiplied(rows[:count], matrix), expected[..., :count, :]) for count in counts)
+    return all((product == alike).all() for product, alike in made)
 
 
-def _by_gate(rows: Array, matrix: Array) -> Array:
-    """rows @ matrix, its sums in parts."""
-    total, *others = (rows[:, part] @ matrix[..., part, :] for part in _sum_parts(matrix))
-    for other in others:
-        total += other
-    return total
+def _by_gate(h: Array, columns: Array, out: Array, rows: int) -> list[tuple[Any, ...]]:
+    """The calls that leave h @ columns in `out`, so many rows at a time, the sums in parts.
 
-
-def _summed(h: Array, matrix: Array, out: Array) -> list[tuple[Any, ...]]:
-    """The calls that leave h @ matrix in `out`, the sums in parts."""
-    first, *others = _sum_parts(matrix)
-    calls: list[tuple[Any, ...]] = [(np.matmul, h[:, first], matrix[..., first, :], out)]
-    if others:
-        spare = np.zeros_like(out)
+    Args:
+        h: (B, H).
+        columns: (..., H, n).
+        out: (..., B, n).
+        rows: of a product.
+    """
+    first, *others = _sum_parts(h.shape[1])
+    calls: list[tuple[Any, ...]] = []
+    for start in range(0, len(h), rows):
+        few, made = h[start : start + rows], out[..., start : start + rows, :]
+        calls.append((np.matmul, few[:, first], columns[..., first, :], made))
+        spare = np.zeros_like(made) if others else made
         for part in others:
-            calls.append((np.matmul, h[:, part], matrix[..., part, :], spare))
-            calls.append((np.add, out, spare, out))
+            calls.append((np.matmul, few[:, part], columns[..., part, :], spare))
+            calls.append((np.add, made, spare, made))
     return calls
 
 
-def _sum_parts(matrix: Array) -> list[slice]:
+def by_columns(x: Array) -> list[Array]:
+    """The columns of x (..., N) by `COLUMNS`, (n, ..., `COLUMNS`), and those that are left over:
+    views.
+    """
+    whole = x.shape[-1] // COLUMNS * COLUMNS
+    stack = x[..., :whole].reshape(*x.shape[:-1], whole // COLUMNS, COLUMNS)
+    views = [np.moveaxis(stack, -2, 0), x[..., whole:]]
+    return [view for view in views if view.size]
+
+
+def _sum_parts(terms: int) -> list[slice]:
     """The parts of a product's sums."""
-    terms = matrix.shape[-2]
     size = terms if terms <= LONGEST_SUM else PART
     return [slice(start, min(start + size, terms)) for start in range(0, terms, size)]
 
@@ -324,8 +365,11 @@ def compiled_layer(
 
 
 def _side_by_side(left: Array, right: Array) -> Array:
-    """[left | right | zeros up to a multiple of `ALIGNED` columns]."""
-    filling = -(left.shape[1] + right.shape[1]) % ALIGNED
+    """[left | right | zeros], a multiple of `ALIGNED` columns."""
+    columns = left.shape[1] + right.shape[1]
+    filling = -columns % ALIGNED
+    if (columns + filling) * left.itemsize % COLLIDING_BYTES == 0:
+        filling += 2 * ALIGNED
     return np.concatenate([left, right, np.zeros((len(left), filling), left.dtype)], axis=1)
 
 

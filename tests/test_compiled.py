@@ -1,7 +1,5 @@
 """The compiled form: the same network as the plain equations, and rows that keep their bits."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,18 @@ from charrnn.exactness import rows_are_exact
 from charrnn.model import CharRNN
 from charrnn.panels import MOST_ROWS as MOST_PANEL_ROWS
 from charrnn.panels import TWELVE
-from charrnn.products import BY_ROW, IN_PANELS, MOST_ROWS, Block, InPanels
+from charrnn.products import (
+    ALIGNED,
+    BY_ROW,
+    COLLIDING_BYTES,
+    IN_PANELS,
+    MOST_ROWS,
+    SMALL,
+    Block,
+    ByGate,
+    InPanels,
+    most_rows,
+)
 from tests.models import every_cell, network
 
 BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2), IN_PANELS]
@@ -118,20 +127,23 @@ def test_rows_are_exact_here(cell, layers):
         )
 
 
-def placed(at, rows_are_alike):
-    """Products of which some rows differ: `rows_are_alike(rows, place)` says which don't."""
+@pytest.fixture
+def uneven(monkeypatch):
+    """Lets products with an array differ in some rows: `rows_are_alike(rows, place)` says which
+    don't.
+    """
+    whole, rules = np.matmul, []
 
-    class Matrix(np.ndarray):
-        def __rmatmul__(self, rows):
-            product = np.asarray(rows) @ np.asarray(self)
-            for place in range(len(rows)):
-                product[..., place, :] += 0 if rows_are_alike(len(rows), place) else 1
-            return product
+    def matmul(rows, matrix, *out):
+        product = whole(rows, matrix, *out)
+        for array, rows_are_alike in rules:
+            if np.may_share_memory(array, matrix):
+                for place in range(len(rows)):
+                    product[..., place, :] += 0 if rows_are_alike(len(rows), place) else 1
+        return product
 
-        __array_priority__ = 100
-        __array_ufunc__ = None
-
-    return at.view(Matrix)
+    monkeypatch.setattr(np, "matmul", matmul)
+    return lambda array, rows_are_alike: rules.append((array, rows_are_alike))
 
 
 @pytest.mark.parametrize(
@@ -146,27 +158,20 @@ def placed(at, rows_are_alike):
         (lambda rows, place: place != 5, 1, None),
     ],
 )
-@pytest.mark.parametrize("which", ["recurrent", "following"])
+@pytest.mark.parametrize("which", [0, 1], ids=["recurrent", "following"])
 def test_rows_are_multiplied_in_a_form_that_leaves_all_of_them_alike(
-    which, rows_are_alike, width, most, monkeypatch
+    which, rows_are_alike, width, most, monkeypatch, uneven
 ):
     monkeypatch.setattr("charrnn.products.LARGE_BYTES", 0)
     model = CompiledModel(network(hidden=128, vocab=27, layers=2))
-    for n, layer in enumerate(model.layers):
-        alike = rows_are_alike if n else lambda rows, place: True
-        one = {which: placed(getattr(layer, which), alike)}
-        rest = {"recurrent": layer.recurrent, "following": layer.following} | one
-        model.layers[n] = with_panels(replace(layer, **rest), lambda rows, place: place != 5)
+    for layer in model.layers:
         layer.matrix[...] = 0
+        uneven(layer.panels, lambda rows, place: place != 5)
+    for columns in model.layers[-1].columns[which]:
+        uneven(columns, rows_are_alike)
     expected = [64, 64, 64, 64]
-    expected[2 + (which == "following")] = most
+    expected[2 + which] = most
     assert model.block == (BY_ROW if width == 1 else Block(width, tuple(expected)))
-
-
-def with_panels(layer, rows_are_alike):
-    """A layer whose products in panels differ in some rows."""
-    vars(layer)["panels"] = placed(layer.panels, rows_are_alike)
-    return layer
 
 
 @pytest.mark.parametrize(
@@ -180,14 +185,16 @@ def with_panels(layer, rows_are_alike):
     ],
 )
 def test_rows_that_differ_by_gate_are_multiplied_in_panels_where_these_leave_them_alike(
-    rows_are_alike, block
+    rows_are_alike, block, uneven
 ):
     model = CompiledModel(network(hidden=128, vocab=27))
     layer = model.layers[0]
-    recurrent = placed(layer.recurrent, lambda rows, at: at < 5)
-    model.layers[0] = with_panels(replace(layer, recurrent=recurrent), rows_are_alike)
+    layer.matrix[...] = 0
+    uneven(layer.recurrent, lambda rows, at: at < 5)
+    uneven(layer.panels, rows_are_alike)
     assert model.block == block
-    assert ("panels" in vars(model.layers[0])) == (block == IN_PANELS)  # no copy for nothing
+    assert ("panels" in vars(layer)) == (block == IN_PANELS)  # no copy for nothing
+    assert "columns" not in vars(layer)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -213,13 +220,45 @@ def test_rows_in_panels_are_multiplied_by_twelves_and_at_most_so_many_at_once(mo
     assert numbers == [12, 12, 24, 72, 72, 12, 72, 72, 60]
 
 
-def test_small_products_are_for_networks_whose_matrices_take_long_to_read(monkeypatch):
+def test_few_rows_are_for_networks_whose_matrices_take_long_to_read(uneven):
     model = CompiledModel(network(hidden=128, vocab=27))
     layer = model.layers[0]
     layer.matrix[...] = 0
-    recurrent = placed(layer.recurrent, lambda rows, place: rows <= 8)
-    model.layers[0] = with_panels(replace(layer, recurrent=recurrent), lambda rows, place: place)
+    uneven(layer.recurrent, lambda rows, place: rows <= 8)
+    uneven(layer.panels, lambda rows, place: place)
     assert model.block == BY_ROW
+
+
+@pytest.mark.parametrize("hidden", [128, 300, 450, 1100])
+def test_a_product_by_gate_stays_as_small_as_libraries_want_it(hidden, monkeypatch):
+    layer, whole, sizes = CompiledModel(network("lstm", hidden=hidden)).layers[0], np.matmul, []
+
+    def matmul(rows, columns, out):
+        sizes.append(rows.size * columns.shape[-1])
+        return whole(rows, columns, out)
+
+    most = (most_rows(hidden),) * 2
+    made = ByGate(layer, 64, most)
+    monkeypatch.setattr(np, "matmul", matmul)
+    made.bind(np.zeros((64, hidden), np.float32), slice(64))()
+    assert 300_000 < max(sizes) <= SMALL
+
+
+@pytest.mark.parametrize(("hidden", "is_copied"), [(64, False), (400, True)])
+def test_the_columns_of_a_large_matrix_stand_in_memory_as_they_are_read(hidden, is_copied):
+    layer = CompiledModel(network("lstm", hidden=hidden)).layers[0]
+    for piece, columns in zip((layer.recurrent, layer.following), layer.columns, strict=True):
+        assert sum(each.size for each in columns) == piece.size
+        for each in columns:
+            assert np.shares_memory(each, layer.matrix) != is_copied
+            assert each.flags.c_contiguous or not is_copied
+
+
+def test_no_matrix_has_rows_that_displace_each_other():
+    for cell, hidden, layers in (("lstm", 512, 2), ("rnn", 256, 2), ("rnn", 484, 1)):
+        for layer in CompiledModel(network(cell, hidden=hidden, layers=layers, vocab=28)).layers:
+            assert layer.matrix.strides[0] % COLLIDING_BYTES
+            assert layer.matrix.shape[1] % ALIGNED == 0
 
 
 @pytest.mark.parametrize(
