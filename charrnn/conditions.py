@@ -88,6 +88,8 @@ class Conditions:
         return None
 
     def _has_shape(self, text: str, shape: Shape) -> bool:
+        if shape.is_of_lengths:
+            return shape.shortest <= len(text) <= shape.longest
         assert self.vocabulary
         return shape.is_met(self.vocabulary.encode(text).tolist())
 

@@ -23,6 +23,7 @@ from charrnn.ops import (
     add_product,
     cross_entropy,
     gather_rows_backward,
+    step_product,
 )
 from charrnn.parameters import Parameters
 
@@ -379,7 +380,7 @@ class CharRNN:
         """A higher layer's share of the pre-activations, x U + b, step by step."""
         a_x = scratch(work, "a_x", len(layer["U_T"]), steps, self.dtype)
         for step in steps:
-            a = np.matmul(layer["U_T"], x[:, step.columns], a_x[step.size])
+            a = step_product(layer["U_T"], x[:, step.columns], a_x[step.size])
             a += layer["b_T"]
             yield a
 

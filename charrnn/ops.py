@@ -3,13 +3,17 @@ their own. Axes: N packed rows, B batch, H hidden, V vocabulary.
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.threads import SMALL, small_products_are_fast
+
 Array = NDArray[Any]
 
+FEWEST_ROWS, MOST_COLUMNS = 8, 48  # of what is multiplied in small products
 ONE_HOT_LIMIT = 96  # up to this many rows, a product with a one-hot array beats adding row by row
 
 
@@ -62,6 +66,27 @@ def row_blocks(x: Array, count: int) -> list[Array]:
     """The `count` equal blocks of x's rows, as views: (count*H, n) -> count times (H, n)."""
     height = len(x) // count
     return [x[k * height : (k + 1) * height] for k in range(count)]
+
+
+def step_product(x: Array, y: Array, out: Array) -> Array:
+    """x @ y, (M, K) and (K, n), as a step of training makes it: the same x for few columns, again
+    and again. Some rows of x at a time, where the library is faster for it. Returns `out`.
+    """
+    rows = _rows_at_a_time(*x.shape, y.shape[1]) if x.dtype == np.float32 else 0
+    if not rows:
+        return np.matmul(x, y, out)
+    shape = (-1, rows)
+    np.matmul(x.reshape(*shape, x.shape[1]), y, out.reshape(*shape, y.shape[1]))
+    return out
+
+
+@lru_cache(4096)
+def _rows_at_a_time(height: int, terms: int, columns: int) -> int:
+    """So many rows of x make small products; 0 for all at once."""
+    most = SMALL // (terms * columns)
+    if height <= most or columns > MOST_COLUMNS or not small_products_are_fast():
+        return 0
+    return next((rows for rows in range(most, FEWEST_ROWS - 1, -1) if height % rows == 0), 0)
 
 
 def add_product(x: Array, y: Array, out: Array, work: Workspace) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 
 from charrnn import panels
 from charrnn.parameters import Array
-from charrnn.threads import blas_threads
+from charrnn.threads import SMALL, blas_threads
 
 ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
 COLLIDING_BYTES = 2048  # rows of a matrix so far apart, or some times so far, displace each other
@@ -31,7 +31,6 @@ WIDTHS = (2, 4, 8)  # the least rows of a product of several, the first that is 
 MOSTS = (64, 32, 16, 8)  # rows of one product by gate
 MOST_ROWS = MOSTS[0]
 COLUMNS = 64  # likewise
-SMALL = 1_000_000  # multiplications of a product up to which OpenBLAS doesn't copy the matrix
 # Products of no more rows than this beat rows alone only where the matrices take so many bytes.
 FEWEST_ROWS, LARGE_BYTES = MOSTS[-1], 1 << 21
 LONGEST_SUM = 448  # terms of a product's sums by gate; longer ones are cut into parts of

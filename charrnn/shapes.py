@@ -11,6 +11,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,11 @@ class Shape:
     longest: int
     begin: int = 0
     length: int = 0
+
+    @cached_property
+    def is_of_lengths(self) -> bool:
+        """Whether nothing but a name's length counts: only the end symbol is dead."""
+        return len(self.next) == 1 and np.count_nonzero(self.next == DEAD) == 1
 
     def may_end(self, length: int) -> Array:
         """(Q,) whether a name of so many symbols may end in a state."""

@@ -50,6 +50,18 @@ def _set(counts: list[int]) -> None:
             let_go(force=True)
 
 
+# Kernels of OpenBLAS that multiply matrices where they stand as long as that is little work; larger
+# ones are copied first. Source: interface/gemm.c, and kernel/x86_64/sgemm_small_kernel_permit_*.c.
+IN_PLACE = ("SkylakeX", "Cooperlake", "SapphireRapids")
+SMALL = 1_000_000  # multiplications up to which they do
+
+
+@cache
+def small_products_are_fast() -> bool:
+    """Whether the library multiplies in place what makes no more than `SMALL` multiplications."""
+    return any(info.get("architecture") in IN_PLACE for info in _controller().info())
+
+
 def blas_kernel() -> str:
     """What multiplies matrices here, as in "OpenBLAS 0.3.31 Haswell"."""
     names = [

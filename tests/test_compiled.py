@@ -15,12 +15,12 @@ from charrnn.products import (
     COLLIDING_BYTES,
     IN_PANELS,
     MOST_ROWS,
-    SMALL,
     Block,
     ByGate,
     InPanels,
     most_rows,
 )
+from charrnn.threads import SMALL
 from tests.models import every_cell, network
 
 BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2), IN_PANELS]

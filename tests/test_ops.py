@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 
+from charrnn import ops
 from charrnn.cells import CELLS
 from charrnn.config import ModelConfig
 from charrnn.gradients import numerical_gradient, relative_error
 from charrnn.model import CharRNN
 from charrnn.ops import (
+    FEWEST_ROWS,
     ONE_HOT_LIMIT,
     Workspace,
     chosen_log_softmax,
@@ -18,7 +20,9 @@ from charrnn.ops import (
     gather_rows_backward,
     log_softmax,
     sigmoid,
+    step_product,
 )
+from charrnn.threads import SMALL
 from tests.reference import pack
 
 FLOATS = [np.float32, np.float64]
@@ -26,6 +30,55 @@ FLOATS = [np.float32, np.float64]
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+# Products
+
+
+@pytest.fixture
+def rows_of(monkeypatch):
+    """The rows of x in each product of a step, where small products are fast, or are not."""
+
+    def ask(is_fast, x, columns):
+        monkeypatch.setattr("charrnn.ops.small_products_are_fast", lambda: is_fast)
+        ops._rows_at_a_time.cache_clear()
+        whole, asked = np.matmul, []
+        monkeypatch.setattr(np, "matmul", lambda *args: asked.append(args) or whole(*args))
+        wide = np.full((len(x), columns + 3), np.nan, x.dtype)  # as a state of more sequences
+        y, out = rng(1).standard_normal((x.shape[1], columns)).astype(x.dtype), wide[:, :columns]
+        assert step_product(x, y, out) is out
+        monkeypatch.setattr(np, "matmul", whole)
+        assert np.abs(out - x.astype(np.float64) @ y).max() < 1e-3
+        assert np.isnan(wide[:, columns:]).all()
+        ((left, *_),) = asked
+        return left.shape[-2]
+
+    yield ask
+    ops._rows_at_a_time.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("height", "terms", "columns"),
+    [(512, 128, 32), (128, 512, 32), (1024, 256, 32), (400, 100, 48), (2048, 512, 16)],
+)
+def test_a_step_is_multiplied_in_small_products_where_these_are_fast(
+    height, terms, columns, rows_of
+):
+    x = rng().standard_normal((height, terms)).astype(np.float32)
+    rows = rows_of(True, x, columns)
+    assert FEWEST_ROWS <= rows < height
+    assert 0.4 * SMALL < rows * terms * columns <= SMALL
+    assert rows_of(False, x, columns) == height
+    assert rows_of(True, x.astype(np.float64), columns) == height
+
+
+@pytest.mark.parametrize(
+    ("height", "terms", "columns"),
+    [(128, 128, 32), (1024, 256, 64), (257, 300, 32), (4096, 4096, 32), (1, 1, 1)],
+)
+def test_a_step_that_is_small_or_has_no_small_parts_is_one_product(height, terms, columns, rows_of):
+    x = rng().standard_normal((height, terms)).astype(np.float32)
+    assert rows_of(True, x, columns) == height
 
 
 # Elementwise

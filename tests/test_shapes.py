@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn import shapes
+from charrnn.conditions import Conditions
 from charrnn.config import LONGEST_SHAPED, GenerationConfig
 from charrnn.errors import ConfigError
 from charrnn.shapes import MOST_STATES, compile_shape
@@ -39,6 +40,24 @@ def test_a_pattern_matches_what_fnmatch_matches(pattern):
         assert not expected or "knows" in refused
         return
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_of_lengths"),
+    [
+        ({"max_length": 4}, True),
+        ({"min_length": 2, "max_length": 3}, True),
+        ({"min_length": 2, "exclude_letters": "b"}, False),
+        ({"contains": "a"}, False),
+        ({"pattern": "??"}, False),
+    ],
+)
+def test_lengths_alone_need_no_automaton(asked, is_of_lengths):
+    shape = compiled(**asked)
+    assert shape.is_of_lengths == is_of_lengths
+    wanted = Conditions(shape=shape, vocabulary=ABC)
+    assert {word for word in WORDS if wanted.refusal(word, True) is None} == accepted(shape)
+    assert wanted.refusal(WORDS[5], False) == "the shape"
 
 
 @pytest.mark.parametrize("bracket", ["[%sa]", "[%sab]", "[%sb-c]", "[%s]a]"])

@@ -3,12 +3,13 @@
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from charrnn.threads import blas_kernel, blas_threads
+from charrnn.threads import blas_kernel, blas_threads, small_products_are_fast
 
 
 def counts():
@@ -120,3 +121,15 @@ def test_the_kernel_is_named_with_its_library():
             assert lib["architecture"] in named
     assert named
     assert "None" not in named
+
+
+@pytest.mark.parametrize(
+    ("architecture", "are_fast"),
+    [("SkylakeX", True), ("SapphireRapids", True), ("Haswell", False), (None, False)],
+)
+def test_small_products_are_fast_on_the_kernels_that_multiply_them_in_place(
+    architecture, are_fast, monkeypatch
+):
+    libraries = SimpleNamespace(info=lambda: [{"architecture": architecture}, {"version": "1"}])
+    monkeypatch.setattr("charrnn.threads._controller", lambda: libraries)
+    assert small_products_are_fast.__wrapped__() == are_fast

@@ -30,6 +30,7 @@ from charrnn.ops import (
     blocks,
     row_blocks,
     sigmoid,
+    step_product,
 )
 
 
@@ -99,7 +100,7 @@ class GRU(Cell):
             n = step.size
             p, h, change = product[n], state[0, :, :n], step_of[n]
             (r, z, candidate), sigmoids = row_blocks(a, 3), a[: 2 * H]
-            np.matmul(W_T, h, p)  # 1
+            step_product(W_T, h, p)  # 1
             np.add(a_x_t[: 2 * H], p[: 2 * H], sigmoids)  # 2
             np.tanh(sigmoids, sigmoids)
             sigmoids *= half
@@ -157,7 +158,7 @@ class GRU(Cell):
             np.multiply(dn, r, dq)  # 4, 3
             da_x[: 2 * H, step.columns] = dp[: 2 * H]
             da_x[2 * H :, step.columns], dq_x[:, step.columns] = dn, dq
-            np.matmul(W, dp, dh_t)  # 1
+            step_product(W, dp, dh_t)  # 1
             dh_t += keep_of[n]
         h_prev = previous_outputs(outputs, steps, work)
         add_product(h_prev, da_x[: 2 * H].T, grads["W"][:, : 2 * H], work)

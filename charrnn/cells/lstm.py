@@ -30,6 +30,7 @@ from charrnn.ops import (
     blocks,
     row_blocks,
     sigmoid,
+    step_product,
 )
 
 
@@ -100,7 +101,7 @@ class LSTM(Cell):
             n = step.size
             h = state[0, :, :n]
             i, f, o, g = row_blocks(a, 4)
-            np.matmul(W_T, h, product[n])  # 1
+            step_product(W_T, h, product[n])  # 1
             np.add(a_x_t, product[n], a)
             np.tanh(a, a)  # 2
             sigmoids = a[: 3 * H]
@@ -160,7 +161,7 @@ class LSTM(Cell):
             dg *= dc_t
             dc_t *= f  # 3: dc_prev
             da_x[:, step.columns] = da
-            np.matmul(W, da, dh_t)  # 1: dh_prev
+            step_product(W, da, dh_t)  # 1: dh_prev
         add_product(previous_outputs(outputs, steps, work), da_x.T, grads["W"], work)
         return da_x
 

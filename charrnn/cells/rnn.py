@@ -16,7 +16,7 @@ from charrnn.cells.base import (
     scratch,
     step_blocks,
 )
-from charrnn.ops import Array, Workspace, add_product
+from charrnn.ops import Array, Workspace, add_product, step_product
 
 
 class RNN(Cell):
@@ -61,7 +61,7 @@ class RNN(Cell):
         outputs[:, :B] = h
         for step, a_x_t, h_t in zip(steps, a_x, activations, strict=True):
             n = step.size
-            a = np.matmul(W_T, h[:, :n], product[n])  # 1
+            a = step_product(W_T, h[:, :n], product[n])  # 1
             a += a_x_t
             h = np.tanh(a, h_t)
             outputs[:, step.after] = h
@@ -90,7 +90,7 @@ class RNN(Cell):
             np.subtract(one, da, da)
             da *= dh_t
             da_x[:, step.columns] = da
-            np.matmul(W, da, dh_t)  # 1: dh_prev
+            step_product(W, da, dh_t)  # 1: dh_prev
         add_product(previous_outputs(outputs, steps, work), da_x.T, grads["W"], work)
         return da_x
 
