@@ -109,5 +109,11 @@ def main() -> None:
     (folder / "weights.partial").rename(folder / "weights.bin")
 
 
+def stopping_after(steps):
+    """A question that is answered yes once, after so many steps."""
+    asked = iter(range(10**9))
+    return lambda: next(asked) == steps
+
+
 if __name__ == "__main__":
     main()
