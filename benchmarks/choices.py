@@ -19,14 +19,17 @@ from benchmarks.common import Report, Table, machine, options, run, take_turns
 from benchmarks.models import network
 from charrnn import blas_threads
 from charrnn.compiled import Bound, CompiledModel, Lanes
+from charrnn.ops import MOST_COLUMNS
 from charrnn.panels import MOST_ROWS as MOST_PANEL_ROWS
 from charrnn.panels import TWELVE
 from charrnn.parameters import Array
-from charrnn.products import MOST_ROWS, ByGate
+from charrnn.products import ALIGNED, COLUMNS, MOST_ROWS, ByGate, by_columns, by_gate
 from charrnn.seeding import pcg64_states
 from charrnn.streams import STRIDE
+from charrnn.threads import SMALL
 
 ALL_BY_GATE = f"{MOST_ROWS} by gate"
+STEPS = ((512, 128, 32), (1024, 256, 32), (1024, 256, 64), (768, 256, 32), (2048, 512, 32))
 LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary
 
 
@@ -38,6 +41,8 @@ def measure(chosen: argparse.Namespace) -> Report:
     with blas_threads(1):
         report.add(products(layers, seconds))
         report.add(in_panels(layers, seconds))
+        report.add(places(seconds, size=32 if chosen.quick else 512))
+        report.add(steps(STEPS[:1] if chosen.quick else STEPS, seconds))
         report.add(few_rows(layers, seconds))
         report.add(streams(seconds))
     return report
@@ -133,6 +138,73 @@ def in_panels(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
             shares.append(f"{(every == every[0]).all(axis=0).mean():.1%}")
         name = f"{hidden_size}, V {vocab_size}: {' / '.join(shares)}"
         table.rows.append([name, *cells])
+    return table
+
+
+def places(seconds: float, size: int) -> Table:
+    """Rows times [W | U above] of an LSTM, by gate and by columns, where the matrix's rows stand a
+    power of two apart, and a little more; and by columns that are copies.
+    """
+    counts = (2, 4, 8, 16, 32)
+    table = Table(
+        f"Where a matrix stands: microseconds a product, {size} x {8 * size}",
+        [("", ""), *((f"{count} rows", ".0f") for count in counts)],
+        note=f"By {COLUMNS} columns, products of up to {SMALL // (COLUMNS * size)} rows are small.",
+    )
+    rng = np.random.default_rng(0)
+    matrices = {}
+    for more in (0, 2 * ALIGNED):
+        matrix = np.zeros((size, 8 * size + more), np.float32)
+        matrix[...] = rng.standard_normal(matrix.shape)
+        matrices[matrix.strides[0]] = matrix[:, : 8 * size]
+    cells: dict[str, list[float]] = {}
+    for count in counts:
+        rows = rng.standard_normal((count, size)).astype(np.float32)
+        contenders: dict[str, Callable[[], int]] = {}
+        for apart, matrix in matrices.items():
+            stacks = {"gate": by_gate(matrix, 8), "columns": by_columns(matrix)[0]}
+            for way, stack in stacks.items():
+                contenders[f"by {way}, rows {apart:,} bytes apart"] = _product(rows, stack)
+        stack = np.ascontiguousarray(by_columns(matrix)[0])
+        contenders["by columns, copied one behind the other"] = _product(rows, stack)
+        for name, timing in take_turns(contenders, seconds=seconds / 3).items():
+            cells.setdefault(name, []).append(1e6 * timing.median)
+    table.rows = [[name, *row] for name, row in cells.items()]
+    return table
+
+
+def _product(rows: Array, stack: Array) -> Callable[[], int]:
+    out = np.empty((*stack.shape[:-2], len(rows), stack.shape[-1]), np.float32)
+    return partial(repeated, partial(np.matmul, rows, stack, out), 3)
+
+
+def steps(shapes: tuple[tuple[int, int, int], ...], seconds: float) -> Table:
+    """The recurrent product of a step of training, all at once and by some rows of W."""
+    ways = ("all at once", "64 rows", "32 rows", "16 rows", "8 rows")
+    table = Table(
+        "W (rows, terms) times the outputs of some sequences: microseconds",
+        [("rows, terms, sequences", ""), *((way, "") for way in ways)],
+        note=f"Stars: each product makes at most {SMALL:,} multiplications. Training takes such a "
+        f"one for up to {MOST_COLUMNS} sequences, on kernels for AVX-512.",
+    )
+    rng = np.random.default_rng(0)
+    for height, terms, columns in shapes:
+        W = rng.standard_normal((height, terms), np.float32)
+        h = rng.standard_normal((terms, columns), np.float32)
+        out = np.empty((height, columns), np.float32)
+        contenders = {}
+        for way in ways:
+            rows = height if way == ways[0] else int(way.split()[0])
+            shape = (-1, rows)
+            work = partial(np.matmul, W.reshape(*shape, terms), h, out.reshape(*shape, columns))
+            contenders[way] = partial(repeated, work, 5)
+        timings = take_turns(contenders, seconds=seconds / 2)
+        cells = []
+        for way in ways:
+            rows = height if way == ways[0] else int(way.split()[0])
+            star = " *" if rows * terms * columns <= SMALL else ""
+            cells.append(f"{1e6 * timings[way].median:.0f}{star}")
+        table.rows.append([f"{height}, {terms}, {columns}", *cells])
     return table
 
 
