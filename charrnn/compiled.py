@@ -23,15 +23,14 @@ from charrnn.products import (
     BY_ROW,
     LARGE_BYTES,
     MOST_ROWS,
-    WIDTHS,
     Block,
-    best_block,
     by_gate,
     compiled_layer,
     products,
     rounded,
     shortest,
 )
+from charrnn.trial import WIDTHS, best_block
 
 KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after openings of so many symbols
 CLEARLY = 1.1  # times as fast

@@ -6,7 +6,7 @@ another order, but only in the first and the last strip of each panel (`benchmar
 it). So these strips are zeros here, and nobody reads what comes of them.
 
 Source of the panels' widths: OpenBLAS, driver/level3/level3.c, with SGEMM_DEFAULT_P of its Haswell
-kernel as measured. Whether a machine's library does so is tried (`products.best_block`).
+kernel as measured. Whether a machine's library does so is tried (`charrnn.trial`).
 """
 
 from collections.abc import Iterator

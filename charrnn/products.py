@@ -2,7 +2,7 @@
 
 A product of another number of rows may differ in its last bits, and so may a row at another place
 of it: libraries go through the rows in strips of several widths, each with its own order of sums.
-So rows are multiplied alone, or in one of three ways that `best_block` tries on the machine:
+So rows are multiplied alone, or in one of three ways; `charrnn.trial` finds out which is exact:
 
 - by gate and by 64 columns, from two rows on (or four, or eight), where all numbers and places of
   rows are alike: small products, for which libraries have a way that doesn't copy the matrix;
@@ -23,16 +23,12 @@ import numpy as np
 
 from charrnn import panels
 from charrnn.parameters import Array
-from charrnn.threads import SMALL, blas_threads
+from charrnn.threads import blas_threads
 
 ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
 COLLIDING_BYTES = 2048  # rows of a matrix so far apart, or some times so far, displace each other
-WIDTHS = (2, 4, 8)  # the least rows of a product of several, the first that is exact
-MOSTS = (64, 32, 16, 8)  # rows of one product by gate
-MOST_ROWS = MOSTS[0]
-COLUMNS = 64  # likewise
-# Products of no more rows than this beat rows alone only where the matrices take so many bytes.
-FEWEST_ROWS, LARGE_BYTES = MOSTS[-1], 1 << 21
+MOST_ROWS, COLUMNS = 64, 64  # of one product by gate
+LARGE_BYTES = 1 << 21  # of matrices that take long to read
 LONGEST_SUM = 448  # terms of a product's sums by gate; longer ones are cut into parts of
 PART = 256  # since libraries would cut them too, at other places with other numbers of rows
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: may stay in a cache
@@ -122,11 +118,11 @@ class ByRow(Products):
         starts = range(0, matrix.shape[1], self._columns)
         parts = [slice(start, start + self._columns) for start in starts]
         rows, out = h[:, None], self._out[lanes, None]
-        return _all([(np.matmul, rows, matrix[:, part], out[..., part]) for part in parts])
+        return in_turn([(np.matmul, rows, matrix[:, part], out[..., part]) for part in parts])
 
 
 class ByGate(Products):
-    """Several rows at once, a product for each gate."""
+    """Several rows at once, a product for each gate and `COLUMNS` of its columns."""
 
     def __init__(self, layer: CompiledLayer, capacity: int, most: Sequence[int]) -> None:
         """most: rows of a product, of `recurrent` and of `following`."""
@@ -142,8 +138,8 @@ class ByGate(Products):
         calls: list[tuple[Any, ...]] = []
         for columns, output, rows in each:
             for stack, out in zip(columns, by_columns(output), strict=True):
-                calls += _by_gate(h, stack, out, rows)
-        return _all(calls)
+                calls += multiply_by_gate(h, stack, out, rows)
+        return in_turn(calls)
 
 
 class InPanels(Products):
@@ -177,7 +173,7 @@ class InPanels(Products):
             calls.append((np.matmul, self._h[start:end], self._matrix, self._made[start:end]))
         for source, target in self._moves:  # copyto: a ufunc takes twice as long to begin
             calls.append((np.copyto, target[..., :count, :], source[..., :count, :]))
-        return _all(calls)
+        return in_turn(calls)
 
 
 def products(layer: CompiledLayer, capacity: int, block: Block, number: int) -> Products:
@@ -189,7 +185,7 @@ def products(layer: CompiledLayer, capacity: int, block: Block, number: int) -> 
     return ByGate(layer, capacity, block.most[2 * number :][:2] or (MOST_ROWS, MOST_ROWS))
 
 
-def _all(calls: Sequence[tuple[Any, ...]]) -> Callable[[], None]:
+def in_turn(calls: Sequence[tuple[Any, ...]]) -> Callable[[], None]:
     """A function that makes all these calls: a function, and what it takes."""
 
     def multiply() -> None:
@@ -211,7 +207,8 @@ def _fastest_columns(matrix: Array) -> int:
     for columns in (whole, part):
         out = np.zeros((TRIED_ROWS, 1, whole), matrix.dtype)
         parts = [slice(start, start + columns) for start in range(0, whole, columns)]
-        works.append(_all([(np.matmul, rows, matrix[:, part], out[..., part]) for part in parts]))
+        calls = [(np.matmul, rows, matrix[:, part], out[..., part]) for part in parts]
+        works.append(in_turn(calls))
     in_whole, in_parts = shortest(*works)
     return whole if in_whole <= in_parts else part
 
@@ -228,80 +225,7 @@ def shortest(*works: Callable[[], Any]) -> list[float]:
     return [min(seconds) for seconds in taken]
 
 
-@blas_threads(1)
-def best_block(layers: Sequence[CompiledLayer]) -> Block:
-    """How to multiply several rows at once on this machine so that a row's bits depend neither on
-    its place nor on the number of rows: by trying all numbers and places.
-    """
-    rng, matrix = np.random.default_rng(0), layers[0].matrix
-    rows = rng.standard_normal((panels.MOST_ROWS, len(matrix))).astype(matrix.dtype)
-    by_gate = _best_by_gate(rows[:MOST_ROWS], layers)
-    if by_gate.most and min(by_gate.most) == most_rows(len(matrix)):
-        return by_gate
-    counts = range(panels.TWELVE, panels.MOST_ROWS + 1, panels.TWELVE)
-    if all(_are_alike(np.matmul, rows, layer.panels, counts) for layer in layers):
-        by_gate = IN_PANELS
-    for layer in layers:  # no copy that nobody will use
-        for way, copy in ((by_gate.in_panels, "panels"), (by_gate.most, "columns")):
-            if not way:
-                vars(layer).pop(copy, None)
-    return by_gate
-
-
-def _best_by_gate(rows: Array, layers: Sequence[CompiledLayer]) -> Block:
-    """The best way but that of panels."""
-    is_large = sum(layer.matrix.nbytes for layer in layers) > LARGE_BYTES
-    pieces = [columns for layer in layers for columns in layer.columns]
-    for width in WIDTHS:
-        most = [_most_alike(rows, columns, width) for columns in pieces]
-        if all(most) and (is_large or min(most[::2]) > FEWEST_ROWS):
-            return Block(width, tuple(most))
-    return BY_ROW
-
-
-def most_rows(size: int) -> int:
-    """The most rows of so many numbers whose product by gate stays small."""
-    terms = max(part.stop - part.start for part in _sum_parts(size))
-    return next(most for most in MOSTS if most * terms * COLUMNS <= SMALL)
-
-
-def _most_alike(rows: Array, columns: Sequence[Array], width: int) -> int:
-    """The most rows of a product by gate up to which a row's product is the same in all numbers of
-    them that are multiples of the width, if any: libraries change their way with the size.
-    """
-    for most in MOSTS[MOSTS.index(most_rows(rows.shape[1])) :]:
-        counts = sorted({rounded(count, width) for count in range(1, most + 1)})
-        if all(_are_alike(_multiplied_by_gate, rows[:most], each, counts) for each in columns):
-            return most
-    return 0
-
-
-def _multiplied_by_gate(rows: Array, columns: Array) -> Array:
-    out = np.empty((*columns.shape[:-2], len(rows), columns.shape[-1]), rows.dtype)
-    _all(_by_gate(rows, columns, out, len(rows)))()
-    return out
-
-
-def _are_alike(
-    multiplied: Callable[[Array, Array], Array], rows: Array, matrix: Array, counts: Sequence[int]
-) -> bool:
-    """Whether a row's product is the same in all of these numbers of rows, at every place.
-
-    Args:
-        multiplied: a way to multiply: (B, H) and a matrix to (..., B, N).
-        rows: that differ, as many as the largest number: by chance one may be the same either way.
-        matrix: (..., H, N).
-        counts: rising; the first is the fewest rows that are multiplied.
-    """
-    alone = [multiplied(np.repeat(row[None], counts[0], axis=0), matrix) for row in rows]
-    if not all((one == one[..., :1, :]).all() for one in alone):
-        return False
-    expected = np.concatenate([one[..., :1, :] for one in alone], axis=-2)
-    made = ((multiplied(rows[:count], matrix), expected[..., :count, :]) for count in counts)
-    return all((product == alike).all() for product, alike in made)
-
-
-def _by_gate(h: Array, columns: Array, out: Array, rows: int) -> list[tuple[Any, ...]]:
+def multiply_by_gate(h: Array, columns: Array, out: Array, rows: int) -> list[tuple[Any, ...]]:
     """The calls that leave h @ columns in `out`, so many rows at a time, the sums in parts.
 
     Args:
@@ -310,7 +234,7 @@ def _by_gate(h: Array, columns: Array, out: Array, rows: int) -> list[tuple[Any,
         out: (..., B, n).
         rows: of a product.
     """
-    first, *others = _sum_parts(h.shape[1])
+    first, *others = sum_parts(h.shape[1])
     calls: list[tuple[Any, ...]] = []
     for start in range(0, len(h), rows):
         few, made = h[start : start + rows], out[..., start : start + rows, :]
@@ -332,7 +256,7 @@ def by_columns(x: Array) -> list[Array]:
     return [view for view in views if view.size]
 
 
-def _sum_parts(terms: int) -> list[slice]:
+def sum_parts(terms: int) -> list[slice]:
     """The parts of a product's sums."""
     size = terms if terms <= LONGEST_SUM else PART
     return [slice(start, min(start + size, terms)) for start in range(0, terms, size)]

@@ -56,7 +56,7 @@ FLOORS = (
         "wording",
     },
     {"encoding", "model", "products", "streams", "wordlist"},
-    {"corpus", "shapes"},
+    {"corpus", "shapes", "trial"},
     {
         "batches",
         "compiled",
