@@ -29,8 +29,6 @@ ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its 
 COLLIDING_BYTES = 2048  # rows of a matrix so far apart, or some times so far, displace each other
 MOST_ROWS, COLUMNS = 64, 64  # of one product by gate
 LARGE_BYTES = 1 << 21  # of matrices that take long to read
-LONGEST_SUM = 448  # terms of a product's sums by gate; longer ones are cut into parts of
-PART = 256  # since libraries would cut them too, at other places with other numbers of rows
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: may stay in a cache
 TRIED_ROWS = 4  # to find out whether it does
 TRIALS, TRIAL_SECONDS = 5, 0.001  # of what is timed, at least
@@ -226,7 +224,7 @@ def shortest(*works: Callable[[], Any]) -> list[float]:
 
 
 def multiply_by_gate(h: Array, columns: Array, out: Array, rows: int) -> list[tuple[Any, ...]]:
-    """The calls that leave h @ columns in `out`, so many rows at a time, the sums in parts.
+    """The calls that leave h @ columns in `out`, so many rows at a time.
 
     Args:
         h: (B, H).
@@ -234,16 +232,8 @@ def multiply_by_gate(h: Array, columns: Array, out: Array, rows: int) -> list[tu
         out: (..., B, n).
         rows: of a product.
     """
-    first, *others = sum_parts(h.shape[1])
-    calls: list[tuple[Any, ...]] = []
-    for start in range(0, len(h), rows):
-        few, made = h[start : start + rows], out[..., start : start + rows, :]
-        calls.append((np.matmul, few[:, first], columns[..., first, :], made))
-        spare = np.zeros_like(made) if others else made
-        for part in others:
-            calls.append((np.matmul, few[:, part], columns[..., part, :], spare))
-            calls.append((np.add, made, spare, made))
-    return calls
+    lanes = [slice(start, start + rows) for start in range(0, len(h), rows)]
+    return [(np.matmul, h[some], columns, out[..., some, :]) for some in lanes]
 
 
 def by_columns(x: Array) -> list[Array]:
@@ -254,12 +244,6 @@ def by_columns(x: Array) -> list[Array]:
     stack = x[..., :whole].reshape(*x.shape[:-1], whole // COLUMNS, COLUMNS)
     views = [np.moveaxis(stack, -2, 0), x[..., whole:]]
     return [view for view in views if view.size]
-
-
-def sum_parts(terms: int) -> list[slice]:
-    """The parts of a product's sums."""
-    size = terms if terms <= LONGEST_SUM else PART
-    return [slice(start, min(start + size, terms)) for start in range(0, terms, size)]
 
 
 def _up(count: int, unit: int) -> int:

@@ -20,14 +20,13 @@ from charrnn.products import (
     in_turn,
     multiply_by_gate,
     rounded,
-    sum_parts,
 )
-from charrnn.threads import SMALL, blas_threads
+from charrnn.threads import SMALL, blas_threads, small_products_are_fast
 
 WIDTHS = (2, 4, 8)  # the least rows of a product of several, the first that is exact
-MOSTS = (MOST_ROWS, 32, 16, 8)  # rows of one product by gate
+MOSTS = (MOST_ROWS, 32, 16, 8, 4, 2)  # rows of one product by gate
 # Products of no more rows than this beat rows alone only where the matrices are large.
-FEWEST_ROWS = MOSTS[-1]
+FEWEST_ROWS = 8
 
 
 @blas_threads(1)
@@ -62,16 +61,19 @@ def _best_by_gate(rows: Array, layers: Sequence[CompiledLayer]) -> Block:
 
 
 def most_rows(size: int) -> int:
-    """The most rows of so many numbers whose product by gate stays small."""
-    terms = max(part.stop - part.start for part in sum_parts(size))
-    return next(most for most in MOSTS if most * terms * COLUMNS <= SMALL)
+    """The most rows of so many numbers whose product by gate stays small, where that counts."""
+    if not small_products_are_fast():
+        return MOST_ROWS
+    return next((most for most in MOSTS if most * size * COLUMNS <= SMALL), MOSTS[-1])
 
 
 def _most_alike(rows: Array, columns: Sequence[Array], width: int) -> int:
     """The most rows of a product by gate up to which a row's product is the same in all numbers of
     them that are multiples of the width, if any: libraries change their way with the size.
     """
-    for most in MOSTS[MOSTS.index(most_rows(rows.shape[1])) :]:
+    largest = most_rows(rows.shape[1])
+    fewest = max(width, min(FEWEST_ROWS, largest))
+    for most in (most for most in MOSTS if fewest <= most <= largest):
         counts = sorted({rounded(count, width) for count in range(1, most + 1)})
         if all(_are_alike(_multiplied_by_gate, rows[:most], each, counts) for each in columns):
             return most

@@ -69,7 +69,7 @@ def test_more_lanes_than_a_product_has_rows_step_as_the_plain_network(block):
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("block", [Block(2), Block(8, (8,) * 4), IN_PANELS])
-def test_sums_in_parts_equal_the_plain_networks(cell, block):
+def test_long_sums_equal_the_plain_networks(cell, block):
     model = plain_in_float64(network(cell, hidden=600, layers=2, vocab=9))
     compiled, rng = CompiledModel(model), np.random.default_rng(0)
     together, state = Lanes(compiled, 10, block), model.init_state(10)
@@ -152,6 +152,7 @@ def test_rows_in_panels_are_multiplied_by_twelves_and_at_most_so_many_at_once(mo
 
 @pytest.mark.parametrize("hidden", [128, 300, 450, 1100])
 def test_a_product_by_gate_stays_as_small_as_libraries_want_it(hidden, monkeypatch):
+    monkeypatch.setattr("charrnn.trial.small_products_are_fast", lambda: True)
     layer, whole, sizes = CompiledModel(network("lstm", hidden=hidden)).layers[0], np.matmul, []
 
     def matmul(rows, columns, out):
@@ -163,6 +164,11 @@ def test_a_product_by_gate_stays_as_small_as_libraries_want_it(hidden, monkeypat
     monkeypatch.setattr(np, "matmul", matmul)
     made.bind(np.zeros((64, hidden), np.float32), slice(64))()
     assert 300_000 < max(sizes) <= SMALL
+
+
+def test_a_product_may_be_larger_where_small_ones_are_no_faster(monkeypatch):
+    monkeypatch.setattr("charrnn.trial.small_products_are_fast", lambda: False)
+    assert most_rows(1100) == MOST_ROWS
 
 
 @pytest.mark.parametrize(("hidden", "is_copied"), [(64, False), (400, True)])
