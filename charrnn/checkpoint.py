@@ -106,6 +106,11 @@ class RunFiles:
         with _going_on("the metrics"):
             write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
+    def clear_run(self, fingerprint: str) -> None:
+        """Remove the checkpoint of a run that was killed after its version was written down."""
+        if self.folder is not None and _read(self.folder / CHECKPOINT, fingerprint):
+            self.clear()
+
     def clear(self) -> None:
         """Remove the checkpoint of a run whose version is kept; what it put aside is another's."""
         if self.folder is not None:

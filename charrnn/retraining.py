@@ -109,7 +109,7 @@ def _first_version(
         data_sha256=plan.data_sha256,
         seconds={"all": time.monotonic() - begun},
     )
-    details = {**outcome.details(), "inputs": plan.inputs}
+    details = {**outcome.details(), "inputs": plan.inputs, "run": trained.fingerprint}
     where = _relative(plan.path, store.root)
     store.promote(name, version, reason=outcome.reason, recipe=where, details=details)
     return _settled(outcome, store, store.folder(name) / RUN_FOLDER)
@@ -169,6 +169,8 @@ def retrain(
             came_of_it = f", which was {last['event']}" if last["event"] == "refused" else ""
             reason = f"data and recipe are as they were at the last attempt{came_of_it}"
             return Outcome(name, live.version, "unchanged", reason, live.version)
+        if last.get("inputs") != plan.inputs:  # else it may be of the same run, made once more
+            RunFiles(run_folder).clear_run(last.get("run", ""))
         attempt = _Attempt(store, plan, live, begun, promote_anyway)
         within = Within(plan.recipe, plan.path, listener or Listener())
         outcome = _settled(attempt.made(run_folder, within, stop), store, run_folder)
@@ -215,7 +217,7 @@ class _Attempt:
             outcome = self._by_verdict(outcome, verdict)
         seconds["all"] = time.monotonic() - self.begun
         outcome = replace(outcome, seconds=seconds)
-        self._write_down(outcome)
+        self._write_down(outcome, trained.fingerprint)
         return outcome
 
     def _trained(
@@ -245,9 +247,9 @@ class _Attempt:
             return replace(outcome, event="promoted", reason=reason, verdict=verdict, anyway=True)
         return replace(outcome, event="refused", reason=verdict.reason, verdict=verdict)
 
-    def _write_down(self, outcome: Outcome) -> None:
+    def _write_down(self, outcome: Outcome, run: str) -> None:
         store, name, version = self.store, outcome.name, outcome.version
-        details = {**outcome.details(), "inputs": self.plan.inputs}
+        details = {**outcome.details(), "inputs": self.plan.inputs, "run": run}
         recipe = _relative(self.plan.path, store.root)
         if outcome.promoted:
             store.promote(name, version, reason=outcome.reason, recipe=recipe, details=details)

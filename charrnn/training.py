@@ -66,11 +66,14 @@ class Listener:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: the weights file, and the model as loaded from it."""
+    """A finished run: the weights file, the model as loaded from it, and what a checkpoint of this
+    run would say that it is of.
+    """
 
     data: bytes
     model: FrozenModel
     progress: Progress
+    fingerprint: str
 
     @cached_property
     def version(self) -> str:
@@ -323,7 +326,7 @@ class Run:
             for split in ("validation", "test")
         }
         data = to_bytes(replace(draft, evaluation=evaluation))
-        return Trained(data, from_bytes(data), self.progress)
+        return Trained(data, from_bytes(data), self.progress, self._fingerprint)
 
     @cached_property
     @np.errstate(over="ignore", invalid="ignore")

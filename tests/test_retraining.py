@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from charrnn.checkpoint import RunFiles
 from charrnn.corpus import load_corpus
 from charrnn.errors import (
     CharRNNError,
@@ -249,6 +250,41 @@ def test_a_stopped_retraining_changes_nothing_and_goes_on(place):
         retrain("small", store, force=True, stop=lambda: next(asked) == 20)
     assert (store.folder("small") / "CURRENT.json").read_bytes() == live
     assert retrain("small", store, force=True).trained.data == first.trained.data
+
+
+def checkpoints(store):
+    return [path.name for path in store.folder("small").rglob("*checkpoint*")]
+
+
+def test_the_checkpoint_of_a_run_killed_once_it_was_written_down_is_no_ones(place, monkeypatch):
+    data, store = place
+    first_version(place)
+    for seed in (2, 3):
+        (data / "small.toml").write_text(write_recipe(small_recipe("names", random_seed=seed)))
+        with monkeypatch.context() as killed:
+            if seed == 2:
+                killed.setattr(RunFiles, "clear", lambda self: None)
+            assert retrain("small", store, promote_anyway=True).promoted
+        assert checkpoints(store) == (["checkpoint.safetensors"] if seed == 2 else [])
+
+
+def test_a_run_made_once_more_and_stopped_goes_on(place):
+    _, store = place
+    first = first_version(place)
+    asked = iter(range(100))
+    with pytest.raises(TrainingInterrupted):
+        retrain("small", store, force=True, stop=lambda: next(asked) == 35)
+    assert checkpoints(store) == ["checkpoint.safetensors"]
+    begun = []
+
+    class Start(Listener):
+        def started(self, run):
+            begun.append(run.progress.step)
+
+    again = retrain("small", store, force=True, listener=Start())
+    assert begun[0] > 20
+    assert again.version == first.version
+    assert checkpoints(store) == []
 
 
 def test_a_full_disk_at_the_end_leaves_what_was_live(place, monkeypatch):
