@@ -241,6 +241,13 @@ def options(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def existing(path: str) -> Path:
+    """A file that an argument names; argparse says which is none."""
+    if not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f"{path} is no file")
+    return Path(path)
+
+
 def run(
     measure: Callable[[argparse.Namespace], Report],
     parser: argparse.ArgumentParser,

@@ -41,7 +41,7 @@ import tomli_w
 
 import charrnn
 from benchmarks import peers
-from benchmarks.common import NOT_INSTALLED, ROOT, Report, Table, machine, options, run
+from benchmarks.common import NOT_INSTALLED, ROOT, Report, Table, existing, machine, options, run
 from benchmarks.recipes import taken
 from charrnn.config import CorpusConfig
 from charrnn.corpus import load_corpus
@@ -234,14 +234,16 @@ def names_table(path: Path, budgets: list[float], more: list[str]) -> Table:
 
 if __name__ == "__main__":
     parser = options(__doc__ or "")
-    parser.add_argument("lists", type=Path, nargs="*", help="lists of names, for all defaults")
+    parser.add_argument("lists", type=existing, nargs="*", help="lists of names, for all defaults")
     parser.add_argument("--seeds", type=int, default=5, help="splits of each list  [5]")
     parser.add_argument("--take", type=int, help="so many lines of each list, drawn at random")
     parser.add_argument(
         "--longer", type=float, default=1, help="how much longer the references train  [1]"
     )
-    parser.add_argument("--text", type=Path, help="running text, as tinyshakespeare's input.txt")
-    parser.add_argument("--names", type=Path, help="one name a line, as makemore's names.txt")
+    parser.add_argument(
+        "--text", type=existing, help="running text, as tinyshakespeare's input.txt"
+    )
+    parser.add_argument("--names", type=existing, help="one name a line, as makemore's names.txt")
     parser.add_argument(
         "--seconds", type=float, action="append", help="of each training; again for another  [82]"
     )
