@@ -53,9 +53,9 @@ class DecodeBatch:
         self._free = list(range(slots))[::-1]
         self._grouped = 0  # sequences in groups
         self._idle_rng = np.random.Generator(np.random.PCG64(0))  # of those: a group draws itself
-        # By lane: the symbol that is read next, how many were drawn, how many may be, how many must
-        # be before the end, the next row of the noise (at the end of the rows, more is drawn), and
-        # the slot.
+        # By lane: the symbol that is read next, how many were drawn (below 0, of those that are
+        # drawn again), how many may be, how many must be before the end, the next row of the noise
+        # (at the end of the rows, more is drawn), and the slot.
         self._numbers = np.zeros((6, slots), int)
         self._ids, self._made, self._limits, self._fewest, self._places, self._slot = self._numbers
         self._noise = np.zeros((slots, self.most_steps, vocab), dtype)
@@ -84,12 +84,13 @@ class DecodeBatch:
         """
         slots = self._take(len(arrivals))
         sequences = []
-        for slot, (config, rng, limit, _, constraint) in zip(slots, arrivals, strict=True):
+        for slot, (config, rng, limit, _, constraint, again) in zip(slots, arrivals, strict=True):
             assert limit >= 1
             q = constraint.start() if constraint else None
-            sequences.append(DrawnSequence(slot, config, rng, constraint, q))
+            sequences.append(DrawnSequence(slot, config, rng, constraint, q, again=again))
+        made = [-len(one.again) for one in arrivals]
         fewest = [one.fewest if self.end is not None else 0 for one in arrivals]
-        self._join(sequences, position, 0, [one.limit for one in arrivals], fewest)
+        self._join(sequences, position, made, [one.limit for one in arrivals], fewest)
         return slots
 
     def admit_group(self, position: Position, group: Group) -> list[int]:
@@ -142,7 +143,7 @@ class DecodeBatch:
         lane = self._lane(slot)
         origin = self._live[lane]
         (new_slot,) = self._take(1)
-        copy = DrawnSequence(new_slot, origin.config, rng, origin.constraint, origin.q)
+        copy = replace(origin, slot=new_slot, rng=rng)
         made, limit, fewest = self._made[lane], self._limits[lane], self._fewest[lane]
         self._join([copy], self.position(slot), made, limit, fewest)
         return new_slot
@@ -195,7 +196,7 @@ class DecodeBatch:
         self,
         sequences: list[DrawnSequence],
         position: Position,
-        made: int,
+        made: int | list[int],
         limit: int | list[int],
         fewest: int | list[int],
     ) -> None:
@@ -234,12 +235,12 @@ class DecodeBatch:
 
     def _refill(self, count: int) -> None:
         """Draw noise for each of the first lanes that has none left, and forbid ends that are too
-        early.
+        early; what is to be drawn again is the only symbol that may be.
         """
         empty = (self._places[:count] == self.most_steps).nonzero()[0]
         if not len(empty):
             return
-        steps = min(max(FIRST_STEPS, int(self._made[empty].max())), self._room())
+        steps = min(max(FIRST_STEPS, int(np.abs(self._made[empty]).max())), self._room())
         place = self.most_steps - steps
         if self._grouped == count:  # groups draw themselves
             self._places[empty] = place
@@ -247,15 +248,22 @@ class DecodeBatch:
         sequences = [self._live[lane] for lane in empty.tolist()]
         whole = len(empty) == count
         noise = self._noise[:count, place:] if whole else self._noise[empty, place:]
+        repeats = [len(one.again[:steps]) for one in sequences]
         scaled_noise(
             [one.rng for one in sequences],
             [one.config.temperature for one in sequences],
             self.model.drawn_bias,
             noise,
+            repeats if any(repeats) else None,
         )
         early = self._fewest[empty, None] > self._made[empty, None] + np.arange(steps)
         if early.any():
             noise[early, self.end] = -np.inf
+        for rows, one in zip(noise, sequences, strict=True):
+            if one.again:
+                ids, one.again = one.again[:steps], one.again[steps:]
+                rows[: len(ids)] = -np.inf
+                rows[range(len(ids)), ids] = 0.0
         if not whole:
             self._noise[empty, place:] = noise
         self._places[empty] = place

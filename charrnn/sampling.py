@@ -8,6 +8,7 @@ from the distribution given that they don't occur.
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -16,7 +17,11 @@ from charrnn.parameters import Array
 
 
 def scaled_noise(
-    rngs: Sequence[np.random.Generator], temperatures: Sequence[float], bias: Array, out: Array
+    rngs: Sequence[np.random.Generator],
+    temperatures: Sequence[float],
+    bias: Array,
+    out: Array,
+    begins: Sequence[int] | None = None,
 ) -> None:
     """What is added to each sequence's logits before the argmax: its Gumbel noise times its
     temperature, and the output bias, which the logits lack.
@@ -29,10 +34,11 @@ def scaled_noise(
         temperatures: theirs.
         bias: (V,).
         out: (R, steps, V), overwritten. Row k is the same however the rows are split into calls.
+        begins: the first row of each for which numbers are drawn; None for all of them.
     """
-    drawn = np.empty(out.shape)
-    for rng, rows in zip(rngs, drawn, strict=True):
-        rng.standard_exponential(out=rows)
+    drawn = np.empty(out.shape) if begins is None else np.ones(out.shape)
+    for rng, rows, begin in zip(rngs, drawn, begins or repeat(0), strict=False):
+        rng.standard_exponential(out=rows[begin:])
     np.maximum(drawn, np.finfo(out.dtype).tiny, out=out, casting="same_kind")
     np.log(out, out)
     if any(temperature != 1 for temperature in temperatures):

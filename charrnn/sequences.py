@@ -41,6 +41,8 @@ class Arrival(NamedTuple):
         limit: symbols to draw at most, at least 1.
         fewest: symbols to draw before the end symbol may come.
         constraint: which symbols may be drawn.
+        again: symbols that were drawn before, to be drawn once more first. They take nothing of the
+            random numbers, and count for neither `limit` nor `fewest`.
     """
 
     config: GenerationConfig
@@ -48,12 +50,13 @@ class Arrival(NamedTuple):
     limit: int
     fewest: int = 0
     constraint: Constraint | None = None
+    again: Sequence[int] = ()
 
 
 @dataclass
 class DrawnSequence:
     """A sequence of a batch: whose slot it has, and how its symbols are drawn. `q` is the state of
-    its constraint, `place` its place in its group.
+    its constraint, `place` its place in its group, `again` what is left of its arrival's.
     """
 
     slot: int
@@ -63,6 +66,7 @@ class DrawnSequence:
     q: Any
     group: Group | None = None
     place: int = 0
+    again: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         config = self.config

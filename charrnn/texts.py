@@ -20,6 +20,7 @@ from charrnn.wording import Mark, Wording, last_word
 from charrnn.wordlist import AnyVocabulary
 
 MOST_PARTS = 256  # of a text that is streamed, before they are joined
+NOTED = 64  # symbols from one place of a text that is noted to the next, or more
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,15 @@ class Text:
         self._logprob = 0.0
         blocklist = request.blocklist
         self._wording = Wording(blocklist, request.seed) if blocklist else None
-        # Symbols that stand after going back, of words only, whose spelling depends on them.
-        self._stands: list[int] | None = None if language.vocabulary.unit == "character" else []
-        self.anchor: Position | None = None  # where it last went back to
-        self.times = 0  # that it went back to there
         self.goes_back = False  # a blocked word was drawn: it is to be drawn again
+        self.times = 0  # that it went back to where it last did
+        self._back_to = -1  # which was behind so many symbols
+        # Where the symbols begin that the wording keeps, and a place behind so many of them; None:
+        # behind the prompt, and no place.
+        self._base: Position | None = None
+        self._noted: tuple[int, Position] | None = None
+        self._before_base: list[int] = []  # symbols, of words only: spelling depends on them
+        self._again = 0  # symbols that are drawn again, and not new
 
     def opening(self) -> Written:
         """The first news: the seed."""
@@ -147,6 +152,10 @@ class Text:
 
     def add(self, stretch: Stretch) -> Written | None:
         """What is new after a stretch of symbols, if anything."""
+        if self._again:
+            n, (slot, ids, logprobs, reason) = self._again, stretch
+            stretch = Stretch(slot, ids[n:], logprobs[n:], reason)
+            self._again -= len(ids) - len(stretch.ids)
         if self.request.stop:
             return self._add_watching(stretch)
         if self._wording:
@@ -183,24 +192,49 @@ class Text:
         assert self.reason
         return Candidate("".join(self._parts), self._logprob, self.reason)
 
-    def go_back(self) -> tuple[list[int], int]:
-        """Forget the blocked word. Returns the symbols that stand, since the last time that it was
-        so, and how many symbols the text has.
-        """
+    @property
+    def lacks_place(self) -> bool:
+        """Whether it would be of use to `note` where the text stands."""
+        if not self._wording or self._again or self.goes_back:
+            return False
+        self._pass_place()
+        return self._noted is None and len(self._wording.ids) >= NOTED
+
+    def note(self, position: Position) -> None:
+        """The text stands here: it need not go back farther, once a word has begun behind it."""
         assert self._wording
-        drawn, ids = len(self._wording.ids), self._wording.go_back()
-        mark = self._wording.mark
-        self._length -= drawn - len(ids)
-        if self._stands is not None:
-            self._stands += ids
-            self._spell = self.language.vocabulary.speller([*self.request.prompt, *self._stands])
-        self._tail, self._logprob = self._tail[: mark.unshown], mark.logprob
-        self.goes_back = False
-        return ids, self._length
+        self._noted = len(self._wording.ids), position
+
+    def go_back(self) -> tuple[Position | None, list[int], int]:
+        """Forget the blocked word. Returns a place before it, None for the prompt's end, the
+        symbols from there that stand, and how many symbols the text has.
+        """
+        wording, vocabulary = self._wording, self.language.vocabulary
+        assert wording
+        self._pass_place()
+        self._length -= wording.go_back()
+        self._noted = None
+        if vocabulary.unit != "character":
+            stands = [*self._before_base, *wording.ids]
+            self._spell = vocabulary.speller([*self.request.prompt, *stands])
+        self._tail, self._logprob = self._tail[: wording.mark.unshown], wording.mark.logprob
+        self.goes_back, self._again = False, len(wording.ids)
+        self.times = self.times + 1 if self._length == self._back_to else 1
+        self._back_to = self._length
+        return self._base, list(wording.ids), self._length
+
+    def _pass_place(self) -> None:
+        """Keep nothing before the place that was noted, once the word at the end is behind it."""
+        assert self._wording
+        if self._noted and self._noted[0] <= self._wording.mark.ids:
+            count, self._base = self._noted
+            before, self._noted = self._wording.forget(count), None
+            if self.language.vocabulary.unit != "character":
+                self._before_base += before
 
     def _add_clean(self, stretch: Stretch, wording: Wording) -> Written | None:
         """`add`, on the look-out for blocked words."""
-        if self._stands is not None:
+        if self.language.vocabulary.unit != "character":
             return self._add_watching(stretch)
         symbols, ids, reason = self.language.vocabulary.symbols, stretch.ids, stretch.finish_reason
         characters = "".join([symbols[id_] for id_ in ids])

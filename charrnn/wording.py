@@ -12,7 +12,7 @@ from charrnn.blocklist import JUDGED, Blocklist, folded, is_of_a_word
 
 
 class Mark(NamedTuple):
-    """A place in a text to go back to: how many symbols had been drawn since the last time, how
+    """A place in a text to go back to: how many of the symbols that are kept are before it, how
     many characters had not been shown, and the log-probability.
     """
 
@@ -22,7 +22,7 @@ class Mark(NamedTuple):
 
 
 class Wording:
-    """The word at the end of one text, and all symbols since it last went back."""
+    """The word at the end of one text, and the symbols that it may have to draw again."""
 
     def __init__(self, blocklist: Blocklist, before: str) -> None:
         """before: what the text begins with."""
@@ -74,10 +74,17 @@ class Wording:
         begins = folded(self._word)  # of accents alone nothing is left
         return bool(self._word) and (not begins or begins in self._blocklist.beginnings)
 
-    def go_back(self) -> list[int]:
-        """Forget the word at the end. Returns the symbols up to there, since the last time."""
-        before, self.ids = self.ids[: self.mark.ids], []
-        self._word, self.mark = self._given, Mark(0, self.mark.unshown, self.mark.logprob)
+    def go_back(self) -> int:
+        """Forget the word at the end. Returns of how many symbols that was."""
+        drawn = len(self.ids)
+        del self.ids[self.mark.ids :]
+        self._word = self._given
+        return drawn - len(self.ids)
+
+    def forget(self, count: int) -> list[int]:
+        """Keep so many symbols less, the first ones, which are returned."""
+        before, self.ids = self.ids[:count], self.ids[count:]
+        self.mark = self.mark._replace(ids=self.mark.ids - count)
         return before
 
 

@@ -231,6 +231,9 @@ class Writer:
                     self._offer(text.number, text.index, text.attempt, [text.candidate()])
                 else:
                     self._finish(text.number, 1)
+        for slot, text in queue.texts.items():
+            if text.lacks_place:
+                text.note(queue.batch.position(slot))
         for text in going_back:  # only now: a slot that is free again may have a stretch here
             news += self._go_back(queue, text)
 
@@ -239,22 +242,19 @@ class Writer:
         one that would come to it again and again ends there.
         """
         config, joined = text.request.config, self._open[text.number]
-        ids, length = text.go_back()
+        place, again, length = text.go_back()
         text.attempt += 1
-        text.times = 1 if ids else text.times + 1
         if config.temperature == 0 or config.top_k == 1 or text.times > MOST_TIMES:
             self._streams.give_back([text.rng])
             self._finish(text.number, 1)
             return [text.cut("stop")]
-        begin = text.anchor or joined.position
-        text.anchor = self._model.read([begin.id, *ids], begin.state) if ids else begin
         self._streams.give_back([text.rng])
         text.rng = self._streams.take(joined.stream, text.index, text.attempt)
         request = text.request
         constraint = request.constraint if length == request.seed_length else None  # of the first
         room, fewest = request.max_length - length, max(config.min_length, 1) - length
-        arrival = Arrival(config, text.rng, room, fewest, constraint)
-        (slot,) = queue.batch.admit(text.anchor, [arrival])
+        arrival = Arrival(config, text.rng, room, fewest, constraint, again)
+        (slot,) = queue.batch.admit(place or joined.position, [arrival])
         queue.texts[slot] = text
         return []
 

@@ -7,12 +7,16 @@ import pytest
 
 from charrnn.blocklist import SHIPPED, Blocklist
 from charrnn.compiled import CompiledModel
+from charrnn.config import FIRST_SHARED_SEED
+from charrnn.decoding import DecodeBatch
 from charrnn.errors import ConfigError
+from charrnn.texts import NOTED
 from charrnn.threads import blas_threads
 from charrnn.wording import Wording
 from tests.exact import abra
 from tests.models import running
 from tests.test_repository import ROOT
+from tests.test_words import random_words
 
 OWN = ["bab*", "*rr*", "aa", "!abba"]
 
@@ -147,22 +151,52 @@ def test_a_stop_leaves_no_blocked_word(stop):
     assert any(made.blocklist.blocks(text.split(" ")[-1]) for text in texts), "it would have"
 
 
-def test_who_goes_back_reads_no_prompt_again(monkeypatch):
-    made, lengths, whole = prose(), [], CompiledModel.read
+def test_who_goes_back_reads_no_prompt_again_and_little_of_the_text(monkeypatch):
+    made, read, again = prose(), [], []
+    read_before, admit_before = CompiledModel.read, DecodeBatch.admit
 
-    def read(self, ids, state=None):
-        lengths.append(len(ids))
-        return whole(self, ids, state)
+    def reading(self, ids, state=None):
+        read.append(len(ids))
+        return read_before(self, ids, state)
 
-    monkeypatch.setattr(CompiledModel, "read", read)
+    def admit(self, position, arrivals):
+        again.extend(len(each.again) for each in arrivals)
+        return admit_before(self, position, arrivals)
+
+    monkeypatch.setattr(CompiledModel, "read", reading)
+    monkeypatch.setattr(DecodeBatch, "admit", admit)
     writer, seed = made.writer(), "b a " * 100
-    writer.join(made.request(seed, count=20, max_length=500, clean=True, random_seed=1))
+    writer.join(made.request(seed, count=20, max_length=2000, clean=True, random_seed=1))
     with blas_threads(1):
         while writer.busy:
             writer.turn(32)
-    parts = -(-len(seed) // 32)
-    assert len(lengths) > parts + 20, "they did go back"
-    assert max(lengths) <= 101, "what was drawn, at most"
+    assert sum(read) <= len(seed) + 32, "the prompt, once"
+    assert sum(each > 0 for each in again) > 500, "they did go back"
+    assert max(again) < NOTED + 2 * 32
+
+
+@pytest.mark.parametrize("unit", ["character", "word"])
+@pytest.mark.parametrize("noted", [1, 7, 10**9])
+def test_which_places_are_noted_changes_no_bit(monkeypatch, unit, noted):
+    """What is drawn again leads to where the text stood, alone and in products of several rows."""
+    made = prose()
+    if unit == "word":
+        made = random_words(hidden=32)
+        made.blocklist = Blocklist(["cat", "saw", "my", "it"])
+    asked = {"count": 8, "min_length": 200, "max_length": 200, "clean": True}
+
+    def texts(**more):
+        seeds = (1, FIRST_SHARED_SEED)
+        requests = [made.request(random_seed=seed, **{**asked, **more}) for seed in seeds]
+        return [(one.text, one.logprob) for each in made._generate(requests) for one in each]
+
+    expected = texts()
+    assert all(one != free for one, free in zip(expected, texts(clean=False), strict=True))
+    monkeypatch.setattr("charrnn.texts.NOTED", noted)
+    assert texts() == expected
+    pieces = [piece for piece in made.stream(random_seed=1, **asked) if piece.sample]
+    ended = sorted((piece.index, piece.sample) for piece in pieces)
+    assert [(one.text, one.logprob) for _, one in ended] == expected[:8]
 
 
 @pytest.mark.parametrize("more", ["@", "$", "1", "™", "№", "½", "é", "\u0301", "@\u0301é™"])

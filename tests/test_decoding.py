@@ -112,6 +112,43 @@ def test_so_it_does_for_networks_of_every_size(cell, layers):
     check_bits(cell, layers, SIZES)
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("settings", [{}, {"top_k": 3}, {"temperature": 0.5, "top_p": 0.7}])
+@pytest.mark.parametrize(("begin", "end"), [(0, 1), (0, 70), (13, 30), (20, 20)])
+def test_what_is_drawn_again_leads_to_where_it_led_before(block, settings, begin, end):
+    """From an earlier place by the same symbols, beside others: the same state, then new draws."""
+    config, model = GenerationConfig(**settings), CompiledModel(network(hidden=64, vocab=27))
+    batch = DecodeBatch(model, 8, end=0, block=block)
+    slot = admit(batch, [2], config, fewest=999, limit=999)
+    for seed in range(5):
+        admit(batch, [3 + seed], seed=seed, fewest=999, limit=999)
+    places, ids = [batch.position(slot)], []
+    while len(ids) < end:
+        ids += [each.id for each in symbols(batch.step())[slot]]
+        places.append(batch.position(slot))
+
+    def go_on(position, again):
+        arrival = Arrival(config, rng(9), limit=40, fewest=30, again=again)
+        batch.cancel(slot)
+        (new,) = batch.admit(position, [arrival])
+        assert new == slot
+        drawn, states = [], {}
+        while len(drawn) < len(again) + 30:
+            drawn += symbols(batch.step(7 if len(again) > 50 else 1))[slot]
+            states[len(drawn) - len(again)] = batch.state(slot).tobytes()
+        return drawn, states
+
+    expected, states = go_on(places[end], ())
+    drawn, reached = go_on(places[begin], ids[begin:end])
+    read, drawn = drawn[: end - begin], drawn[end - begin :]
+    assert [each.id for each in read] == ids[begin:end]
+    assert drawn[:30] == expected[:30]
+    assert {n: reached[n] for n in states.keys() & reached.keys()} == {
+        n: states[n] for n in states.keys() & reached.keys()
+    }
+    assert all(each.id for each in drawn[:29])  # no end before it may come
+
+
 def test_the_busy_schedule_has_forks_of_forks_cancellations_ends_and_lengths():
     everyone = [
         life
