@@ -8,7 +8,6 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import charrnn
@@ -244,7 +243,7 @@ class Completion(Form):
             config = within_limits(config, prompt, generator, settings, "prompt")
             made = generator.request(prompt, config)
             if asked.max_tokens == 0:  # nor after an empty prompt
-                made = replace(made, max_length=made.seed_length)
+                made = made._replace(max_length=made.seed_length)
             requests.append(made)
         _check_sum(requests, settings.max_count, settings.max_characters)
         return requests

@@ -8,7 +8,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ REQUESTS, NAMES = 20, 20  # requests for so many names each that may come back s
 def names_by_drafts(generator: charrnn.Generator, count: int, **settings: Any) -> list[str]:
     """Names that are drawn by drafts, whether or not free sampling would do."""
     asked = generator.request(count=count, random_seed=1, **AS_DRAWN, **settings)
-    (samples,) = generator._generate([replace(asked, tries=(0, 8))])
+    (samples,) = generator._generate([asked._replace(tries=(0, 8))])
     return [sample.text for sample in samples]
 
 
@@ -125,7 +124,7 @@ def nearness(draws: int) -> None:
     """
     generator, shape = charrnn.load("dinosaurs"), SHAPES[0]
     asked = generator.request(count=2 * draws, random_seed=2, **AS_DRAWN, **shape)
-    (samples,) = generator._generate([replace(asked, tries=(1_000_000, 0))])
+    (samples,) = generator._generate([asked._replace(tries=(1_000_000, 0))])
     counts = np.bincount([len(sample.text) for sample in samples], minlength=MOST_LENGTHS)
     chances, rng = counts / counts.sum(), np.random.default_rng(0)
     least = 0.5 * np.abs(

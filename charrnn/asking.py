@@ -9,7 +9,6 @@ there are drafts. At temperature 0 nothing is drawn: the names that are then lef
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 
 from charrnn.blocklist import Blocklist
@@ -51,19 +50,19 @@ class Asking:
         if self._asks_for_shape(request):
             if config.temperature == 0:
                 wanted, searched = self.for_search(request, blocklist)
-                return replace(request, conditions=wanted, searched=searched, tries=(0, 0))
+                return request._replace(conditions=wanted, searched=searched, tries=(0, 0))
             lookahead = self._lookahead(request)
         shape = lookahead.shape if lookahead else None
         conditions = conditions_of(config, self._vocabulary, self.names, blocklist, shape)
         if conditions is None:
             own = blocklist if config.clean and self.names is None else None
-            return replace(request, blocklist=own) if own else request
+            return request._replace(blocklist=own) if own else request
         tries = (MOST_TRIES, 0)
         if lookahead:
             tries = _tries(lookahead.acceptance(request.prompt[1:]), config.particles)
         elif config.temperature == 0 or config.top_k == 1 or request.is_whole:
             tries = (1, 0)  # they would all give the same
-        return replace(request, conditions=conditions, lookahead=lookahead, tries=tries)
+        return request._replace(conditions=conditions, lookahead=lookahead, tries=tries)
 
     def for_search(self, request: Request, blocklist: Blocklist) -> tuple[Conditions, Shape]:
         """The conditions and the shape of a request whose names are searched for, not drawn.
@@ -120,6 +119,8 @@ class Asking:
             if len(self._kept) >= KEPT:
                 self._kept.clear()
             self._kept[key] = kept
+        if not request.seed_length:
+            return kept
         begun = kept.shape.after(request.prompt[1:])
         if begun is None:  # that tells why
             begun = compile_shape(config, request.seed, self._vocabulary, request.max_length)

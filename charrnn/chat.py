@@ -11,7 +11,6 @@ import math
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -138,8 +137,7 @@ def as_reply(
     `prompt` as its symbol; None for the zero state.
     """
     longest = len(prompt) - 1 + (request.config.max_length or LONGEST_REPLY)  # the prompt counts
-    return replace(
-        request,
+    return request._replace(
         prompt=prompt,
         position=position,
         constraint=SomethingFirst(vocabulary),
@@ -251,7 +249,7 @@ class Chat:
         with blas_threads(1):
             position = self._read(self._position, asked)
         request = as_reply(request, self._vocabulary, [position.id], position)
-        request = replace(request, random_seed=seed)
+        request = request._replace(random_seed=seed)
         self._position = position
         self._open = _Reply(self._write(request))
         return self._open

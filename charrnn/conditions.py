@@ -7,9 +7,8 @@ network's distribution given that all conditions hold.
 """
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from charrnn.blocklist import Blocklist
 from charrnn.config import GenerationConfig
@@ -57,8 +56,7 @@ class Names:
         return False
 
 
-@dataclass(frozen=True, eq=False)
-class Conditions:
+class Conditions(NamedTuple):
     """The conditions of a request. `unique` is kept by who sees all its texts; the others here."""
 
     names: Names | None = None  # to be novel to

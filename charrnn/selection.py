@@ -52,13 +52,18 @@ class Selection:
         """
         if index >= self.end:
             return []
-        waiting = self._drawing.setdefault(index, {})
-        waiting[attempt] = drawn
-        if len(waiting) < self._wanted.get(index, 1):
-            return []
-        del self._drawing[index]
-        names = [name for number in sorted(waiting) for name in waiting[number]]
-        self._left.setdefault(index, deque()).extend(names)
+        wanted = self._wanted.get(index, 1)
+        if wanted > 1:
+            waiting = self._drawing.setdefault(index, {})
+            waiting[attempt] = drawn
+            if len(waiting) < wanted:
+                return []
+            del self._drawing[index]
+            drawn = [name for number in sorted(waiting) for name in waiting[number]]
+        if index in self._left:
+            self._left[index].extend(drawn)
+        else:
+            self._left[index] = deque(drawn)
         return self._settle(index)
 
     def _settle(self, index: int) -> list[tuple[int, int]]:
@@ -79,7 +84,7 @@ class Selection:
                     self._refuse(loser, "unique")
                     del self._held[loser]
                     unsettled.append(loser)
-        return [each for each in tries if each[0] < self.end]
+        return [each for each in tries if each[0] < self.end] if tries else tries
 
     def _next(self, index: int) -> Candidate | None:
         """The next of a sample's names that is not refused, nor held by a sample before it."""

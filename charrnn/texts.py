@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Container
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
@@ -36,8 +36,7 @@ class Sample:
     novel: bool | None
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A checked call: seed and stop strings as the model reads them, the prompt's ids, and how many
     symbols a text may have.
 
@@ -59,8 +58,8 @@ class Request:
     tries: tuple[int, int] = (1, 0)
     searched: Shape | None = None
     blocklist: Blocklist | None = None
-    position: Position | None = field(default=None, compare=False)
-    constraint: Constraint | None = field(default=None, compare=False)
+    position: Position | None = None
+    constraint: Constraint | None = None
 
     @property
     def seed_length(self) -> int:
@@ -81,7 +80,7 @@ class Request:
         """The same, to be written along with many others, where the caller gave no random seed."""
         if self.config.random_seed is not None or self.is_shared:
             return self
-        return replace(self, random_seed=self.random_seed + FIRST_SHARED_SEED)
+        return self._replace(random_seed=self.random_seed + FIRST_SHARED_SEED)
 
 
 class Candidate(NamedTuple):

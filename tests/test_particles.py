@@ -1,6 +1,5 @@
 """Names of a shape come from free sampling given the shape: held to enumeration, by both ways."""
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,7 +29,7 @@ SHAPES = [
 def drawn(made, tries, count, seed="", **settings):
     """Names, by so many free tries and then by so many swarms."""
     asked = made.request(seed, count=count, random_seed=1, **{**AS_DRAWN, **settings})
-    samples = made._generate([replace(asked, tries=tries)])[0]
+    samples = made._generate([asked._replace(tries=tries)])[0]
     assert samples.shortfall is None
     return [sample.text for sample in samples]
 
