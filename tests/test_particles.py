@@ -1,6 +1,5 @@
 """Names of a shape come from free sampling given the shape: held to enumeration, by both ways."""
 
-
 import numpy as np
 import pytest
 
