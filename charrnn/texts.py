@@ -194,15 +194,15 @@ class Text:
     @property
     def lacks_place(self) -> bool:
         """Whether it would be of use to `note` where the text stands."""
-        if not self._wording or self._again or self.goes_back:
+        if not self._wording:
             return False
         self._pass_place()
-        return self._noted is None and len(self._wording.ids) >= NOTED
+        return self._noted is None and len(self._wording.ids) - self._again >= NOTED
 
     def note(self, position: Position) -> None:
         """The text stands here: it need not go back farther, once a word has begun behind it."""
         assert self._wording
-        self._noted = len(self._wording.ids), position
+        self._noted = len(self._wording.ids) - self._again, position
 
     def go_back(self) -> tuple[Position | None, list[int], int]:
         """Forget the blocked word. Returns a place before it, None for the prompt's end, the
