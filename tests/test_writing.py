@@ -13,6 +13,7 @@ from charrnn.errors import ConfigError, WeightsCorruptError
 from charrnn.generator import MANY
 from charrnn.products import BY_ROW
 from charrnn.streams import Streams
+from charrnn.threads import blas_threads
 from charrnn.writing import SLOTS
 from tests.models import (
     generator,
@@ -20,6 +21,13 @@ from tests.models import (
     running,
     titled,
 )
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As whoever steps a writer has it."""
+    with blas_threads(1):
+        yield
 
 
 def test_a_samples_random_numbers_are_a_jump_of_the_requests_stream():
