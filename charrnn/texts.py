@@ -142,6 +142,7 @@ class Text:
         # behind the prompt, and no place.
         self._base: Position | None = None
         self._noted: tuple[int, Position] | None = None
+        self._is_of_words = language.vocabulary.unit != "character"
         self._before_base: list[int] = []  # symbols, of words only: spelling depends on them
         self._again = 0  # symbols that are drawn again, and not new
 
@@ -191,7 +192,6 @@ class Text:
         assert self.reason
         return Candidate("".join(self._parts), self._logprob, self.reason)
 
-    @property
     def lacks_place(self) -> bool:
         """Whether it would be of use to `note` where the text stands."""
         if not self._wording:
@@ -213,7 +213,7 @@ class Text:
         self._pass_place()
         self._length -= wording.go_back()
         self._noted = None
-        if vocabulary.unit != "character":
+        if self._is_of_words:
             stands = [*self._before_base, *wording.ids]
             self._spell = vocabulary.speller([*self.request.prompt, *stands])
         self._tail, self._logprob = self._tail[: wording.mark.unshown], wording.mark.logprob
@@ -228,12 +228,12 @@ class Text:
         if self._noted and self._noted[0] <= self._wording.mark.ids:
             count, self._base = self._noted
             before, self._noted = self._wording.forget(count), None
-            if self.language.vocabulary.unit != "character":
+            if self._is_of_words:
                 self._before_base += before
 
     def _add_clean(self, stretch: Stretch, wording: Wording) -> Written | None:
         """`add`, on the look-out for blocked words."""
-        if self.language.vocabulary.unit != "character":
+        if self._is_of_words:
             return self._add_watching(stretch)
         symbols, ids, reason = self.language.vocabulary.symbols, stretch.ids, stretch.finish_reason
         characters = "".join([symbols[id_] for id_ in ids])

@@ -232,7 +232,7 @@ class Writer:
                 else:
                     self._finish(text.number, 1)
         for slot, text in queue.texts.items():
-            if text.lacks_place:
+            if text.lacks_place():
                 text.note(queue.batch.position(slot))
         for text in going_back:  # only now: a slot that is free again may have a stretch here
             news += self._go_back(queue, text)

@@ -36,7 +36,7 @@ def test_behind_a_word_of_thousands_of_symbols_a_text_goes_back_far_once():
             text.add(Stretch(0, ids, [-1.0] * len(ids), None))
             if text.goes_back:
                 return
-            if text.lacks_place:
+            if text.lacks_place():
                 text.note(begin + start + len(ids))
 
     def go_back():
