@@ -42,9 +42,8 @@ class Ticket:
         self.wake = threading.Event()
         self.characters = 0  # drawn so far
         self.shortfall: str | None = None  # why there are fewer texts than were asked for
-        self.is_brief = not streamed and generator.is_brief(request)
+        self.is_brief = not streamed and generator.is_brief(request)  # as long as that is not tried
         self.is_patient = not streamed and generator.is_long(request)
-        self.batch: Batch | None = None  # its own, if it is brief and has begun
         self._begun: set[int] = set()
         self._news: deque[charrnn.Written] = deque()  # of a stream, until it is taken
 
@@ -74,6 +73,11 @@ class Ticket:
         """The leader's: nothing more will come."""
         self.over = True
         self.wake.set()
+
+    def begin_again(self) -> None:
+        """Who has written it so far writes no more, and others are to: from the beginning."""
+        self.is_brief, self.characters = False, 0
+        self._begun.clear()
 
     def share(self, at_work: int) -> None:
         """Share products with others, if so many requests are at work and its seed is ours."""
@@ -114,9 +118,14 @@ class Batch:
         """Texts that wait for a place."""
         return self._writer.waiting
 
-    def give_back(self) -> None:
-        """Let others have its writer: nobody is in it, nor will be."""
+    def break_up(self) -> list[Ticket]:
+        """Let others have its writer: nobody will be in it. Returns who still was."""
+        tickets = list(self._tickets.values())
+        for number in self._tickets:
+            self._writer.leave(number)
+        self._tickets.clear()
         self._generator.keep(self._writer)
+        return tickets
 
     def join(self, ticket: Ticket) -> None:
         """Let a request join, unless it has left already."""

@@ -21,7 +21,7 @@ from api.metrics import Metrics
 from api.models import Models
 from api.observing import noted
 from api.settings import ServiceSettings
-from api.turns import ASIDE
+from api.turns import TURNS, Turns
 
 CLOSED = getattr(select, "POLLRDHUP", 0)  # with bytes unread, too; Linux only
 LOOK_SECONDS = 0.5  # between two looks whether a silent client is there still
@@ -33,24 +33,25 @@ class Job:
     def __init__(self, engine: Engine, tickets: Sequence[Ticket], began: float) -> None:
         self.engine, self.tickets, self.began = engine, tickets, began
         self.is_there = connection_check(request)
-        self._aside = request.environ.get(ASIDE, nullcontext)
+        self._turns: Turns | None = request.environ.get(TURNS)
         self._facts = noted()
 
     def wait(self, ticket: Ticket, seconds: float) -> bool:
-        """`Engine.wait`. Whoever waits there steps aside; to write a brief text is work."""
-        if ticket.is_brief:
-            return self.engine.wait(ticket, seconds)
-        with self._aside():
+        """`Engine.wait`. Whoever waits there steps aside."""
+        with self._turns.aside() if self._turns else nullcontext():
             return self.engine.wait(ticket, seconds)
 
     def wait_for_all(self) -> None:
         """Until all texts are whole. Raises RequestError 408 where the client has gone, and what
         went wrong.
         """
-        if not all(ticket.is_brief for ticket in self.tickets):
+        brief = [ticket for ticket in self.tickets if ticket.is_brief]
+        if brief:  # that is work, and no waiting
+            self.engine.write(brief, self._turns)
+        if not all(ticket.over for ticket in self.tickets):
             self._check_there()  # what it had sent before it went may be many requests
         for ticket in self.tickets:
-            while not self.wait(ticket, LOOK_SECONDS):
+            while not ticket.over and not self.wait(ticket, LOOK_SECONDS):
                 self._check_there()
         for ticket in self.tickets:
             if ticket.error:

@@ -5,24 +5,29 @@ batches, takes along whoever has joined meanwhile, and hands the lead on when it
 news. So a request alone waits for no other thread, and many share their steps.
 
 One short text of a small network takes less time than it takes to wake another thread. Its own
-thread writes it, in a batch of its own.
+thread writes it, in a batch of its own. Where requests wait for a thread it gives way to them
+first, so that the batch is of all their short texts: threads that rest are woken one after another,
+and each has answered before the next one goes on.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from weakref import WeakKeyDictionary
 
 import charrnn
 from api.batch import MOST_STEPS, Batch, Ticket
 from api.metrics import Metrics
+from api.turns import Turns
 
 LEAVE_SECONDS = 5.0  # for the leader's turn to end
 LATELY_SECONDS = 0.25  # clients that got their texts together ask together again
 # Who comes for long texts may wait until nobody else has come for so long, and at most so long.
 GATHER_SECONDS, MOST_GATHER_SECONDS = 0.004, 0.04
+MOST_BRIEF = 32  # texts that are written together without a leader
+BRIEF_SECONDS = 0.02  # after which those that are not over go the way of all others
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +46,7 @@ class Engine:
         self._most, self._most_until = 0, 0.0  # of those lately, and when that is long ago
         self._batches: WeakKeyDictionary[charrnn.Generator, Batch] = WeakKeyDictionary()
         self._outdated: list[charrnn.Generator] = []
+        self._brief: dict[int, Sequence[Ticket]] = {}  # to be written together, by their threads
 
     @property
     def live(self) -> int:
@@ -64,8 +70,8 @@ class Engine:
     def wait(self, ticket: Ticket, seconds: float) -> bool:
         """Until a ticket is ready, or so many seconds have passed; whether it is ready."""
         until = time.monotonic() + seconds
-        if ticket.is_brief:
-            return self._write(ticket, until)
+        if ticket.is_brief and not ticket.over:
+            self.write([ticket])
         while not ticket.is_ready():
             left = until - time.monotonic()
             if left <= 0:
@@ -85,23 +91,60 @@ class Engine:
                         self._call_next()  # it may have been woken to lead, and has no time
         return True
 
-    def _write(self, ticket: Ticket, until: float) -> bool:
-        """As its thread, write a brief text. Returns whether it is over."""
-        while not ticket.over:
-            if ticket.batch is not None and time.monotonic() >= until:
-                return False
+    def write(self, tickets: Sequence[Ticket], turns: Turns | None = None) -> None:
+        """Write brief texts, of the thread that calls and of those that come meanwhile; or have
+        them written by one of those. A text that takes longer than was to be expected is not over
+        then: it goes the way of all others.
+
+        Args:
+            turns: of the thread, if it is one of a pool.
+        """
+        me = threading.get_ident()
+        with self._lock:
+            self._brief[me] = tickets
+            is_full = sum(map(len, self._brief.values())) >= MOST_BRIEF
+        if turns and not is_full:
+            turns.give_way()
+        with self._lock:
+            group = self._brief if me in self._brief else {}
+            if group:
+                self._brief = {}
+        if group:
             try:
-                if ticket.batch is None:
-                    ticket.batch = Batch(ticket.generator, MOST_STEPS)
-                    ticket.batch.join(ticket)
-                with charrnn.blas_threads(1):
-                    ticket.batch.turn()
-                    if ticket.over and not ticket.error:
-                        ticket.batch.give_back()
+                self._write([ticket for each in group.values() for ticket in each])
+            finally:
+                if turns:
+                    turns.bring_back(group.keys() - {me})
+            return
+        for ticket in tickets:  # another thread has, or is about it
+            if not ticket.over and ticket.is_brief:
+                with turns.aside() if turns else nullcontext():
+                    ticket.wake.wait()
+
+    def _write(self, tickets: Sequence[Ticket]) -> None:
+        """As one of their threads, write brief texts: a batch for each network."""
+        for generator in {ticket.generator for ticket in tickets}:
+            alike = [ticket for ticket in tickets if ticket.generator is generator]
+            try:
+                self._write_alike(alike)
             except Exception as error:  # nobody else would tell it
-                log.error("a request could not be written", exc_info=error)
-                ticket.break_off(error)
-        return True
+                log.error("%d requests could not be written", len(alike), exc_info=error)
+                for ticket in alike:
+                    if not ticket.over:
+                        ticket.break_off(error)
+
+    def _write_alike(self, tickets: Sequence[Ticket]) -> None:
+        batch, until = Batch(tickets[0].generator, MOST_STEPS), time.monotonic() + BRIEF_SECONDS
+        for ticket in tickets:
+            ticket.share(len(tickets))
+            batch.join(ticket)
+        with charrnn.blas_threads(1):
+            while not batch.is_empty and time.monotonic() < until:
+                batch.turn()
+        for ticket in batch.break_up():
+            ticket.begin_again()
+            self.join(ticket)
+            ticket.wake.set()
 
     def leave(self, ticket: Ticket) -> None:
         """Write no more of a request; the slots of its texts are free when this returns."""

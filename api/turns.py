@@ -3,23 +3,32 @@
 Python lets one thread compute at a time. The more threads want to, the more often they are
 switched, and the less they get done. So a request waits until a thread has time for it, and a
 thread that has answered one takes the next itself, with no switch between them. Whoever is about to
-wait for something else than the processor steps aside, and lets another thread have its turn.
+wait for something else than the processor steps aside, and lets another thread have its turn. Whose
+work is sooner done along with that of requests that wait gives way to them, and rests.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
-ASIDE = "charrnn.aside"  # what a request's environment calls `Turns.aside`
+TURNS = "charrnn.turns"  # what a request's environment calls its worker's `Turns`
 AT_WORK = 1  # threads at a time
 STALL_SECONDS = 0.01  # after which whoever is at work is taken for one that waits
+REST_SECONDS = 0.01  # after which a thread that gives way to tasks goes on before the next one
 
 log = logging.getLogger(__name__)
+
+
+class Rest(NamedTuple):
+    """A thread that gives way: its lock, which is released to let it go on, and since when."""
+
+    lock: Any
+    since: float
 
 
 class Turns:
@@ -32,14 +41,16 @@ class Turns:
         self._tasks: deque[tuple[Future[Any], Callable[..., Any], Any]] = deque()
         self._at_work: set[int] = set()  # threads
         self._called: set[object] = set()  # calls for a thread that the pool has not followed yet
+        self._resting: dict[int, Rest] = {}  # threads that give way to tasks, oldest first
+        self._ready: deque[tuple[int, Rest]] = deque()  # those that go on before any task begins
         self._taken_at = 0.0  # when the last task was, on the monotonic clock
         self._is_over = False
         self._complained = False
 
     @property
     def waiting(self) -> int:
-        """Tasks that no thread has had time for yet."""
-        return len(self._tasks)
+        """Tasks that no thread has had time for yet, begun or not."""
+        return len(self._tasks) + len(self._ready) + len(self._resting)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         """Have a thread call something, in turn."""
@@ -53,6 +64,7 @@ class Turns:
         """Begin nothing more."""
         with self._lock:
             self._is_over = True
+            self._call()
         self._pool.shutdown(wait=wait)
 
     def see_to_stalls(self) -> None:
@@ -61,9 +73,11 @@ class Turns:
         tasks wait.
         """
         with self._lock:
-            if self._tasks and time.monotonic() - self._taken_at > STALL_SECONDS:
+            if self.waiting and time.monotonic() - self._taken_at > STALL_SECONDS:
                 self._at_work.clear()
-                self._call()
+                # A call may wait for a thread that rests: there may be no other.
+                if not (self._called and self._go_on()):
+                    self._call()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -82,9 +96,49 @@ class Turns:
                 with self._lock:
                     self._at_work.add(me)
 
+    def give_way(self) -> None:
+        """In a thread of the pool: let the tasks begin that wait. Returns when none is left, or
+        somebody has called `bring_back`, or after REST_SECONDS, once whoever is at work ends.
+        """
+        me, lock = threading.get_ident(), threading.Lock()
+        with self._lock:
+            if not self._tasks or self._is_over:
+                return
+            lock.acquire()
+            self._at_work.discard(me)
+            self._resting[me] = Rest(lock, time.monotonic())
+            self._call()
+        lock.acquire()  # whoever releases it has put this thread back to work
+
+    def bring_back(self, threads: Iterable[int]) -> None:
+        """Let threads that have given way go on, one after the other, before any task begins."""
+        with self._lock:
+            found = [(each, self._resting.pop(each, None)) for each in threads]
+            self._ready += [(each, rest) for each, rest in found if rest]
+            self._call()
+
+    def _go_on(self) -> bool:
+        """Let the next thread go on that rests, if one is to do so before a task begins. Returns
+        whether there was one. To be called with the lock.
+        """
+        now = time.monotonic()
+        if not self._ready and self._resting:
+            first, rest = next(iter(self._resting.items()))
+            if not self._tasks or self._is_over or now - rest.since > REST_SECONDS:
+                self._ready.append((first, self._resting.pop(first)))
+        if not self._ready:
+            return False
+        thread, rest = self._ready.popleft()
+        self._at_work.add(thread)
+        self._taken_at = now
+        rest.lock.release()
+        return True
+
     def _call(self) -> None:
         """Call a thread where there is something to do. To be called with the lock."""
-        if self._tasks and not self._is_full and not self._is_over:
+        if self._is_full or self._go_on():
+            return
+        if self._tasks and not self._is_over:
             call = object()
             self._called.add(call)
             try:
@@ -122,7 +176,7 @@ class Turns:
         with self._lock:
             me = threading.get_ident()
             self._at_work.discard(me)
-            if not self._tasks or self._is_full or self._is_over:
+            if self._is_full or self._go_on() or not self._tasks or self._is_over:
                 return None
             self._at_work.add(me)
             self._taken_at = time.monotonic()

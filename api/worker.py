@@ -33,7 +33,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from api.admission import SPARE_THREADS, most_at_once
 from api.arrivals import Arrival
 from api.board import Board
-from api.turns import ASIDE, STALL_SECONDS, Turns
+from api.turns import STALL_SECONDS, TURNS, Turns
 
 LINGER_SECONDS = 2.0  # for a client to read its answer and close
 LINGER_BYTES = 1 << 20  # that it may still send meanwhile
@@ -141,15 +141,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         super().init_process()
 
     def load_wsgi(self) -> None:
-        """Tell the application, with each request, how its thread steps aside. An absolute address
-        without a path is that of / (RFC 9112, 3.2.1).
+        """Tell the application, with each request, how its thread lets others have their turn. An
+        absolute address without a path is that of / (RFC 9112, 3.2.1).
         """
         super().load_wsgi()
-        application, aside = self.wsgi, self.tpool.aside
+        application, turns = self.wsgi, self.tpool
 
         def answer(environ: dict[str, Any], start: Any) -> Any:
             path = environ["PATH_INFO"] or "/"
-            return application({**environ, ASIDE: aside, "PATH_INFO": path}, start)
+            return application({**environ, TURNS: turns, "PATH_INFO": path}, start)
 
         self.wsgi = answer
 

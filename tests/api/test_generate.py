@@ -5,11 +5,16 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+import api.engine
 import charrnn
 from api import create_app
+from api.engine import Engine
 from api.settings import ServiceSettings
+from api.turns import TURNS, Turns
 from tests.api.problems import read_problem
 from tests.api.tiny import DAMAGED
+
+SOON = 60.0  # seconds
 
 
 def test_the_answer_has_the_documented_shape(client, weights):
@@ -210,6 +215,38 @@ def test_a_body_that_can_not_be_read_is_400(client):
     answer = client.post("/generate", environ_overrides=environ)
     problem = read_problem(400, answer.content_type, answer.data)
     assert problem["detail"] == "the body can't be read to its end"
+
+
+def test_requests_that_wait_for_a_thread_are_written_along(app: Flask, monkeypatch):
+    """As in a worker of ours, whose threads tell the application of their turns."""
+    monkeypatch.setattr(api.engine, "BRIEF_SECONDS", SOON)
+    turns, go, sizes, write = Turns(30), threading.Event(), [], Engine._write_alike
+
+    def count(engine, tickets):
+        sizes.append(len(tickets))
+        write(engine, tickets)
+
+    def ask(path, body):
+        client = app.test_client()
+        if body is None:
+            return client.get(path)
+        return client.post(path, json=body, environ_overrides={TURNS: turns})
+
+    asked: list[tuple[str, dict[str, object] | None]] = [
+        ("/generate", {"random_seed": n, "seed": "Ty" * (n % 3)}) for n in range(12)
+    ]
+    asked[3:3] = [("/livez", None), ("/generate", {"count": 0}), ("/generate", {"count": 3})]
+    alone = [ask(*each).data for each in asked[-9:]]
+    monkeypatch.setattr(Engine, "_write_alike", count)
+    turns.submit(go.wait, SOON)
+    tasks = [turns.submit(ask, *each) for each in asked]
+    go.set()
+    answers = [task.result(SOON) for task in tasks]
+    assert [each.status_code for each in answers[3:6]] == [200, 422, 200]
+    assert [each.data for each in answers[-9:]] == alone
+    assert sum(sizes) == 12
+    assert max(sizes) > 1
+    turns.shutdown()
 
 
 def test_requests_at_once_get_what_each_would_get_alone(app: Flask):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from api.turns import AT_WORK, STALL_SECONDS, Turns
+from api.turns import AT_WORK, REST_SECONDS, STALL_SECONDS, Turns
 from tests.processes import until
 
 SOON = 30.0
@@ -128,6 +128,116 @@ def test_who_is_aside_already_is_at_work_no_sooner(turns):
     waiting.result(SOON)
 
 
+def test_who_gives_way_goes_on_when_no_task_is_left_to_begin(turns):
+    order = []
+
+    def task(n):
+        turns.give_way()
+        order.append(n)
+
+    with held(turns):
+        tasks = [turns.submit(task, n) for n in range(3)]
+        later = turns.submit(order.append, "later")
+    for each in (*tasks, later):
+        each.result(SOON)
+    assert order == ["later", 0, 1, 2], "the last of them had nobody to give way to but that"
+    assert turns.submit(task, 3).result(SOON) is None
+    assert turns.waiting == 0
+
+
+def test_who_is_brought_back_goes_on_before_tasks_begin_and_one_at_a_time(turns):
+    watch, order, resting = Watch(), [], []
+
+    def rests(n):
+        resting.append(threading.get_ident())
+        turns.give_way()
+        with watch.work():
+            order.append(n)
+            time.sleep(0.002)
+
+    def leads():
+        turns.bring_back([*resting, 12345])  # of which one is no thread that rests
+        turns.bring_back(resting)
+        with watch.work():
+            order.append("leads")
+
+    with held(turns):
+        turns._taken_at = time.monotonic() + SOON  # nobody is given up
+        tasks = [turns.submit(rests, n) for n in range(3)]
+        tasks.append(turns.submit(leads))
+        tasks += [turns.submit(order.append, "later") for _ in range(2)]
+    for each in tasks:
+        each.result(SOON)
+    assert order == ["leads", 0, 1, 2, "later", "later"]
+    assert watch.most == AT_WORK
+
+
+def test_who_gives_way_rests_for_a_while_only_though_tasks_go_on_coming(turns):
+    ended, tasks = threading.Event(), []
+
+    def rests():
+        turns.give_way()
+        ended.set()
+
+    def goes_on():
+        time.sleep(REST_SECONDS / 10)
+        if not ended.is_set():
+            tasks.extend(turns.submit(goes_on) for _ in range(2))
+
+    with held(turns):
+        resting = turns.submit(rests)
+        tasks += [turns.submit(goes_on) for _ in range(2)]
+    resting.result(SOON)
+    for each in tasks:
+        each.result(SOON)
+
+
+def test_where_all_threads_rest_one_goes_on(turns):
+    few, rested = Turns(2), []
+
+    def rests(n):
+        few.give_way()
+        rested.append(n)
+
+    with held(few):
+        tasks = [few.submit(rests, n) for n in range(6)]
+    end = time.monotonic() + SOON
+    while not all(each.done() for each in tasks):
+        assert time.monotonic() < end
+        few.see_to_stalls()
+        time.sleep(STALL_SECONDS / 4)
+    assert sorted(rested) == list(range(6))
+    few.shutdown()
+
+
+def test_who_rests_goes_on_when_the_pool_ends():
+    turns, rested, never = Turns(4), threading.Event(), threading.Event()
+    begun, go = threading.Event(), threading.Event()
+
+    def rests():
+        turns.give_way()
+        rested.set()
+
+    def work():
+        begun.set()
+        assert go.wait(SOON)
+
+    with held(turns):
+        resting, works = turns.submit(rests), turns.submit(work)
+        turns.submit(never.set)
+    assert begun.wait(SOON)
+    ends = threading.Thread(target=turns.shutdown)
+    ends.start()
+    until(lambda: turns._is_over)
+    go.set()
+    for each in (resting, works):
+        each.result(SOON)
+    ends.join(SOON)
+    assert not ends.is_alive()
+    assert rested.is_set()
+    assert not never.is_set(), "nothing more begins"
+
+
 def test_who_waits_and_has_not_said_so_is_given_up_after_a_while(turns):
     watch = Watch()
 
@@ -186,7 +296,8 @@ def test_where_all_threads_wait_the_next_task_waits_for_one(turns):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_they_do_all_tasks_end_and_nobody_is_left_at_work(turns, seed):
-    rng = random.Random(seed)
+    rng, resting = random.Random(seed), set()
+    kinds = {"aside": 4, "waits": 0.3, "gives way": 4, "brings back": 2, "fails": 1, "nothing": 8}
 
     def task(n, does):
         if does == "aside":
@@ -194,13 +305,19 @@ def test_whatever_they_do_all_tasks_end_and_nobody_is_left_at_work(turns, seed):
                 time.sleep(n % 5 / 2000)
         elif does == "waits":
             time.sleep(n % 3 / 50)
+        elif does == "gives way":
+            resting.add(threading.get_ident())
+            turns.give_way()
+            resting.discard(threading.get_ident())
+        elif does == "brings back":
+            turns.bring_back(rng.sample(sorted(resting), len(resting) // 2))
         elif does == "fails":
             raise ValueError(n)
         return n
 
     tasks = []
     for n in range(400):
-        does = rng.choices(["aside", "waits", "fails", "nothing"], [4, 0.3, 1, 8])[0]
+        does = rng.choices(list(kinds), list(kinds.values()))[0]
         tasks.append((does, turns.submit(task, n, does)))
         if n % 7 == 0:
             time.sleep(rng.random() / 200)
@@ -214,6 +331,7 @@ def test_whatever_they_do_all_tasks_end_and_nobody_is_left_at_work(turns, seed):
         assert (each.exception() is None) == (does != "fails")
         assert does == "fails" or each.result() == n
     until(lambda: not turns._at_work and not turns._called)
+    assert turns.waiting == 0
 
 
 def test_after_the_end_nothing_more_begins():
