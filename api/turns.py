@@ -25,10 +25,13 @@ log = logging.getLogger(__name__)
 
 
 class Rest(NamedTuple):
-    """A thread that gives way: its lock, which is released to let it go on, and since when."""
+    """A thread that gives way: its lock, which is released to let it go on, since when it does, and
+    how many tasks have begun, of all that there ever were, once those have that it gives way to.
+    """
 
     lock: Any
     since: float
+    last: int
 
 
 class Turns:
@@ -43,7 +46,7 @@ class Turns:
         self._called: set[object] = set()  # calls for a thread that the pool has not followed yet
         self._resting: dict[int, Rest] = {}  # threads that give way to tasks, oldest first
         self._ready: deque[tuple[int, Rest]] = deque()  # those that go on before any task begins
-        self._taken_at = 0.0  # when the last task was, on the monotonic clock
+        self._taken_at, self._begun = 0.0, 0  # when the last task was, and how many
         self._is_over = False
         self._complained = False
 
@@ -97,8 +100,8 @@ class Turns:
                     self._at_work.add(me)
 
     def give_way(self) -> None:
-        """In a thread of the pool: let the tasks begin that wait. Returns when none is left, or
-        somebody has called `bring_back`, or after REST_SECONDS, once whoever is at work ends.
+        """In a thread of the pool: let the tasks begin that wait now. Returns when they have begun,
+        or somebody has called `bring_back`, or after REST_SECONDS, once whoever is at work ends.
         """
         me, lock = threading.get_ident(), threading.Lock()
         with self._lock:
@@ -106,7 +109,7 @@ class Turns:
                 return
             lock.acquire()
             self._at_work.discard(me)
-            self._resting[me] = Rest(lock, time.monotonic())
+            self._resting[me] = Rest(lock, time.monotonic(), self._begun + len(self._tasks))
             self._call()
         lock.acquire()  # whoever releases it has put this thread back to work
 
@@ -124,7 +127,8 @@ class Turns:
         now = time.monotonic()
         if not self._ready and self._resting:
             first, rest = next(iter(self._resting.items()))
-            if not self._tasks or self._is_over or now - rest.since > REST_SECONDS:
+            had_theirs = self._begun >= rest.last or now - rest.since > REST_SECONDS
+            if had_theirs or self._is_over:
                 self._ready.append((first, self._resting.pop(first)))
         if not self._ready:
             return False
@@ -180,4 +184,5 @@ class Turns:
                 return None
             self._at_work.add(me)
             self._taken_at = time.monotonic()
+            self._begun += 1
             return self._tasks.popleft()

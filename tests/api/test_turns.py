@@ -172,22 +172,41 @@ def test_who_is_brought_back_goes_on_before_tasks_begin_and_one_at_a_time(turns)
     assert watch.most == AT_WORK
 
 
-def test_who_gives_way_rests_for_a_while_only_though_tasks_go_on_coming(turns):
+def test_who_gives_way_does_so_to_the_tasks_that_wait_then_and_to_none_that_come_later(turns):
     ended, tasks = threading.Event(), []
 
     def rests():
         turns.give_way()
         ended.set()
+        return len(tasks)
 
     def goes_on():
-        time.sleep(REST_SECONDS / 10)
         if not ended.is_set():
             tasks.extend(turns.submit(goes_on) for _ in range(2))
 
     with held(turns):
         resting = turns.submit(rests)
-        tasks += [turns.submit(goes_on) for _ in range(2)]
-    resting.result(SOON)
+        tasks += [turns.submit(goes_on) for _ in range(3)]
+    assert resting.result(SOON) <= 3 + 3 * 2
+    for each in tasks:
+        each.result(SOON)
+
+
+def test_who_gives_way_rests_for_a_while_only_where_tasks_take_long(turns):
+    begun = []
+
+    def slow():
+        begun.append(1)
+        time.sleep(2 * REST_SECONDS)
+
+    def rests():
+        turns.give_way()
+        return len(begun)
+
+    with held(turns):
+        resting = turns.submit(rests)
+        tasks = [turns.submit(slow) for _ in range(5)]
+    assert resting.result(SOON) == 1
     for each in tasks:
         each.result(SOON)
 
