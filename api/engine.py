@@ -26,7 +26,8 @@ LEAVE_SECONDS = 5.0  # for the leader's turn to end
 LATELY_SECONDS = 0.25  # clients that got their texts together ask together again
 # Who comes for long texts may wait until nobody else has come for so long, and at most so long.
 GATHER_SECONDS, MOST_GATHER_SECONDS = 0.004, 0.04
-MOST_BRIEF = 32  # texts that are written together without a leader
+# Texts that are written together without a leader; for fewer than so many others nobody gives way.
+MOST_BRIEF, FEW_BRIEF = 32, 5
 BRIEF_SECONDS = 0.02  # after which those that are not over go the way of all others
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,8 @@ class Engine:
         me = threading.get_ident()
         with self._lock:
             self._brief[me] = tickets
-            is_full = sum(map(len, self._brief.values())) >= MOST_BRIEF
-        if turns and not is_full:
+            here = sum(map(len, self._brief.values()))
+        if turns and here < MOST_BRIEF and (len(self._brief) > 1 or turns.tasks >= FEW_BRIEF):
             turns.give_way()
         with self._lock:
             group = self._brief if me in self._brief else {}

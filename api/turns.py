@@ -55,6 +55,16 @@ class Turns:
         """Tasks that no thread has had time for yet, begun or not."""
         return len(self._tasks) + len(self._ready) + len(self._resting)
 
+    @property
+    def tasks(self) -> int:
+        """Tasks that have not begun."""
+        return len(self._tasks)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many threads are at work, or called, as may be."""
+        return len(self._at_work) + len(self._called) >= AT_WORK
+
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         """Have a thread call something, in turn."""
         future: Future[Any] = Future()
@@ -101,11 +111,12 @@ class Turns:
 
     def give_way(self) -> None:
         """In a thread of the pool: let the tasks begin that wait now. Returns when they have begun,
-        or somebody has called `bring_back`, or after REST_SECONDS, once whoever is at work ends.
+        or somebody has called `bring_back`, or after REST_SECONDS, once whoever is at work ends; at
+        once where this thread is not at work.
         """
         me, lock = threading.get_ident(), threading.Lock()
         with self._lock:
-            if not self._tasks or self._is_over:
+            if not self._tasks or self._is_over or me not in self._at_work:
                 return
             lock.acquire()
             self._at_work.discard(me)
@@ -140,7 +151,7 @@ class Turns:
 
     def _call(self) -> None:
         """Call a thread where there is something to do. To be called with the lock."""
-        if self._is_full or self._go_on():
+        if self.is_full or self._go_on():
             return
         if self._tasks and not self._is_over:
             call = object()
@@ -156,10 +167,6 @@ class Turns:
         if not self._complained:
             log.warning("no thread for a request: %s; those that there are go on", error)
         self._complained = True
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._at_work) + len(self._called) >= AT_WORK
 
     def _work(self, call: object) -> None:
         """A thread's turn: tasks, as long as there are some and no more threads at work than may
@@ -180,7 +187,7 @@ class Turns:
         with self._lock:
             me = threading.get_ident()
             self._at_work.discard(me)
-            if self._is_full or self._go_on() or not self._tasks or self._is_over:
+            if self.is_full or self._go_on() or not self._tasks or self._is_over:
                 return None
             self._at_work.add(me)
             self._taken_at = time.monotonic()

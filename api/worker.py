@@ -280,14 +280,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         return result
 
     def _has_next(self, conn: Connection) -> bool:
-        """Whether the client's next request has come as a whole."""
+        """Whether the client's next request has come as a whole, and nobody else is at work: they
+        would compute by turns, each for a client of its own, and nothing would be done together.
+        """
         if not self.alive or self.tpool.waiting or conn.parser.unreader.buf.getvalue():
             return False
         try:
             look = select.poll()
             look.register(conn.sock, select.POLLIN)
             with self.tpool.aside():
-                if not look.poll(NEXT_MILLISECONDS):
+                if not look.poll(NEXT_MILLISECONDS) or self.tpool.is_full:
                     return False
             piece = conn.sock.recv(PIECE, socket.MSG_DONTWAIT)
         except OSError:  # which the main loop will find, too

@@ -192,6 +192,20 @@ def test_who_gives_way_does_so_to_the_tasks_that_wait_then_and_to_none_that_come
         each.result(SOON)
 
 
+def test_who_is_not_at_work_has_no_way_to_give(turns):
+    """As whoever waits for a client that gunicorn reads itself."""
+
+    def task():
+        with turns.aside(), held(turns):
+            later = turns.submit(int)
+            turns.give_way()
+            assert not later.done()
+            assert turns.waiting == 1
+        return later
+
+    assert turns.submit(task).result(SOON).result(SOON) == 0
+
+
 def test_who_gives_way_rests_for_a_while_only_where_tasks_take_long(turns):
     begun = []
 
