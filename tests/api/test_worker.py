@@ -7,7 +7,7 @@ import resource
 import select
 import socket
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +16,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 import api.worker
 from api.board import FRESH_SECONDS, WORKERS, Board
-from api.worker import COURTESY_SECONDS, Worker
+from api.worker import COURTESY_SECONDS, Arrived, Worker
 from tests.api.load import Connection
 from tests.api.server import PATIENCE, Server, read_answer, running
 
@@ -269,6 +269,26 @@ def test_clients_that_ask_at_once_again_do_not_keep_others_from_a_thread(server)
                 answered[clients.index(client)] += 1
                 client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     assert min(answered) >= 50, answered
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_thread_keeps_its_client_only_where_nobody_else_is_at_work(others):
+    """Threads that each kept one would compute by turns, and write nothing together."""
+    ours, clients = socket.socketpair()
+    worker = Worker.__new__(Worker)
+    worker.alive = True
+    worker.tpool = SimpleNamespace(waiting=0, aside=nullcontext, is_full=others)
+    unreader = Arrived()
+    connection = SimpleNamespace(sock=ours, parser=SimpleNamespace(unreader=unreader))
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    with ours, clients:
+        assert not worker._has_next(connection), "nothing has come"
+        clients.sendall(request)
+        assert worker._has_next(connection) == (not others)
+        if others:
+            assert ours.recv(1 << 10) == request, "it is left to the main loop"
+        else:
+            assert unreader.read(len(request)) == request
 
 
 def test_a_kept_connection_serves_many_requests(server):
