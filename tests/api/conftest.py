@@ -7,6 +7,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+import charrnn
 from api import create_app
 from api.settings import ServiceSettings
 from tests.api import tiny
@@ -46,3 +47,13 @@ def app(weights: tiny.Tiny) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture
+def names(weights):
+    return charrnn.load("dinosaurs", weights=weights.store)
+
+
+@pytest.fixture
+def prose(weights):
+    return charrnn.load("prose", weights=weights.store)
