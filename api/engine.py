@@ -69,10 +69,10 @@ class Engine:
             self._arrivals.append(ticket)
 
     def wait(self, ticket: Ticket, seconds: float) -> bool:
-        """Until a ticket is ready, or so many seconds have passed; whether it is ready."""
+        """Until a ticket that is not brief is ready, or so many seconds have passed; whether it is
+        ready.
+        """
         until = time.monotonic() + seconds
-        if ticket.is_brief and not ticket.over:
-            self.write([ticket])
         while not ticket.is_ready():
             left = until - time.monotonic()
             if left <= 0:

@@ -11,7 +11,7 @@ from api.batch import MANY
 from api.engine import MOST_BRIEF, Engine
 from api.turns import Turns
 from charrnn.generator import IDLE_WRITERS
-from tests.api.tickets import SOON, served, texts_of, ticket_of
+from tests.api.tickets import SOON, begun, served, texts_of, ticket_of
 
 
 def test_a_brief_text_is_written_beside_the_batch_and_is_the_same(names, prose):
@@ -47,7 +47,7 @@ def test_a_brief_text_waits_in_time_and_ends_when_it_is_late_or_left(names, monk
     with monkeypatch.context() as patch:
         patch.setattr(charrnn.Writer, "turn", lambda *_: [])  # it comes to nothing
         ticket = ticket_of(names, random_seed=1)
-        engine.join(ticket)
+        begun(engine, ticket)
         assert not engine.wait(ticket, 0.05)
         engine.leave(ticket)
         assert ticket.over

@@ -14,7 +14,7 @@ import charrnn
 from api.batch import MANY, MOST_STEPS, MOST_UNREAD, Ticket
 from api.engine import GATHER_SECONDS, LATELY_SECONDS, MOST_GATHER_SECONDS, Engine
 from charrnn.config import FIRST_SHARED_SEED
-from tests.api.tickets import SOON, served, texts_of, ticket_of
+from tests.api.tickets import SOON, begun, served, texts_of, ticket_of
 from tests.processes import until
 
 
@@ -142,7 +142,7 @@ def test_a_request_that_can_not_join_is_told_and_the_next_one_can(names, monkeyp
     engine, ticket = Engine(), ticket_of(names, count=count)
     with monkeypatch.context() as patch:
         patch.setattr(place, name, fail)
-        engine.join(ticket)
+        begun(engine, ticket)
         with suppress(MemoryError):
             engine.wait(ticket, 0.1)
     assert isinstance(ticket.error, MemoryError)

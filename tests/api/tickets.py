@@ -18,8 +18,15 @@ def texts_of(ticket):
     return [sample for _, sample in sorted(ticket.samples.items())]
 
 
-def served(engine, ticket):
+def begun(engine, ticket):
+    """As a request's thread has it begin; a brief one may be over then."""
     engine.join(ticket)
+    if ticket.is_brief:
+        engine.write([ticket])
+
+
+def served(engine, ticket):
+    begun(engine, ticket)
     assert engine.wait(ticket, SOON)
     assert ticket.over
     return texts_of(ticket)
