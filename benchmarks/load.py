@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 CONNECT_SECONDS = 5.0
 PATIENCE = 60.0  # seconds without a byte, after which a request has failed
+RETRY_SECONDS = 0.01  # after a connection that was refused
 
 
 @dataclass
@@ -131,16 +132,21 @@ class _Load:
     def run(self, clients: int, seconds: float) -> Outcome:
         self.idle.extend([None] * clients)
         self.started = heard = time.perf_counter()
+
+        def is_over() -> bool:
+            return now - self.started > seconds and self.sent >= clients
+
         while True:
             now = time.perf_counter()
-            over = now - self.started > seconds and self.sent >= clients
             wait = PATIENCE
-            while self.idle and not over:
+            while self.idle and not is_over():
                 if self.rate and self.sent / self.rate > now - self.started:
                     wait = self.sent / self.rate - (now - self.started)
                     break
-                self._send(self.idle.popleft())
-            if not self.busy and (over or not self.idle):
+                if not self._send(self.idle.popleft()):
+                    wait = RETRY_SECONDS
+                    break
+            if not self.busy and (is_over() or not self.idle):
                 break
             for key, _ in self.selector.select(wait):
                 heard = now
@@ -154,19 +160,23 @@ class _Load:
         self.selector.close()
         return self.outcome
 
-    def _send(self, client: "_Client | None") -> None:
+    def _send(self, client: "_Client | None") -> bool:
+        """The next request, on this connection or a new one. Whether it went out."""
+        number = self.sent
+        self.sent += 1
         try:
             if client is None:
                 client = _Client(self.address)
                 self.selector.register(client.socket, selectors.EVENT_READ, client)
             self.busy.add(client)
-            client.send(self.request(self.sent), self.sent)
+            client.send(self.request(number), number)
         except OSError:
             self._note(0)
             if client is not None:
                 self._drop(client)
             self.idle.append(None)
-        self.sent += 1
+            return False
+        return True
 
     def _read(self, client: "_Client") -> None:
         try:

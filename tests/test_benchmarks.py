@@ -4,6 +4,7 @@ nothing, and the peers are left out.
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.common import Report, Table, kernel_environments, take_turns
+from benchmarks.load import load
 from benchmarks.models import names_generator, network, symbols
 from charrnn import blas_kernel
 
@@ -135,3 +137,12 @@ def test_a_network_that_is_measured_is_neither_sure_nor_at_a_loss():
 def test_the_measured_names_end():
     samples = names_generator("rnn", 16, steps=5).generate(count=20, random_seed=0)
     assert {sample.finish_reason for sample in samples} <= {"end", "length"}
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1])
+def test_a_load_on_a_server_that_is_not_there_ends(seconds):
+    with socket.socket() as taken:  # and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        found = load(taken.getsockname(), 2, seconds, lambda number: b"GET / HTTP/1.1\r\n\r\n")
+    assert found.latencies == []
+    assert found.failed == found.statuses[0] >= 2
