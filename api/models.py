@@ -188,32 +188,40 @@ class Models:
                 self._on_reload(name, True)
                 self._warn_unless_exact(new)
         except Exception as error:  # whatever it is, the old one goes on, and so do other models
-            refused = self._refused.get(name)
-            if refused is None or (refused.stamp, refused.reason) != (stamp, str(error)):
-                is_left = f"stays at {before.version}" if before else "is left out"
-                log.warning("model %s %s: %s", name, is_left, error)
-                self._on_reload(name, False)
-            self._refused[name] = Refused(stamp, time.monotonic() + RETRY_SECONDS, str(error))
-            if before is not None and full:
-                self._go_back(before)
+            later = self._before(name, before) if full or before is None else None
+            if later is not None:
+                self._serve(later)
+            self._refuse(name, stamp, error, later or before)
         else:
             self._stamps[name] = stamp
             self._refused.pop(name, None)
 
-    def _go_back(self, loaded: charrnn.Generator) -> None:
-        """Serve the version that was live before the one that can't be loaded, where what is loaded
-        is older still: in a worker that took a dead one's place, it is that of the service's start.
+    def _refuse(
+        self, name: str, stamp: Stamp, error: Exception, served: charrnn.Generator | None
+    ) -> None:
+        """Note that what is live on disk can't be loaded, and say so once."""
+        refused = self._refused.get(name)
+        if refused is None or (refused.stamp, refused.reason) != (stamp, str(error)):
+            is_left = f"stays at {served.version}" if served else "is left out"
+            log.warning("model %s %s: %s", name, is_left, error)
+            self._on_reload(name, False)
+        self._refused[name] = Refused(stamp, time.monotonic() + RETRY_SECONDS, str(error))
+
+    def _before(self, name: str, loaded: charrnn.Generator | None) -> charrnn.Generator | None:
+        """The version that was live before the one that can't be loaded; None where that is
+        `loaded`, or there is none. What is loaded may be older still: in a worker that took a dead
+        one's place, it is that of the service's start.
         """
         try:
-            ways = self._store.ways_back(loaded.name)
+            ways = self._store.ways_back(name)
         except (WeightsError, OSError):
-            return
+            return None
         for full in ways:
-            if full.startswith(loaded.version):
-                return
+            if loaded is not None and full.startswith(loaded.version):
+                return None
             with suppress(Exception):  # whatever it is, one that is older may do
-                self._serve(_load(loaded.name, self._store, full, blocklist=self._blocklist))
-                return
+                return _load(name, self._store, full, blocklist=self._blocklist)
+        return None
 
     def _serve(self, generator: charrnn.Generator) -> None:
         before = self._live.get(generator.name)
@@ -321,10 +329,13 @@ class Models:
                 self._warn_unless_exact(loaded[name])
                 self._stamps[name] = stamp
             except WeightsError as error:
-                broken.append(f"{name}: {error}")
-                retry_at = time.monotonic() + RETRY_SECONDS
-                self._refused[name] = Refused(stamp, retry_at, str(error))
-                log.warning("model %s is left out: %s", name, error)
+                before = self._before(name, None)
+                self._refuse(name, stamp, error, before)
+                if before is None:
+                    broken.append(f"{name}: {error}")
+                else:
+                    loaded[name] = before
+                    self._warn_unless_exact(before)
         if not loaded:
             found = f"no model in {store.root} can be loaded ({'; '.join(broken)})"
             nothing = f"there is no trained model in {store.root}"

@@ -361,14 +361,47 @@ def test_what_a_first_request_would_work_out_is_there_when_a_version_is_served(o
     assert {"block", "rows", "many"} <= set(vars(elves.compiled))
 
 
-def damage(weights, name):
-    path = weights.store.folder(name) / f"{weights.store.current(name).version}.safetensors"
+def damage(weights, name, version=None):
+    """A version's file is cut short; without one that of the live version."""
+    version = version or weights.store.current(name).version
+    path = weights.store.folder(name) / f"{version}.safetensors"
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1])
 
 
+@pytest.mark.parametrize("what", ["its file", "its record"])
+def test_a_service_begins_with_the_version_before_one_that_can_not_be_loaded(
+    own_weights, caplog, what
+):
+    old = own_weights.store.current("elves").version
+    new = tiny.promote(own_weights.store, "elves", seed=99)
+    if what == "its file":
+        damage(own_weights, "elves")
+    else:  # whose history still tells what is live
+        (own_weights.store.folder("elves") / "CURRENT.json").write_text("{")
+        damage(own_weights, "elves", new)
+    counted = []
+    models = Models(own_weights.store, on_reload=lambda *each: counted.append(each))
+    models.refresh()
+    assert models.get("elves").version == old[:12]
+    assert caplog.text.count(f"model elves stays at {old[:12]}: ") == 1
+    assert counted == [("elves", False)]
+    newest = tiny.promote(own_weights.store, "elves", seed=98)
+    models.refresh()
+    assert models.get("elves").version == newest[:12]
+
+
+def test_a_service_begins_with_the_live_version_by_the_history_where_its_record_is_damaged(
+    own_weights,
+):
+    live = own_weights.store.current("dinosaurs").version
+    (own_weights.store.folder("dinosaurs") / "CURRENT.json").write_text("{")
+    assert Models(own_weights.store).get("dinosaurs").version == live[:12]
+
+
 def test_a_model_that_can_not_be_loaded_is_left_out_and_logged(own_weights, caplog):
     damage(own_weights, "dinosaurs")
+    damage(own_weights, "dinosaurs", own_weights.old)
     models = Models(own_weights.store)
     assert models.default == "elves"
     assert list(models.live()) == ["elves", "prose"]
@@ -386,6 +419,7 @@ def test_a_service_with_nothing_to_serve_says_what_to_do(own_weights, tmp_path):
     )
     for name in ("dinosaurs", "elves", "prose"):
         damage(own_weights, name)
+    damage(own_weights, "dinosaurs", own_weights.old)
     message = refusal(own_weights.store)
     assert message.startswith(f"no model in {root} can be loaded (dinosaurs: ")
     assert what_to_do in message
