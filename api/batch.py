@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -95,11 +96,13 @@ class Ticket:
 
 
 class Batch:
-    """The requests of one version of a model. Belongs to the leader."""
+    """The requests of one version of a model. Belongs to the leader. It holds no version that it
+    writes nothing of: one that is no longer served can go.
+    """
 
     def __init__(self, generator: charrnn.Generator, steps: int = 1) -> None:
         """steps: of the first turn, before it is known how long a step takes."""
-        self._generator, self._writer = generator, generator.writer()
+        self._generator, self._writer = weakref.ref(generator), generator.writer()
         self._tickets: dict[int, Ticket] = {}  # by the number that its news bear
         self._step_seconds = TURN_SECONDS / steps  # what a step took last time
 
@@ -124,7 +127,8 @@ class Batch:
         for number in self._tickets:
             self._writer.leave(number)
         self._tickets.clear()
-        self._generator.keep(self._writer)
+        if generator := self._generator():
+            generator.keep(self._writer)
         return tickets
 
     def join(self, ticket: Ticket) -> None:
@@ -206,4 +210,5 @@ class Batch:
         tickets, self._tickets = self._tickets, {}
         for ticket in tickets.values():
             ticket.break_off(error)
-        self._writer = self._generator.writer()
+        if generator := self._generator():
+            self._writer = generator.writer()

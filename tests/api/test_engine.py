@@ -10,7 +10,6 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-import api.engine
 import charrnn
 from api.batch import MANY, MOST_STEPS, MOST_UNREAD, Ticket
 from api.engine import GATHER_SECONDS, LATELY_SECONDS, MOST_GATHER_SECONDS, Engine
@@ -279,11 +278,11 @@ def test_a_wait_ends_in_time_with_nothing_new(prose):
     assert not never.over
 
 
-def test_a_model_that_is_no_longer_served_is_let_go(weights, monkeypatch):
-    monkeypatch.setattr(api.engine, "BRIEF_SECONDS", SOON)
+@pytest.mark.parametrize("settings", [{}, {"count": 9}, {"streamed": True}])
+def test_a_model_that_is_no_longer_served_is_let_go(weights, settings):
     engine = Engine()
     generator = charrnn.load("elves", weights=weights.store)
-    served(engine, ticket_of(generator))
+    served(engine, ticket_of(generator, **settings))
     seen = weakref.ref(generator)
     del generator
     gc.collect()
