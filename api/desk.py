@@ -24,7 +24,8 @@ from api.settings import ServiceSettings
 from api.turns import TURNS, Turns
 
 CLOSED = getattr(select, "POLLRDHUP", 0)  # with bytes unread, too; Linux only
-LOOK_SECONDS = 0.5  # between two looks whether a silent client is there still
+LOOK_SECONDS = 0.5  # between two looks whether a silent client is there still, at most
+FIRST_LOOK_SECONDS = 0.05  # then twice as long each time: who leaves mostly leaves early
 
 
 class Job:
@@ -50,9 +51,11 @@ class Job:
             self.engine.write(brief, self._turns)
         if not all(ticket.over for ticket in self.tickets):
             self._check_there()  # what it had sent before it went may be many requests
+        pause = FIRST_LOOK_SECONDS
         for ticket in self.tickets:
-            while not ticket.over and not self.wait(ticket, LOOK_SECONDS):
+            while not ticket.over and not self.wait(ticket, pause):
                 self._check_there()
+                pause = min(2 * pause, LOOK_SECONDS)
         for ticket in self.tickets:
             if ticket.error:
                 raise ticket.error

@@ -9,6 +9,7 @@ import pytest
 
 import charrnn
 from api import streaming
+from api.engine import Engine
 from api.settings import ServiceSettings
 from tests.api.problems import read_problem
 from tests.api.server import PATIENCE, received_until, running
@@ -117,6 +118,25 @@ def test_silence_is_filled_with_comments(client, monkeypatch):
     answer = client.post("/generate", json={"stream": True, "max_length": 5})
     assert answer.data.startswith(b": ping\n\n: ping\n\n")
     assert events_of(answer.data)[-1][0] == "done"
+
+
+def test_a_silent_client_is_looked_for_soon_and_then_ever_more_seldom(client, monkeypatch):
+    here, there = socket.socketpair()
+    pauses = []
+
+    def wait(engine, ticket, seconds):
+        pauses.append(seconds)
+        if len(pauses) == 6:
+            there.close()
+        return False
+
+    monkeypatch.setattr(Engine, "wait", wait)
+    with closing(here):
+        environ = {"gunicorn.socket": here}
+        body = {"model": "prose", "max_length": 500}
+        answer = client.post("/generate", json=body, environ_overrides=environ)
+    assert answer.status_code == 408
+    assert pauses[:6] == [0.05, 0.1, 0.2, 0.4, 0.5, 0.5]
 
 
 # Against a real server
