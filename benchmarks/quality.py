@@ -2,7 +2,7 @@
 and the same time; and within a given time.
 
     python benchmarks/quality.py data/dinosaurs.txt my-list.txt --seeds 5
-    python benchmarks/quality.py --text input.txt --names names.txt
+    python benchmarks/quality.py --text input.txt --names names.txt --random-seeds 3
     python benchmarks/quality.py --text input.txt --seconds 600 -- --hidden-size 512 --processes 2
     python benchmarks/quality.py --quick --json figures.json
 
@@ -62,18 +62,21 @@ PUBLISHED = (  # nats per character, by the README of nanoGPT
 
 
 def trained(
-    data: Path, corpus: dict[str, Any], seconds: float, more: list[str], folder: Path
+    data: Path, corpus: dict[str, Any], seconds: float, seed: int, more: list[str]
 ) -> tuple[charrnn.Generator, float]:
-    """The model that the command line makes of a file within a time, and what the clock says that
-    the whole command took, seconds.
+    """The model that the command line makes of a file within a time from a random seed, and what
+    the clock says that the whole command took, seconds.
     """
-    recipe = folder / "bench.toml"
-    recipe.write_text(tomli_w.dumps({"data": [str(data.resolve())], "corpus": corpus}), "utf-8")
-    command = [sys.executable, "-m", "charrnn", "train", str(recipe), "--weights", str(folder)]
-    command += ["--minutes", str(seconds / 60), "--quiet", *more]
-    began = time.monotonic()
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env=environment())
-    return charrnn.load("bench", weights=folder), time.monotonic() - began
+    recipe = {"data": [str(data.resolve())], "corpus": corpus, "training": {"random_seed": seed}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "bench.toml")
+        path.write_text(tomli_w.dumps(recipe), "utf-8")
+        command = [sys.executable, "-m", "charrnn", "train", str(path), "--weights", folder]
+        command += ["--minutes", str(seconds / 60), "--quiet", *more]
+        began = time.monotonic()
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env=environment())
+        took = time.monotonic() - began
+        return charrnn.load("bench", weights=folder), took
 
 
 def environment() -> dict[str, str]:
@@ -118,10 +121,11 @@ def measure(chosen: argparse.Namespace) -> Report:
     for path in chosen.lists:
         report.add(list_table(path, chosen))
     seconds = chosen.seconds or ([0.5] if chosen.quick else [82.0])
+    trainings = [(each, seed) for each in seconds for seed in range(chosen.random_seeds)]
     if chosen.text:
-        report.add(text_table(chosen.text, seconds, chosen.more))
+        report.add(text_table(chosen.text, trainings, chosen.more))
     if chosen.names:
-        report.add(names_table(chosen.names, seconds, chosen.more))
+        report.add(names_table(chosen.names, trainings, chosen.more))
     return report
 
 
@@ -196,38 +200,38 @@ def contest(path: Path, seed: int, chosen: argparse.Namespace) -> dict[str, Resu
     return found
 
 
-def text_table(path: Path, budgets: list[float], more: list[str]) -> Table:
-    """A row for each budget."""
+def text_table(path: Path, trainings: list[tuple[float, int]], more: list[str]) -> Table:
+    """A row for each training: a budget in seconds, and a random seed."""
     columns = [("seconds allowed", ".3g"), ("of the whole command", ".1f"), ("network", "s")]
+    columns += [("random seed", "d")]
     columns += [("state carried", ".4f"), (f"cold blocks of {COLD}", ".4f"), ("best at step", ",d")]
     title = f"{path.name}, its last tenth: nats per character"
     table = Table(title, columns, note=PUBLISHED)
     corpus = {"kind": "text", "split_by": "order", "validation": HELD_OUT, "test": 1e-6}
     text = path.read_text("utf-8")
-    for seconds in budgets:
-        with tempfile.TemporaryDirectory() as folder:
-            generator, took = trained(path, corpus, seconds, more, Path(folder))
+    for seconds, seed in trainings:
+        generator, took = trained(path, corpus, seconds, seed, more)
         losses = text_losses(generator, text)
         steps = generator.frozen.provenance["best_step"]
-        table.rows.append([seconds, took, network(generator), *losses, steps])
+        table.rows.append([seconds, took, network(generator), seed, *losses, steps])
         print(f"  {took:.0f} seconds: {losses[0]:.4f}, {losses[1]:.4f}", flush=True)
     return table
 
 
-def names_table(path: Path, budgets: list[float], more: list[str]) -> Table:
-    """A row for each budget."""
+def names_table(path: Path, trainings: list[tuple[float, int]], more: list[str]) -> Table:
+    """A row for each training: a budget in seconds, and a random seed."""
     columns = [("seconds allowed", ".3g"), ("of the whole command", ".1f"), ("network", "s")]
+    columns += [("random seed", "d")]
     columns += [("test names", ",d"), ("nats per character", ".4f"), ("best at step", ",d")]
     table = Table(f"{path.name}, names never seen: nats per character", columns)
     lines = {line.strip().lower() for line in path.read_text("utf-8").splitlines()} - {""}
     share = min(TEST_NAMES / len(lines), HELD_OUT)
     corpus = {"kind": "names", "validation": share, "test": share}
-    for seconds in budgets:
-        with tempfile.TemporaryDirectory() as folder:
-            generator, took = trained(path, corpus, seconds, more, Path(folder))
+    for seconds, seed in trainings:
+        generator, took = trained(path, corpus, seconds, seed, more)
         loss, count = names_loss(generator)
         steps = generator.frozen.provenance["best_step"]
-        table.rows.append([seconds, took, network(generator), count, loss, steps])
+        table.rows.append([seconds, took, network(generator), seed, count, loss, steps])
         print(f"  {took:.0f} seconds: {loss:.4f}", flush=True)
     return table
 
@@ -246,6 +250,9 @@ if __name__ == "__main__":
     parser.add_argument("--names", type=existing, help="one name a line, as makemore's names.txt")
     parser.add_argument(
         "--seconds", type=float, action="append", help="of each training; again for another  [82]"
+    )
+    parser.add_argument(
+        "--random-seeds", type=int, default=1, help="of each training of --text and --names  [1]"
     )
     behind = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     parser.set_defaults(more=sys.argv[behind + 1 :])  # options of `python -m charrnn train`

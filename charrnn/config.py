@@ -134,6 +134,13 @@ class TrainConfig(Settings):
         default="cosine", description="course of the learning rate after the warm-up"
     )
     warmup_steps: int = setting(default=50, ge=0, le=1_000_000, description="steps of linear rise")
+    warmup_share: float | None = setting(
+        default=None,
+        gt=0,
+        le=1,
+        description="share of the budget after which the rise is over, however many steps it was "
+        "to take; null: no limit",
+    )
     final_rate: float = setting(
         default=0.02, ge=0, le=1, description="last learning rate, as a fraction of the peak"
     )

@@ -42,7 +42,10 @@ def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
     }[config.schedule]
     if config.schedule != "constant":
         shape = config.final_rate + (1 - config.final_rate) * shape
-    return config.learning_rate * shape * min(1.0, (step + 1) / (config.warmup_steps + 1))
+    risen = (step + 1) / (config.warmup_steps + 1)
+    if config.warmup_share:
+        risen = max(risen, progress / config.warmup_share)
+    return config.learning_rate * shape * min(1.0, risen)
 
 
 class Optimizer(ABC):

@@ -33,7 +33,7 @@ from charrnn.settings import Settings, setting
 
 SUFFIX = ".toml"
 SIZED = frozenset(  # settings whose defaults follow from the data
-    {"cell", "hidden_size", "batch_size", "learning_rate", "steps"}
+    {"cell", "hidden_size", "batch_size", "learning_rate", "warmup_steps", "warmup_share", "steps"}
     | {"dropout", "dropout_mask", "recurrent_dropout"}
 )
 
@@ -94,6 +94,8 @@ class Recipe(Settings):
         """The recipe with every value written out: what it doesn't say, by the size of the data."""
         suited = defaults_for(corpus)
         own = OTHER_RULES.get(self.training.optimizer, {})
+        if "warmup_steps" in self.training.said():  # which are meant whole
+            own = {**own, "warmup_share": None}
         return self.changed(
             corpus=self.corpus.changed(
                 kind=corpus.kind, case=corpus.vocabulary.case, unit=corpus.vocabulary.unit
@@ -146,7 +148,8 @@ def defaults_for(corpus: Corpus) -> Defaults:
         return _defaults_for_words(characters)
     if corpus.kind == "text":
         network = {"cell": "gru", "hidden_size": 256, "dropout": 0.1}
-        return Defaults(network, {"batch_size": 32, "learning_rate": 0.02}, 20)
+        training = {"batch_size": 32, "learning_rate": 0.02}
+        return Defaults(network, {**training, "warmup_steps": 200, "warmup_share": 0.2}, 20)
     training = {"averaging": 0.99, "weight_decay": 0.05, "learning_rate": 0.02}
     dropping = {"dropout": 0.5, "dropout_mask": "sequence", "recurrent_dropout": 0.3}
     if characters < 8_000:

@@ -251,6 +251,20 @@ def test_the_warm_up_rises_in_equal_steps_from_above_zero_to_the_peak():
     assert rates == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.1])
 
 
+def test_the_warm_up_is_over_after_its_share_of_the_budget_if_that_comes_first():
+    """A budget of 20 steps, and one of 1,000."""
+    c = config(schedule="constant", warmup_steps=9, warmup_share=0.2)
+    rates = [learning_rate(c, step, step / 20) for step in range(6)]
+    assert rates == pytest.approx([0.01, 0.025, 0.05, 0.075, 0.1, 0.1])
+    rates = [learning_rate(c, step, step / 1000) for step in range(12)]
+    assert rates == pytest.approx([min(0.1, 0.01 * (step + 1)) for step in range(12)])
+
+
+def test_without_a_share_the_warm_up_takes_its_steps():
+    c = config(schedule="constant", warmup_steps=99)
+    assert learning_rate(c, 49, 1.0) == pytest.approx(0.05)
+
+
 def test_the_warm_up_and_the_schedule_multiply():
     c = config(schedule="linear", warmup_steps=9)
     assert learning_rate(c, 4, 0.5) == pytest.approx(0.06 / 2)

@@ -154,6 +154,25 @@ def test_names_are_learned_with_masks_that_last_and_text_is_not(kind, mask, recu
     assert said.completed(corpus).network.recurrent_dropout == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "said", "steps", "share"),
+    [
+        ("text", {}, 200, 0.2),
+        ("text", {"warmup_steps": 30}, 30, None),
+        ("text", {"warmup_steps": 30, "warmup_share": 0.5}, 30, 0.5),
+        ("text", {"warmup_share": 0.5}, 200, 0.5),
+        ("names", {}, 50, None),
+    ],
+)
+def test_text_warms_up_for_longer_within_a_share_and_steps_that_are_said_are_meant_whole(
+    kind, said, steps, share, tmp_path
+):
+    corpus = small_corpus(kind, tmp_path)
+    recipe = Recipe.checked({"name": "a", "data": [f"{kind}.txt"], "training": said})
+    for again in (recipe.completed(corpus), recipe.completed(corpus).completed(corpus)):
+        assert (again.training.warmup_steps, again.training.warmup_share) == (steps, share)
+
+
 @pytest.mark.parametrize(("rule", "rate"), [("adam", 0.02), ("sgd", 1.0), ("adagrad", 0.1)])
 def test_another_update_rule_has_a_rate_of_its_own_and_no_decay(rule, rate, tmp_path):
     corpus = small_corpus("names", tmp_path)
