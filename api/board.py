@@ -5,6 +5,7 @@ A worker that was killed says nothing more, and what it said last is soon too ol
 
 import mmap
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,19 +13,27 @@ WORKERS = 256  # whose numbers have a place; two of more share one
 FRESH_SECONDS = 3.0  # workers speak once a second, and whenever something changes
 
 
+class Load(NamedTuple):
+    """Requests to answer, and connections that are open."""
+
+    requests: int
+    connections: int
+
+
 class Board:
     """To be made before the workers are forked."""
 
     def __init__(self) -> None:
-        shared = mmap.mmap(-1, 16 * WORKERS)
-        self._rows = np.frombuffer(shared, np.float64).reshape(WORKERS, 2)  # requests, since when
+        shared = mmap.mmap(-1, 24 * WORKERS)
+        self._rows = np.frombuffer(shared, np.float64).reshape(WORKERS, 3)  # and since when
 
-    def note(self, worker: int, requests: int) -> None:
-        """A worker, by a number of its own, has so many requests to answer."""
-        self._rows[worker % WORKERS] = requests, time.monotonic()
+    def note(self, worker: int, load: Load) -> None:
+        """A worker, by a number of its own, has so much to do."""
+        self._rows[worker % WORKERS] = *load, time.monotonic()
 
-    def fewest(self) -> int | None:
-        """The fewest requests of a worker that has spoken lately; None where none has."""
-        requests, said = self._rows.T
-        fresh = requests[said > time.monotonic() - FRESH_SECONDS]
-        return int(fresh.min()) if len(fresh) else None
+    def fewest(self) -> Load | None:
+        """The fewest requests of a worker that has spoken lately, and the fewest connections; None
+        where none has.
+        """
+        fresh = self._rows[self._rows[:, 2] > time.monotonic() - FRESH_SECONDS]
+        return Load(*map(int, fresh[:, :2].min(0))) if len(fresh) else None

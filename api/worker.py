@@ -11,7 +11,9 @@ nothing else to do takes the client's next request itself if it comes at once, a
 of this worker once a second, not at every event.
 
 A worker that has clearly more requests to answer than another one waits a moment before it accepts
-a connection: so the connections of a burst, which then stay, are shared out evenly.
+a connection: so the connections of a burst, which then stay, are shared out evenly. And one that
+has clearly more connections, as after another one's death, ends one with an answer now and then:
+the client's next connection comes to where there are fewer.
 """
 
 import errno
@@ -32,7 +34,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.admission import SPARE_THREADS, most_at_once
 from api.arrivals import Arrival
-from api.board import Board
+from api.board import Board, Load
 from api.turns import STALL_SECONDS, TURNS, Turns
 
 LINGER_SECONDS = 2.0  # for a client to read its answer and close
@@ -44,8 +46,10 @@ BOARD = Board()  # of this master's workers
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 NOTICE_SECONDS = 1.0  # between two signs of life
 MOST_ANSWERED = 16  # connections, before the main loop is woken to take them back
-CLEARLY_FEWER = 3  # requests than here, for which another worker is given so long to accept first
-COURTESY_SECONDS = 0.004
+CLEARLY_FEWER = 3  # requests, or connections, than here
+COURTESY_SECONDS = 0.004  # for a worker with fewer requests to accept a connection first
+FEWER_SECONDS = 0.5  # that a worker must have had clearly fewer connections to be given some
+SPARE_SECONDS = 0.05  # between two of them
 NEXT_MILLISECONDS = 5  # that a thread waits for the next request of the client that it has answered
 
 
@@ -73,12 +77,15 @@ class Response(wsgi.Response):  # type: ignore[misc]
     """Its head goes out with the first bytes of the body, in one packet."""
 
     aside: Callable[[], AbstractContextManager[None]]  # for those who wait, a worker's own
+    spares: Callable[[], bool]  # a connection, likewise
     head = b""
     headers_sent: bool
 
     def send_headers(self) -> None:
-        """Have the head ready."""
+        """Have the head ready. It may end a connection whose client has sent nothing more yet."""
         if not self.headers_sent:
+            if self.spares() and not self.req.unreader.buf.getvalue():
+                self.force_close()
             lines = [*self.default_headers(), *(f"{k}: {v}\r\n" for k, v in self.headers), "\r\n"]
             self.head = "".join(lines).encode("latin-1")
             self.headers_sent = True
@@ -132,7 +139,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._arriving: deque[Wait] = deque()  # in the order of their deadlines
         self._lingering: deque[Wait] = deque()
         self._answered: deque[tuple[Connection, Any]] = deque()
-        self._next_notice = 0.0
+        self._next_notice = self._next_spare = 0.0
+        self._more_since: float | None = None  # connections, clearly, than another one has
         self._asking = 0  # connections that are, as BOARD has it
 
     def init_process(self) -> None:
@@ -157,7 +165,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         """The threads, which take turns: never so few that texts take them all."""
         most = most_at_once(self.most_requests, self.cfg.threads)
         turns = Turns(max(self.cfg.threads, most + SPARE_THREADS))
-        Response.aside = turns.aside
+        Response.aside, Response.spares = turns.aside, self._spares
         return turns
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
@@ -186,13 +194,27 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         now = time.monotonic()
         if now >= self._next_notice:
             self._next_notice = now + NOTICE_SECONDS
-            BOARD.note(self.age, self._asking)
+            BOARD.note(self.age, Load(self._asking, self.nr_conns))
             super().notify()
+
+    def _spares(self) -> bool:
+        """In a thread: whether another worker has had clearly fewer connections for some time, and
+        may have one of these. Those that stay for one request come and go, and even out.
+        """
+        now = time.monotonic()
+        if now < self._next_spare:
+            return False
+        self._next_spare, fewest = now + SPARE_SECONDS, BOARD.fewest()
+        if fewest is None or self.nr_conns < fewest.connections + CLEARLY_FEWER:
+            self._more_since = None
+            return False
+        self._more_since = self._more_since or now
+        return now >= self._more_since + FEWER_SECONDS
 
     def accept(self, listener: Any) -> None:
         """Accept a connection, unless another worker was faster."""
         fewest = BOARD.fewest() if self._asking else None
-        if fewest is not None and fewest + CLEARLY_FEWER <= self._asking:
+        if fewest is not None and fewest.requests + CLEARLY_FEWER <= self._asking:
             time.sleep(COURTESY_SECONDS)
         try:
             client, address = listener.accept()
@@ -332,11 +354,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     def _note_asking(self, conn: Connection, *, is_asking: bool) -> None:
         self._asking += is_asking - conn.is_asking
         conn.is_asking = is_asking
-        BOARD.note(self.age, self._asking)
+        BOARD.note(self.age, Load(self._asking, self.nr_conns))
 
     def _drop(self, conn: Connection) -> None:
-        self._note_asking(conn, is_asking=False)
         self.nr_conns -= 1
+        self._note_asking(conn, is_asking=False)
         conn.close()
 
     def murder_pending(self) -> None:

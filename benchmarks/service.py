@@ -36,6 +36,7 @@ from charrnn.weights import to_bytes
 
 WORKERS = "2"
 PATIENCE = 60.0  # seconds for a server to start
+OTHERS_SECONDS = 1.0  # for its other workers, once the first one answers
 HOST = "127.0.0.1"
 
 
@@ -104,6 +105,7 @@ def serving(
             if not _answers(port, process):
                 errors.seek(0)
                 raise SystemExit(f"{application} did not start: {errors.read().decode()}")
+            time.sleep(OTHERS_SECONDS)
             yield port, process.pid
         finally:
             process.send_signal(signal.SIGTERM)

@@ -5,6 +5,7 @@ import os
 import random
 import resource
 import select
+import signal
 import socket
 import time
 from contextlib import ExitStack, nullcontext, suppress
@@ -12,11 +13,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import ThreadWorker
 
 import api.worker
-from api.board import FRESH_SECONDS, WORKERS, Board
-from api.worker import COURTESY_SECONDS, Arrived, Worker
+from api.board import FRESH_SECONDS, WORKERS, Board, Load
+from api.worker import COURTESY_SECONDS, FEWER_SECONDS, SPARE_SECONDS, Arrived, Worker
 from tests.api.load import Connection
 from tests.api.server import PATIENCE, Server, read_answer, running
 
@@ -310,7 +312,7 @@ def test_a_worker_that_is_busier_than_another_lets_it_accept_first(
     monkeypatch.setattr("api.worker.BOARD", board)
     monkeypatch.setattr("api.worker.time.sleep", waits.append)
     for number, requests in enumerate([asking, *elsewhere]):
-        board.note(number, requests)
+        board.note(number, Load(requests, 0))
     worker = Worker.__new__(Worker)
     worker._asking = asking
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -324,15 +326,80 @@ def test_workers_of_one_master_see_what_each_other_says_as_long_as_it_is_fresh(m
     assert board.fewest() is None
     pid = os.fork()
     if pid == 0:
-        board.note(WORKERS + 7, 2)
+        board.note(WORKERS + 7, Load(2, 9))
         os._exit(0)
     os.waitpid(pid, 0)
-    board.note(1, 5)
-    assert board.fewest() == 2
+    board.note(1, Load(5, 6))
+    assert board.fewest() == (2, 6)
     now = time.monotonic()
     monkeypatch.setattr("api.board.time.monotonic", lambda: now + FRESH_SECONDS)
-    board.note(1, 5)  # the other one was killed
-    assert board.fewest() == 5
+    board.note(1, Load(5, 6))  # the other one was killed
+    assert board.fewest() == (5, 6)
+
+
+def test_a_worker_spares_connections_one_by_one_while_another_has_clearly_fewer(monkeypatch):
+    board, now = Board(), time.monotonic()
+    monkeypatch.setattr("api.worker.BOARD", board)
+    monkeypatch.setattr("api.worker.time.monotonic", lambda: now)
+    worker = Worker.__new__(Worker)
+    worker._next_spare, worker._more_since = 0.0, None
+
+    def spares(connections, elsewhere, seconds):
+        nonlocal now
+        now += seconds
+        for number, each in enumerate([connections, *elsewhere]):
+            board.note(number, Load(0, each))
+        worker.nr_conns = connections
+        return worker._spares()
+
+    assert not spares(9, [9, 6], FEWER_SECONDS), "now it begins"
+    assert not spares(9, [9, 7], FEWER_SECONDS), "not for long enough, and over"
+    assert not spares(9, [9, 2], FEWER_SECONDS), "it begins again"
+    assert spares(9, [9, 2], FEWER_SECONDS)
+    assert not spares(8, [9, 2], SPARE_SECONDS / 2), "one at a time"
+    assert spares(8, [9, 3], SPARE_SECONDS)
+    assert not spares(6, [9, 4], SPARE_SECONDS), "about as many"
+    assert not spares(9, [9], FEWER_SECONDS + 1), "alone"
+
+
+def test_clients_that_stay_are_shared_out_again_after_all_were_one_workers(weights):
+    """As they are after the death of another: here it stood still for a moment. Nobody's request is
+    lost, and in the end nobody is moved any more.
+    """
+    with running(CHARRNN_WEIGHTS=weights.root, CHARRNN_WORKERS="2") as server, ExitStack() as stack:
+        server.log.wait_for("Booting worker", 2)
+        still = server.workers()[1]
+        os.kill(still, signal.SIGSTOP)
+        stack.callback(os.kill, still, signal.SIGCONT)
+        clients = [Connection(server) for _ in range(10)]
+        for client in clients:
+            stack.callback(client.close)
+            assert client.ask(path="/livez").status == 200
+        os.kill(still, signal.SIGCONT)
+        moved, since = 0, time.monotonic()
+        last = since
+        while time.monotonic() - last < 2.0:
+            assert time.monotonic() - since < PATIENCE
+            for client in clients:
+                answer = client.ask(path="/livez")
+                assert answer.status == 200
+                if answer.headers["Connection"] == "close":
+                    moved, last = moved + 1, time.monotonic()
+            time.sleep(0.01)
+    assert moved >= 3
+
+
+def test_an_answer_before_requests_that_have_come_already_ends_no_connection(monkeypatch):
+    monkeypatch.setattr(api.worker.Response, "spares", lambda _: True, raising=False)
+    for rest, closes in ((b"", True), (b"GET ", False)):
+        request = SimpleNamespace(
+            unreader=Unreader(), should_close=lambda: False, method="GET", version=(1, 1)
+        )
+        request.unreader.buf.write(rest)
+        response = api.worker.Response(request, None, SimpleNamespace())
+        response.start_response("200 OK", [("Content-Length", "0")])
+        response.send_headers()
+        assert (b"Connection: close" in response.head) == closes
 
 
 def test_a_connection_counts_from_its_request_to_the_answer(monkeypatch):
