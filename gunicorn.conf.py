@@ -23,7 +23,7 @@ import charrnn
 from api import logs, shared_metrics
 from api.operations import example
 from api.settings import ServiceSettings
-from api.worker import Worker
+from api.worker import BOARD, Worker
 from charrnn.errors import CharRNNError
 
 # glibc gives each thread memory of its own, and what one thread frees no other uses: with a hundred
@@ -200,3 +200,4 @@ def post_worker_init(worker: Any) -> None:
 def child_exit(server: Any, worker: Any) -> None:
     """In the master, once a worker is dead."""
     shared_metrics.leave_slot(worker.age)
+    BOARD.forget(worker.age)

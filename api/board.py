@@ -1,6 +1,6 @@
 """How busy each worker of a service is, for the others to see: memory that they share.
 
-A worker that was killed says nothing more, and what it said last is soon too old to count.
+What a worker said that stands still, or was killed, is soon too old to count.
 """
 
 import mmap
@@ -31,9 +31,18 @@ class Board:
         """A worker, by a number of its own, has so much to do."""
         self._rows[worker % WORKERS] = *load, time.monotonic()
 
-    def fewest(self) -> Load | None:
-        """The fewest requests of a worker that has spoken lately, and the fewest connections; None
-        where none has.
-        """
-        fresh = self._rows[self._rows[:, 2] > time.monotonic() - FRESH_SECONDS]
-        return Load(*map(int, fresh[:, :2].min(0))) if len(fresh) else None
+    def forget(self, worker: int) -> None:
+        """A worker takes no more, or is no more."""
+        self._rows[worker % WORKERS, 2] = 0.0
+
+    def fewest_requests(self) -> int | None:
+        """Of a worker that has spoken lately; None where none has."""
+        return min((load.requests for load in self._fresh()), default=None)
+
+    def fewest_connections(self) -> Load | None:
+        """The load of the worker that has fewest, likewise."""
+        return min(self._fresh(), key=lambda load: load.connections, default=None)
+
+    def _fresh(self) -> list[Load]:
+        rows = self._rows[self._rows[:, 2] > time.monotonic() - FRESH_SECONDS]
+        return [Load(*each) for each in rows[:, :2].astype(int).tolist()]

@@ -13,7 +13,7 @@ of this worker once a second, not at every event.
 A worker that has clearly more requests to answer than another one waits a moment before it accepts
 a connection: so the connections of a burst, which then stay, are shared out evenly. And one that
 has clearly more connections, as after another one's death, ends one with an answer now and then:
-the client's next connection comes to where there are fewer.
+the client's next connection is open to all.
 """
 
 import errno
@@ -84,11 +84,20 @@ class Response(wsgi.Response):  # type: ignore[misc]
     def send_headers(self) -> None:
         """Have the head ready. It may end a connection whose client has sent nothing more yet."""
         if not self.headers_sent:
-            if self.spares() and not self.req.unreader.buf.getvalue():
+            if not self.should_close() and self.spares() and not self._has_more():
                 self.force_close()
             lines = [*self.default_headers(), *(f"{k}: {v}\r\n" for k, v in self.headers), "\r\n"]
             self.head = "".join(lines).encode("latin-1")
             self.headers_sent = True
+
+    def _has_more(self) -> bool:
+        """Whether something has come behind the request."""
+        if self.req.unreader.buf.getvalue():
+            return True
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
 
     def _emit_body(self, data: bytes) -> None:
         self._send(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
@@ -194,27 +203,36 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         now = time.monotonic()
         if now >= self._next_notice:
             self._next_notice = now + NOTICE_SECONDS
-            BOARD.note(self.age, Load(self._asking, self.nr_conns))
+            self._tell_others()
             super().notify()
+
+    def _tell_others(self) -> None:
+        """How much there is to do here; nothing where this worker is to end."""
+        if self.alive:
+            BOARD.note(self.age, Load(self._asking, self.nr_conns))
+        else:
+            BOARD.forget(self.age)
 
     def _spares(self) -> bool:
         """In a thread: whether another worker has had clearly fewer connections for some time, and
-        may have one of these. Those that stay for one request come and go, and even out.
+        no more to do, so that it may have one of these. Those that stay for one request come and
+        go, and even out. Under TLS the main loop would wait for each client to close.
         """
         now = time.monotonic()
-        if now < self._next_spare:
+        if now < self._next_spare or self.cfg.is_ssl:
             return False
-        self._next_spare, fewest = now + SPARE_SECONDS, BOARD.fewest()
-        if fewest is None or self.nr_conns < fewest.connections + CLEARLY_FEWER:
-            self._more_since = None
+        self._next_spare, since = now + SPARE_SECONDS, self._more_since
+        other = BOARD.fewest_connections()
+        has_more = other is not None and self.nr_conns >= other.connections + CLEARLY_FEWER
+        self._more_since = since = (since or now) if has_more else None
+        if other is None or since is None:
             return False
-        self._more_since = self._more_since or now
-        return now >= self._more_since + FEWER_SECONDS
+        return now >= since + FEWER_SECONDS and other.requests <= self._asking
 
     def accept(self, listener: Any) -> None:
         """Accept a connection, unless another worker was faster."""
-        fewest = BOARD.fewest() if self._asking else None
-        if fewest is not None and fewest.requests + CLEARLY_FEWER <= self._asking:
+        fewest = BOARD.fewest_requests() if self._asking else None
+        if fewest is not None and fewest + CLEARLY_FEWER <= self._asking:
             time.sleep(COURTESY_SECONDS)
         try:
             client, address = listener.accept()
@@ -354,7 +372,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     def _note_asking(self, conn: Connection, *, is_asking: bool) -> None:
         self._asking += is_asking - conn.is_asking
         conn.is_asking = is_asking
-        BOARD.note(self.age, Load(self._asking, self.nr_conns))
+        self._tell_others()
 
     def _drop(self, conn: Connection) -> None:
         self.nr_conns -= 1

@@ -248,6 +248,13 @@ def existing(path: str) -> Path:
     return Path(path)
 
 
+def positive(number: str) -> int:
+    """A count that an argument gives, likewise."""
+    if not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, got {number}")
+    return int(number)
+
+
 def run(
     measure: Callable[[argparse.Namespace], Report],
     parser: argparse.ArgumentParser,

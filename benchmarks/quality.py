@@ -41,7 +41,17 @@ import tomli_w
 
 import charrnn
 from benchmarks import peers
-from benchmarks.common import NOT_INSTALLED, ROOT, Report, Table, existing, machine, options, run
+from benchmarks.common import (
+    NOT_INSTALLED,
+    ROOT,
+    Report,
+    Table,
+    existing,
+    machine,
+    options,
+    positive,
+    run,
+)
 from benchmarks.recipes import taken
 from charrnn.config import CorpusConfig
 from charrnn.corpus import load_corpus
@@ -239,7 +249,7 @@ def names_table(path: Path, trainings: list[tuple[float, int]], more: list[str])
 if __name__ == "__main__":
     parser = options(__doc__ or "")
     parser.add_argument("lists", type=existing, nargs="*", help="lists of names, for all defaults")
-    parser.add_argument("--seeds", type=int, default=5, help="splits of each list  [5]")
+    parser.add_argument("--seeds", type=positive, default=5, help="splits of each list  [5]")
     parser.add_argument("--take", type=int, help="so many lines of each list, drawn at random")
     parser.add_argument(
         "--longer", type=float, default=1, help="how much longer the references train  [1]"
@@ -252,9 +262,11 @@ if __name__ == "__main__":
         "--seconds", type=float, action="append", help="of each training; again for another  [82]"
     )
     parser.add_argument(
-        "--random-seeds", type=int, default=1, help="of each training of --text and --names  [1]"
+        "--random-seeds", type=positive, default=1, help="of each training of --text, --names  [1]"
     )
     behind = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     parser.set_defaults(more=sys.argv[behind + 1 :])  # options of `python -m charrnn train`
     del sys.argv[behind:]
+    if "--random-seed" in parser.get_default("more"):
+        parser.error("--random-seed: say --random-seeds N instead, for 0 to N - 1")
     run(measure, parser, kernels=False)

@@ -24,7 +24,7 @@ class Exchange:
 
 
 class Connection:
-    """A connection that is kept alive, and so always leads to the same worker."""
+    """A connection that is kept alive, and so leads to the same worker as long as that keeps it."""
 
     def __init__(self, server: Server) -> None:
         self._connection = http.client.HTTPConnection(server.host, server.port, timeout=PATIENCE)

@@ -19,7 +19,7 @@ from gunicorn.workers.gthread import ThreadWorker
 import api.worker
 from api.board import FRESH_SECONDS, WORKERS, Board, Load
 from api.worker import COURTESY_SECONDS, FEWER_SECONDS, SPARE_SECONDS, Arrived, Worker
-from tests.api.load import Connection
+from tests.api.load import Connection, connection_to_each_worker
 from tests.api.server import PATIENCE, Server, read_answer, running
 
 HEAD = b"POST /generate HTTP/1.1\r\nHost: x\r\n"
@@ -323,18 +323,22 @@ def test_a_worker_that_is_busier_than_another_lets_it_accept_first(
 
 def test_workers_of_one_master_see_what_each_other_says_as_long_as_it_is_fresh(monkeypatch):
     board = Board()
-    assert board.fewest() is None
+    assert board.fewest_requests() is None
+    assert board.fewest_connections() is None
     pid = os.fork()
     if pid == 0:
         board.note(WORKERS + 7, Load(2, 9))
         os._exit(0)
     os.waitpid(pid, 0)
     board.note(1, Load(5, 6))
-    assert board.fewest() == (2, 6)
+    assert (board.fewest_requests(), board.fewest_connections()) == (2, (5, 6))
     now = time.monotonic()
     monkeypatch.setattr("api.board.time.monotonic", lambda: now + FRESH_SECONDS)
-    board.note(1, Load(5, 6))  # the other one was killed
-    assert board.fewest() == (5, 6)
+    board.note(1, Load(5, 6))  # the other one stands still
+    assert (board.fewest_requests(), board.fewest_connections()) == (5, (5, 6))
+    board.note(2, Load(0, 0))
+    board.forget(2)
+    assert board.fewest_requests() == 5
 
 
 def test_a_worker_spares_connections_one_by_one_while_another_has_clearly_fewer(monkeypatch):
@@ -342,13 +346,15 @@ def test_a_worker_spares_connections_one_by_one_while_another_has_clearly_fewer(
     monkeypatch.setattr("api.worker.BOARD", board)
     monkeypatch.setattr("api.worker.time.monotonic", lambda: now)
     worker = Worker.__new__(Worker)
-    worker._next_spare, worker._more_since = 0.0, None
+    worker._next_spare, worker._more_since, worker._asking = 0.0, None, 3
+    worker.cfg = SimpleNamespace(is_ssl=False)
 
-    def spares(connections, elsewhere, seconds):
+    def spares(connections, elsewhere, seconds, requests=3):
         nonlocal now
         now += seconds
-        for number, each in enumerate([connections, *elsewhere]):
-            board.note(number, Load(0, each))
+        board.note(0, Load(worker._asking, connections))
+        for number, each in enumerate(elsewhere, 1):
+            board.note(number, Load(requests, each))
         worker.nr_conns = connections
         return worker._spares()
 
@@ -358,66 +364,66 @@ def test_a_worker_spares_connections_one_by_one_while_another_has_clearly_fewer(
     assert spares(9, [9, 2], FEWER_SECONDS)
     assert not spares(8, [9, 2], SPARE_SECONDS / 2), "one at a time"
     assert spares(8, [9, 3], SPARE_SECONDS)
+    assert not spares(8, [9, 3], SPARE_SECONDS, requests=4), "fewer clients, who ask for more"
+    worker.cfg.is_ssl = True
+    assert not spares(8, [9, 3], SPARE_SECONDS)
+    worker.cfg.is_ssl = False
+    assert spares(8, [9, 3], SPARE_SECONDS)
     assert not spares(6, [9, 4], SPARE_SECONDS), "about as many"
-    assert not spares(9, [9], FEWER_SECONDS + 1), "alone"
+    for _ in range(3):
+        assert not spares(9, [], FRESH_SECONDS / 2), "the others stand still"
+
+
+def test_a_worker_that_is_to_end_is_not_one_with_fewer(monkeypatch):
+    """It takes no connections, and has ever fewer."""
+    board = Board()
+    monkeypatch.setattr("api.worker.BOARD", board)
+    monkeypatch.setattr(ThreadWorker, "notify", lambda _: None)
+    worker = Worker.__new__(Worker)
+    worker.age, worker.alive, worker._asking, worker.nr_conns = 1, True, 1, 2
+    for alive, told in ((True, (1, 2)), (False, None), (True, (1, 2))):
+        worker.alive, worker._next_notice = alive, 0.0
+        worker.notify()
+        assert board.fewest_connections() == told
 
 
 def test_clients_that_stay_are_shared_out_again_after_all_were_one_workers(weights):
-    """As they are after the death of another: here it stood still for a moment. Nobody's request is
-    lost, and in the end nobody is moved any more.
+    """As they are after the death of another: here it stands still while they come. Nobody's
+    request is lost, and in the end nobody is moved any more.
     """
-    with running(CHARRNN_WEIGHTS=weights.root, CHARRNN_WORKERS="2") as server, ExitStack() as stack:
-        server.log.wait_for("Booting worker", 2)
-        still = server.workers()[1]
-        os.kill(still, signal.SIGSTOP)
+    settings = {"CHARRNN_WORKERS": "2", "CHARRNN_LOG_FORMAT": "json"}
+    with running(CHARRNN_WEIGHTS=weights.root, **settings) as server, ExitStack() as stack:
+        with connection_to_each_worker(server, 2):
+            still = server.workers()[1]
+            os.kill(still, signal.SIGSTOP)
         stack.callback(os.kill, still, signal.SIGCONT)
         clients = [Connection(server) for _ in range(10)]
         for client in clients:
             stack.callback(client.close)
-            assert client.ask(path="/livez").status == 200
+            client.ask(path="/livez")
         os.kill(still, signal.SIGCONT)
-        moved, since = 0, time.monotonic()
-        last = since
-        while time.monotonic() - last < 2.0:
-            assert time.monotonic() - since < PATIENCE
-            for client in clients:
-                answer = client.ask(path="/livez")
-                assert answer.status == 200
-                if answer.headers["Connection"] == "close":
-                    moved, last = moved + 1, time.monotonic()
-            time.sleep(0.01)
-    assert moved >= 3
+        moved, quiet, until = 0, 0, time.monotonic() + PATIENCE
+        while moved < 3 or quiet < 50:
+            assert time.monotonic() < until, f"{moved} were moved"
+            answers = [client.ask(path="/livez") for client in clients]
+            assert {answer.status for answer in answers} == {200}
+            now = sum(answer.headers["Connection"] == "close" for answer in answers)
+            moved, quiet = moved + now, 0 if now else quiet + 1
 
 
-def test_an_answer_before_requests_that_have_come_already_ends_no_connection(monkeypatch):
+@pytest.mark.parametrize("where", ["nowhere", "with the request", "behind it"])
+def test_an_answer_ends_no_connection_on_which_more_has_come(where, monkeypatch):
     monkeypatch.setattr(api.worker.Response, "spares", lambda _: True, raising=False)
-    for rest, closes in ((b"", True), (b"GET ", False)):
-        request = SimpleNamespace(
-            unreader=Unreader(), should_close=lambda: False, method="GET", version=(1, 1)
-        )
-        request.unreader.buf.write(rest)
-        response = api.worker.Response(request, None, SimpleNamespace())
+    request = SimpleNamespace(
+        unreader=Unreader(), should_close=lambda: False, method="GET", version=(1, 1)
+    )
+    if where == "with the request":
+        request.unreader.buf.write(b"GET ")
+    clients, ours = socket.socketpair()
+    with clients, ours:
+        if where == "behind it":
+            clients.sendall(b"GET ")
+        response = api.worker.Response(request, ours, SimpleNamespace())
         response.start_response("200 OK", [("Content-Length", "0")])
         response.send_headers()
-        assert (b"Connection: close" in response.head) == closes
-
-
-def test_a_connection_counts_from_its_request_to_the_answer(monkeypatch):
-    """Twice on one connection, and where a client closes without a word."""
-    worker = Worker.__new__(Worker)
-    worker._asking, worker.nr_conns, worker.age = 0, 1, 1
-    worker.cfg = SimpleNamespace(is_ssl=True)
-    monkeypatch.setattr(ThreadWorker, "enqueue_req", lambda *_: None)
-    monkeypatch.setattr(ThreadWorker, "finish_request", lambda *_: None)
-    connection = api.worker.Connection.__new__(api.worker.Connection)
-    connection.sock = socket.socket()
-    connection.close = connection.sock.close
-    for _ in range(2):
-        worker.enqueue_req(connection)
-        assert worker._asking == 1
-        worker.finish_request(connection, None)
-        assert worker._asking == 0
-    worker.enqueue_req(connection)
-    worker._drop(connection)
-    worker._drop(connection)
-    assert worker._asking == 0
+    assert (b"Connection: close" in response.head) == (where == "nowhere")
