@@ -6,9 +6,9 @@ end its main loop waits two seconds. Here both are events of the main loop: a th
 that has arrived as a whole, or what there is of it when its time is over.
 
 Of its threads few are at work at once (`api.turns`). And a request costs fewer calls of the system:
-the head of an answer goes out with the first bytes of its body, a thread that has answered and has
-nothing else to do takes the client's next request itself if it comes at once, and the master hears
-of this worker once a second, not at every event.
+the head of an answer goes out with the first bytes of its body (`api.sending`), a thread that has
+answered and has nothing else to do takes the client's next request itself if it comes at once, and
+the master hears of this worker once a second, not at every event.
 
 A worker that has clearly more requests to answer than another one waits a moment before it accepts
 a connection: so the connections of a burst, which then stay, are shared out evenly. And one that
@@ -22,8 +22,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -35,6 +34,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from api.admission import SPARE_THREADS, most_at_once
 from api.arrivals import Arrival
 from api.board import Board, Load
+from api.sending import Response
 from api.turns import STALL_SECONDS, TURNS, Turns
 
 LINGER_SECONDS = 2.0  # for a client to read its answer and close
@@ -71,61 +71,6 @@ class Arrived(Unreader):  # type: ignore[misc]
     def chunk(self, size_hint: int | None = None) -> bytes:
         """Nothing more."""
         return b""
-
-
-class Response(wsgi.Response):  # type: ignore[misc]
-    """Its head goes out with the first bytes of the body, in one packet."""
-
-    aside: Callable[[], AbstractContextManager[None]]  # for those who wait, a worker's own
-    spares: Callable[[], bool]  # a connection, likewise
-    head = b""
-    headers_sent: bool
-
-    def send_headers(self) -> None:
-        """Have the head ready. It may end a connection whose client has sent nothing more yet."""
-        if not self.headers_sent:
-            if not self.should_close() and self.spares() and not self._has_more():
-                self.force_close()
-            lines = [*self.default_headers(), *(f"{k}: {v}\r\n" for k, v in self.headers), "\r\n"]
-            self.head = "".join(lines).encode("latin-1")
-            self.headers_sent = True
-
-    def _has_more(self) -> bool:
-        """Whether something has come behind the request."""
-        if self.req.unreader.buf.getvalue():
-            return True
-        try:
-            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return False
-
-    def _emit_body(self, data: bytes) -> None:
-        self._send(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
-
-    def _send(self, data: bytes) -> None:
-        data, self.head = self.head + data, b""
-        sent = 0
-        if not self.cfg.is_ssl:
-            with suppress(BlockingIOError):
-                sent = self.sock.send(data, socket.MSG_DONTWAIT)
-        if sent < len(data):
-            with self.aside():
-                try:
-                    self.sock.sendall(memoryview(data)[sent:])
-                except BlockingIOError:  # its time for sending is over: no fault of ours
-                    raise BrokenPipeError(errno.EPIPE, "the client takes nothing") from None
-
-    def can_sendfile(self) -> bool:
-        """No: the system's call for files knows nothing of the head."""
-        return False
-
-    def close(self) -> None:
-        """The end of the body; of an empty one the head, too."""
-        self.send_headers()
-        if self.chunked:
-            self._send(b"0\r\n\r\n")
-        elif self.head:
-            self._send(b"")
 
 
 class Wait(NamedTuple):

@@ -18,6 +18,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 import api.worker
 from api.board import FRESH_SECONDS, WORKERS, Board, Load
+from api.sending import Response
 from api.worker import COURTESY_SECONDS, FEWER_SECONDS, SPARE_SECONDS, Arrived, Worker
 from tests.api.load import Connection, connection_to_each_worker
 from tests.api.server import PATIENCE, Server, read_answer, running
@@ -341,6 +342,27 @@ def test_workers_of_one_master_see_what_each_other_says_as_long_as_it_is_fresh(m
     assert board.fewest_requests() == 5
 
 
+def test_a_connection_counts_from_its_request_to_the_answer(monkeypatch):
+    """Twice on one connection, and where a client closes without a word."""
+    worker = Worker.__new__(Worker)
+    worker._asking, worker.nr_conns, worker.age, worker.alive = 0, 1, 1, True
+    worker.cfg = SimpleNamespace(is_ssl=True)
+    monkeypatch.setattr(ThreadWorker, "enqueue_req", lambda *_: None)
+    monkeypatch.setattr(ThreadWorker, "finish_request", lambda *_: None)
+    connection = api.worker.Connection.__new__(api.worker.Connection)
+    connection.sock = socket.socket()
+    connection.close = connection.sock.close
+    for _ in range(2):
+        worker.enqueue_req(connection)
+        assert worker._asking == 1
+        worker.finish_request(connection, None)
+        assert worker._asking == 0
+    worker.enqueue_req(connection)
+    worker._drop(connection)
+    worker._drop(connection)
+    assert worker._asking == 0
+
+
 def test_a_worker_spares_connections_one_by_one_while_another_has_clearly_fewer(monkeypatch):
     board, now = Board(), time.monotonic()
     monkeypatch.setattr("api.worker.BOARD", board)
@@ -413,7 +435,7 @@ def test_clients_that_stay_are_shared_out_again_after_all_were_one_workers(weigh
 
 @pytest.mark.parametrize("where", ["nowhere", "with the request", "behind it"])
 def test_an_answer_ends_no_connection_on_which_more_has_come(where, monkeypatch):
-    monkeypatch.setattr(api.worker.Response, "spares", lambda _: True, raising=False)
+    monkeypatch.setattr(Response, "spares", lambda _: True, raising=False)
     request = SimpleNamespace(
         unreader=Unreader(), should_close=lambda: False, method="GET", version=(1, 1)
     )
@@ -423,7 +445,7 @@ def test_an_answer_ends_no_connection_on_which_more_has_come(where, monkeypatch)
     with clients, ours:
         if where == "behind it":
             clients.sendall(b"GET ")
-        response = api.worker.Response(request, ours, SimpleNamespace())
+        response = Response(request, ours, SimpleNamespace())
         response.start_response("200 OK", [("Content-Length", "0")])
         response.send_headers()
     assert (b"Connection: close" in response.head) == (where == "nowhere")
