@@ -137,6 +137,7 @@ class Batch:
             ticket.end()
             return
         try:
+            ticket.request = self._writer.placed(ticket.request)
             number = self._writer.join(ticket.request)
         except Exception as error:  # half of it may have joined
             ticket.break_off(error)

@@ -35,6 +35,7 @@ from charrnn.trial import WIDTHS, best_block
 KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after openings of so many symbols
 CLEARLY = 1.1  # times as fast
 MANIES = (2, 4, 8, 12, 16, 24, 32, 48)  # sequences, tried together
+MOST_BOUND = 128  # numbers of lanes whose steps are kept
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,13 @@ class CompiledModel:
         return self.matrix_bytes > LARGE_BYTES and self.block.width == WIDTHS[0]
 
     @cached_property
+    def has_use_for_fours(self) -> bool:
+        """Whether a few rows that are multiplied as fours spare the filling up of twelves, and that
+        is worth the thought.
+        """
+        return self.matrix_bytes > LARGE_BYTES and self.block.has_fours
+
+    @cached_property
     def many(self) -> int:
         """So many sequences, and more, take clearly less time in products together than in as many
         products, on this machine: by trial; at most as many as a product has rows. It may decide
@@ -202,7 +210,7 @@ class Lanes:
         self._waiting = [each.waiting for each in self._products]
         self._rows = np.zeros(G * capacity * H, dtype)  # of the table
         self._biased = [np.zeros((G, capacity, H), dtype) for _ in model.layers[1:]]
-        self._bound: dict[int, Bound] = {}
+        self._bound: dict[tuple[int, int], Bound] = {}
 
     def put(self, lanes: int | slice, position: Position) -> None:
         """Let lanes hold a position; its symbol is the caller's to keep."""
@@ -238,12 +246,18 @@ class Lanes:
                 other_parts[part, target] = parts[part, lane]
             other_waiting[:, target] = waiting[:, lane]
 
-    def bound(self, count: int) -> Bound:
-        """The step over the first `count` lanes, and a few more where that spares rebinding."""
-        count = min(rounded(count, self.block.width), self.capacity)
-        if count not in self._bound:
-            self._bound[count] = self._bind(slice(count))
-        return self._bound[count]
+    def bound(self, count: int, fours: int = 0) -> Bound:
+        """The step over the first `count` lanes, the last of which are multiplied as fours; without
+        such, over a few more where that spares rebinding.
+        """
+        if not fours:
+            count = min(rounded(count, self.block.width), self.capacity)
+        key = count, fours
+        if key not in self._bound:
+            if len(self._bound) >= MOST_BOUND:
+                self._bound.clear()
+            self._bound[key] = self._bind(slice(count), fours)
+        return self._bound[key]
 
     @cached_property
     def alone(self) -> Bound:
@@ -251,7 +265,7 @@ class Lanes:
         assert (self.block, self.capacity) == (BY_ROW, 1)
         return self._bind(0)
 
-    def _bind(self, lanes: slice | int) -> Bound:
+    def _bind(self, lanes: slice | int, fours: int = 0) -> Bound:
         model, G = self.model, self.model.gates
         several = (slice(None), None) if isinstance(lanes, slice) else slice(None)
         layers = []
@@ -259,7 +273,8 @@ class Lanes:
             parts, waiting = self._parts[n][:, lanes], self._waiting[n][:, lanes]
             following = self._products[n].following[..., lanes, :]
             step = model.cell.bind(layer.folded, parts, waiting)
-            multiply = self._multiplication(n, parts[model.cell.stored_parts[0]], lanes)
+            h = parts[model.cell.stored_parts[0]]
+            multiply = self._multiplication(n, h, lanes, fours)
             layers.append((step, multiply, following))
         *lower, (top, multiply, logits) = layers
         below: list[tuple[Any, ...]] = []
@@ -289,9 +304,11 @@ class Lanes:
 
         return lookup
 
-    def _multiplication(self, n: int, h: Array, lanes: slice | int) -> Callable[[], Any]:
+    def _multiplication(
+        self, n: int, h: Array, lanes: slice | int, fours: int
+    ) -> Callable[[], Any]:
         """A function that leaves the products of a layer's output in their places."""
-        return self._products[n].bind(h, lanes)
+        return self._products[n].bind(h, lanes, fours)
 
 
 def _below(lookup: Callable[[Any], Array], layers: list[tuple[Any, ...]], ids: Any) -> Array:

@@ -11,6 +11,7 @@ LARGEST_RANDOM_SEED = 2**53 - 1  # the largest integer that every JSON reader ke
 # From here on, a request's first text shares its products with others, which is faster for many;
 # below it is drawn alone, which is faster for one. Either way its bytes follow from the seed.
 FIRST_SHARED_SEED = 2**31
+SEEDS_OF_FOURS = range(2**32, 2**32 + 2**31)  # of these too, in a way that few at a time may have
 LONGEST_TEXT = 1_000_000
 PERSON = "> "  # begins a line that a person says, in conversations
 LONGEST_TURN = 300  # characters of a person's line in a chat, after which it is cut

@@ -49,7 +49,9 @@ class DecodeBatch:
         self._lanes = Lanes(model, slots, block)
         self._solo = Lanes(model, 1) if block == BY_ROW else None  # for the last one left
         self._most_idle = IDLE_BYTES // (model.matrix_bytes + ROW_BYTES)  # rows, all steps together
-        self._live: list[DrawnSequence] = []  # in the order of their lanes
+        self._has_fours = block.has_fours
+        self._live: list[DrawnSequence] = []  # in the order of their lanes, fours behind the others
+        self._fours = 0
         self._free = list(range(slots))[::-1]
         self._grouped = 0  # sequences in groups
         self._idle_rng = np.random.Generator(np.random.PCG64(0))  # of those: a group draws itself
@@ -72,22 +74,26 @@ class DecodeBatch:
         """Slots to be had."""
         return len(self._free)
 
-    def admit(self, position: Position, arrivals: Sequence[Arrival]) -> list[int]:
+    def admit(
+        self, position: Position, arrivals: Sequence[Arrival], *, as_fours: bool = False
+    ) -> list[int]:
         """Let sequences join that begin alike; they draw their first symbols in the next step.
 
         Args:
             position: what they read first, and their state before that (`CompiledModel.read`).
             arrivals: how each is drawn.
+            as_fours: whether their rows are multiplied as fours, where the block has them: other
+                last bits, and always the same.
 
         Returns:
             Their slots, each of which names a sequence until it finishes or is cancelled.
         """
-        slots = self._take(len(arrivals))
+        slots, as_fours = self._take(len(arrivals)), as_fours and self._has_fours
         sequences = []
         for slot, (config, rng, limit, _, constraint, again) in zip(slots, arrivals, strict=True):
             assert limit >= 1
             q = constraint.start() if constraint else None
-            sequences.append(DrawnSequence(slot, config, rng, constraint, q, again=again))
+            sequences.append(DrawnSequence(slot, config, rng, constraint, q, as_fours, again=again))
         made = [-len(one.again) for one in arrivals]
         fewest = [one.fewest if self.end is not None else 0 for one in arrivals]
         self._join(sequences, position, made, [one.limit for one in arrivals], fewest)
@@ -99,11 +105,10 @@ class DecodeBatch:
         """
         slots = self._take(group.size)
         sequences = [
-            DrawnSequence(slot, group.config, self._idle_rng, None, None, group, place)
+            DrawnSequence(slot, group.config, self._idle_rng, None, None, group=group, place=place)
             for place, slot in enumerate(slots)
         ]
-        lanes = slice(len(self._live), len(self._live) + len(slots))
-        self._join(sequences, position, 0, sys.maxsize, 0)
+        lanes = self._join(sequences, position, 0, sys.maxsize, 0)
         self._slot[lanes] = -1
         self._grouped += len(slots)
         return slots
@@ -179,8 +184,9 @@ class DecodeBatch:
 
     def unpark(self, parked: Parked) -> int:
         """Let a sequence go on, to the same symbols as if it had never left. Returns its slot."""
-        (slot,), lane = self._take(1), len(self._live)
-        self._join([replace(parked.sequence, slot=slot)], parked.position, 0, 0, 0)
+        (slot,) = self._take(1)
+        sequence = replace(parked.sequence, slot=slot)
+        lane = self._join([sequence], parked.position, 0, 0, 0).start
         self._numbers[:, lane] = parked.numbers
         self._slot[lane] = slot
         self._noise[lane, self._places[lane] :] = parked.noise
@@ -199,13 +205,26 @@ class DecodeBatch:
         made: int | list[int],
         limit: int | list[int],
         fewest: int | list[int],
-    ) -> None:
-        lanes = slice(len(self._live), len(self._live) + len(sequences))
+    ) -> slice:
+        """Let sequences join that are all fours, or all not. Returns their lanes: the first fours
+        make room for others at the end.
+        """
+        begin, new, behind = len(self._live), len(sequences), 0
+        if sequences[0].as_fours:
+            self._fours += new
+        elif self._fours:
+            begin, behind = begin - self._fours, min(new, self._fours)
+        lanes = slice(begin, begin + new)
+        self._live += sequences
+        if behind:
+            sources = np.arange(begin, begin + behind)
+            self._move(sources, sources + max(new, self._fours))
+            self._live[lanes] = sequences
         self._lanes.put(lanes, position)
         self._ids[lanes], self._made[lanes], self._limits[lanes] = position.id, made, limit
         self._fewest[lanes], self._places[lanes] = fewest, self.most_steps
         self._slot[lanes] = [sequence.slot for sequence in sequences]
-        self._live += sequences
+        return lanes
 
     def _lane(self, slot: int) -> int:
         for lane, sequence in enumerate(self._live):
@@ -214,24 +233,41 @@ class DecodeBatch:
         raise KeyError(f"slot {slot} is not in use")
 
     def _remove(self, lanes: Array) -> None:
-        """The last lanes take the places of those that leave. Their slots stay taken.
+        """The last lanes take the places of those that leave, and the last fours those of the last
+        others. Their slots stay taken.
 
         Args:
             lanes: rising.
         """
-        count = len(self._live) - len(lanes)
-        targets = lanes[lanes < count]
-        if len(targets):
-            staying = np.ones(len(lanes), bool)
-            staying[lanes[len(targets) :] - count] = False
-            sources = staying.nonzero()[0] + count
-            self._lanes.move(sources, targets)
-            self._numbers[:, targets] = self._numbers[:, sources]
-            place = self._places[targets].min()
-            self._noise[targets, place:] = self._noise[sources, place:]
-            for target, source in zip(targets.tolist(), sources.tolist(), strict=True):
-                self._live[target] = self._live[source]
+        count, border = len(self._live) - len(lanes), len(self._live) - self._fours
+        self._fours -= int(np.count_nonzero(lanes >= border))
+        stays = np.ones(len(self._live), bool)
+        stays[lanes] = False
+        self._fill(stays, range(border), count - self._fours)
+        if self._fours:
+            stays[: count - self._fours] = True
+            stays[count - self._fours : border] = False  # what stood there stands before it now
+            self._fill(stays, range(border, len(self._live)), count)
         del self._live[count:]
+
+    def _fill(self, stays: Array, some: range, end: int) -> None:
+        """Let those of some lanes that stay and are at `end` or behind it take the places before it
+        where nobody stays.
+        """
+        targets = (~stays[:end]).nonzero()[0]
+        behind = max(end, some.start)
+        sources = stays[behind : some.stop].nonzero()[0] + behind
+        if len(targets):
+            self._move(sources, targets)
+
+    def _move(self, sources: Array, targets: Array) -> None:
+        """Let the sequences of some lanes stand in others."""
+        self._lanes.move(sources, targets)
+        self._numbers[:, targets] = self._numbers[:, sources]
+        place = self._places[targets].min()
+        self._noise[targets, place:] = self._noise[sources, place:]
+        for target, source in zip(targets.tolist(), sources.tolist(), strict=True):
+            self._live[target] = self._live[source]
 
     def _refill(self, count: int) -> None:
         """Draw noise for each of the first lanes that has none left, and forbid ends that are too
@@ -320,7 +356,8 @@ class DecodeBatch:
         places = self._places[:count]
         left = int((self._limits[:count] - self._made[:count]).min())
         steps = min(steps - made, self.most_steps - int(places.max()), left)
-        read, choose, limited, most_idle = self._lanes.bound(count).read, None, [], self._most_idle
+        read, most_idle = self._lanes.bound(count, self._fours).read, self._most_idle
+        choose, limited = None, []
         groups: list[tuple[Group, Array]] = []
         if self._grouped:
             groups, most_idle = self._groups(), 0

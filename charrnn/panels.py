@@ -7,6 +7,10 @@ it). So these strips are zeros here, and nobody reads what comes of them.
 
 Source of the panels' widths: OpenBLAS, driver/level3/level3.c, with SGEMM_DEFAULT_P of its Haswell
 kernel as measured. Whether a machine's library does so is tried (`charrnn.trial`).
+
+Up to four rows behind the twelves are summed in an order of their own, the same for each of them
+and whatever stands before them. So a row may be multiplied as one of a four instead, always: twelve
+rows and such a four take as long as sixteen, where twelves alone would be filled up to twenty-four.
 """
 
 from collections.abc import Iterator
@@ -17,8 +21,8 @@ import numpy as np
 from charrnn.parameters import Array
 
 PANEL, STRIP = 320, 8  # columns, at most, of a panel; and of a strip
-TWELVE = 12  # rows, or a multiple
-MOST_ROWS = 72  # of one product
+TWELVE, FOUR = 12, 4  # rows: a multiple of the one, and behind them the other
+MOST_ROWS = 72  # of one product, without the four
 
 
 def in_panels(matrix: Array) -> Array:
@@ -53,10 +57,10 @@ def pieces(made: Array, columns: int, first: int, count: int) -> Iterator[tuple[
 
 def gates(made: Array, columns: int, first: int, by_gate: Array) -> Iterator[tuple[Array, Array]]:
     """What of such a product goes where, so that it is sorted by gate: views of it, and of
-    `by_gate` (G, rows, H), whose columns stand side by side from `first` on; (g, rows, n) each.
+    `by_gate` (G, B, H), whose columns stand side by side from `first` on; (g, rows or B, n) each.
     """
-    count, rows, size = by_gate.shape
-    for begin, source in pieces(made, columns, first, count * size):
+    rows, size = len(made), by_gate.shape[2]
+    for begin, source in pieces(made, columns, first, len(by_gate) * size):
         done = 0
         while done < source.shape[1]:  # whole gates at once, and parts of one
             gate, column = divmod(begin + done, size)
@@ -68,6 +72,23 @@ def gates(made: Array, columns: int, first: int, by_gate: Array) -> Iterator[tup
             part = source[:, done : done + several * width].reshape(rows, several, width)
             yield part.swapaxes(0, 1), by_gate[gate : gate + several, :, column : column + width]
             done += several * width
+
+
+def products_of(twelves: int, fours: int) -> list[slice]:
+    """The rows of each product, for so many rows in twelves, filled up, and in fours behind them,
+    filled up likewise.
+    """
+    middle = up(twelves, TWELVE)
+    products = [slice(at, min(at + MOST_ROWS, middle)) for at in range(0, middle, MOST_ROWS)]
+    others = [slice(at, at + FOUR) for at in range(middle, middle + fours, FOUR)]
+    if products and others:
+        products[-1] = slice(products[-1].start, others.pop(0).stop)
+    return products + others
+
+
+def up(count: int, unit: int) -> int:
+    """Up to a multiple."""
+    return -(-count // unit) * unit
 
 
 def _places(columns: int) -> list[slice]:

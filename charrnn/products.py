@@ -6,7 +6,7 @@ So rows are multiplied alone, or in one of three ways; `charrnn.trial` finds out
 
 - by gate and by 64 columns, from two rows on (or four, or eight), where all numbers and places of
   rows are alike: small products, for which libraries have a way that doesn't copy the matrix;
-- in panels (`charrnn.panels`), by twelves;
+- in panels (`charrnn.panels`), by twelves, and some of them by fours;
 - the first in separate products of eight rows.
 
 `matrix` is [W | what follows], (H, N): a layer's output is multiplied once a step. What comes out
@@ -37,16 +37,18 @@ TRIALS, TRIAL_SECONDS = 5, 0.001  # of what is timed, at least
 class Block(NamedTuple):
     """A way to multiply rows: a multiple of so many together, up to a number of them for each
     product, the recurrent and the following of each layer in turn; without one, `MOST_ROWS`. Or in
-    panels.
+    panels, where rows may be multiplied as fours, or may not.
     """
 
     width: int
     most: tuple[int, ...] = ()
     in_panels: bool = False
+    has_fours: bool = False
 
 
 BY_ROW = Block(1)
 IN_PANELS = Block(4, in_panels=True)  # each product adds the rows that lack
+WITH_FOURS = IN_PANELS._replace(has_fours=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +90,12 @@ class Products:
     waiting: Array
     following: Array
 
-    def bind(self, h: Array, lanes: slice | int) -> Callable[[], Any]:
+    def bind(self, h: Array, lanes: slice | int, fours: int = 0) -> Callable[[], Any]:
         """A function that leaves the products of h (B, H), or (H,) for a lane alone, in the places
         of these lanes, which begin with the first.
+
+        Args:
+            fours: so many lanes, the last ones, are multiplied as fours, where the block has them.
         """
         raise NotImplementedError
 
@@ -107,7 +112,7 @@ class ByRow(Products):
         if layer.following.ndim == 3:
             self.following = by_gate(self.following[:, : gates * size], gates)
 
-    def bind(self, h: Array, lanes: slice | int) -> Callable[[], Any]:
+    def bind(self, h: Array, lanes: slice | int, fours: int = 0) -> Callable[[], Any]:
         matrix = self._matrix
         if isinstance(lanes, int):
             return partial(h.dot, matrix, self._out[lanes])
@@ -130,7 +135,7 @@ class ByGate(Products):
             for piece in (layer.recurrent, layer.following)
         )
 
-    def bind(self, h: Array, lanes: slice | int) -> Callable[[], Any]:
+    def bind(self, h: Array, lanes: slice | int, fours: int = 0) -> Callable[[], Any]:
         outputs = self.waiting[:, : len(h)], self.following[..., : len(h), :]
         each = zip(self._columns, outputs, self._most, strict=True)
         calls: list[tuple[Any, ...]] = []
@@ -145,32 +150,33 @@ class InPanels(Products):
 
     def __init__(self, layer: CompiledLayer, capacity: int) -> None:
         gates, size = layer.recurrent.shape[:2]
-        room, dtype = _up(capacity, panels.TWELVE), layer.matrix.dtype
+        room, dtype = capacity + panels.TWELVE + panels.FOUR, layer.matrix.dtype
         self._matrix = layer.panels
         self._h = np.zeros((room, size), dtype)
         self._made = np.zeros((room, self._matrix.shape[1]), dtype)
-        made, columns, own = self._made[:capacity], layer.matrix.shape[1], gates * size
+        made, columns, own = self._made, layer.matrix.shape[1], gates * size
         self.waiting = np.zeros((gates, capacity, size), dtype)
         self._moves = list(panels.gates(made, columns, 0, self.waiting))
         if layer.following.ndim == 3:
             self.following = np.zeros_like(self.waiting)
             self._moves += panels.gates(made, columns, own, self.following)
             return
-        pieces = list(panels.pieces(made, columns, own, columns - own))
-        self.following = pieces[0][1]
-        if len(pieces) > 1:
-            self.following = np.zeros((capacity, columns - own), dtype)
-            for begin, source in pieces:
-                self._moves.append((source, self.following[:, begin : begin + source.shape[1]]))
+        self.following = np.zeros((capacity, columns - own), dtype)
+        for begin, source in panels.pieces(made, columns, own, columns - own):
+            self._moves.append((source, self.following[:, begin : begin + source.shape[1]]))
 
-    def bind(self, h: Array, lanes: slice | int) -> Callable[[], Any]:
-        count = len(h)
-        calls: list[tuple[Any, ...]] = [(np.copyto, self._h[:count], h)]
-        for start in range(0, count, panels.MOST_ROWS):
-            end = start + _up(min(panels.MOST_ROWS, count - start), panels.TWELVE)
-            calls.append((np.matmul, self._h[start:end], self._matrix, self._made[start:end]))
+    def bind(self, h: Array, lanes: slice | int, fours: int = 0) -> Callable[[], Any]:
+        twelves = len(h) - fours
+        first = panels.up(twelves, panels.TWELVE)
+        stand = [(slice(twelves), slice(twelves))]  # lanes, and which rows they are
+        stand.append((slice(twelves, len(h)), slice(first, first + fours)))
+        stand = [each for each, count in zip(stand, (twelves, fours), strict=True) if count]
+        calls: list[tuple[Any, ...]] = [(np.copyto, self._h[rows], h[some]) for some, rows in stand]
+        for rows in panels.products_of(twelves, fours):
+            calls.append((np.matmul, self._h[rows], self._matrix, self._made[rows]))
         for source, target in self._moves:  # copyto: a ufunc takes twice as long to begin
-            calls.append((np.copyto, target[..., :count, :], source[..., :count, :]))
+            for some, rows in stand:
+                calls.append((np.copyto, target[..., some, :], source[..., rows, :]))
         return in_turn(calls)
 
 
@@ -246,14 +252,9 @@ def by_columns(x: Array) -> list[Array]:
     return [view for view in views if view.size]
 
 
-def _up(count: int, unit: int) -> int:
-    """Up to a multiple."""
-    return -(-count // unit) * unit
-
-
 def rounded(count: int, width: int) -> int:
     """Up to a multiple of the width, or of an eighth of the next power of two."""
-    return _up(count, max(width, (1 << (count - 1).bit_length()) // 8))
+    return panels.up(count, max(width, (1 << (count - 1).bit_length()) // 8))
 
 
 def compiled_layer(

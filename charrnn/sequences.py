@@ -56,7 +56,8 @@ class Arrival(NamedTuple):
 @dataclass
 class DrawnSequence:
     """A sequence of a batch: whose slot it has, and how its symbols are drawn. `q` is the state of
-    its constraint, `place` its place in its group, `again` what is left of its arrival's.
+    its constraint, `as_fours` how its row is multiplied, `place` its place in its group, `again`
+    what is left of its arrival's.
     """
 
     slot: int
@@ -64,6 +65,7 @@ class DrawnSequence:
     rng: np.random.Generator
     constraint: Constraint | None
     q: Any
+    as_fours: bool = False
     group: Group | None = None
     place: int = 0
     again: Sequence[int] = ()

@@ -11,7 +11,7 @@ import numpy as np
 from charrnn.blocklist import JUDGED, Blocklist
 from charrnn.compiled import Position
 from charrnn.conditions import Conditions
-from charrnn.config import FIRST_SHARED_SEED, GenerationConfig
+from charrnn.config import FIRST_SHARED_SEED, SEEDS_OF_FOURS, GenerationConfig
 from charrnn.constraints import Constraint
 from charrnn.lookahead import Lookahead
 from charrnn.runs import FinishReason, Stretch
@@ -76,11 +76,23 @@ class Request(NamedTuple):
         """Whether its first text shares products too."""
         return self.random_seed >= FIRST_SHARED_SEED
 
+    @property
+    def is_of_fours(self) -> bool:
+        """Whether its first text shares products as one of four, where the network has such."""
+        return self.random_seed in SEEDS_OF_FOURS
+
     def among_others(self) -> "Request":
         """The same, to be written along with many others, where the caller gave no random seed."""
         if self.config.random_seed is not None or self.is_shared:
             return self
         return self._replace(random_seed=self.random_seed + FIRST_SHARED_SEED)
+
+    def as_fours(self) -> "Request":
+        """The same, as `is_of_fours`, where the caller gave no random seed."""
+        if self.config.random_seed is not None or self.random_seed >= SEEDS_OF_FOURS.start:
+            return self
+        place = self.random_seed % FIRST_SHARED_SEED
+        return self._replace(random_seed=SEEDS_OF_FOURS[place])
 
 
 class Candidate(NamedTuple):
@@ -126,6 +138,7 @@ class Text:
     ) -> None:
         self.language, self.number, self.index, self.request = language, number, index, request
         self.attempt = attempt  # which of the sample's tries this is
+        self.as_fours = request.is_of_fours and index == attempt == 0
         self.reason: FinishReason | None = None  # why it has ended
         self.turn = 0  # symbols that were drawn since it got its slot
         self._parts = [request.seed]

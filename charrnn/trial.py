@@ -15,6 +15,7 @@ from charrnn.products import (
     IN_PANELS,
     LARGE_BYTES,
     MOST_ROWS,
+    WITH_FOURS,
     Block,
     CompiledLayer,
     in_turn,
@@ -41,7 +42,8 @@ def best_block(layers: Sequence[CompiledLayer]) -> Block:
         return by_gate
     counts = range(panels.TWELVE, panels.MOST_ROWS + 1, panels.TWELVE)
     if all(_are_alike(np.matmul, rows, layer.panels, counts) for layer in layers):
-        by_gate = IN_PANELS
+        fours = all(_fours_are_alike(rows, layer.panels) for layer in layers)
+        by_gate = WITH_FOURS if fours else IN_PANELS
     for layer in layers:  # no copy that nobody will use
         for way, copy in ((by_gate.in_panels, "panels"), (by_gate.most, "columns")):
             if not way:
@@ -103,3 +105,23 @@ def _are_alike(
     expected = np.concatenate([one[..., :1, :] for one in alone], axis=-2)
     made = ((multiplied(rows[:count], matrix), expected[..., :count, :]) for count in counts)
     return all((product == alike).all() for product, alike in made)
+
+
+def _fours_are_alike(rows: Array, matrix: Array) -> bool:
+    """Whether a row's product as one of four is the same at each of its places, and behind each
+    number of twelves; and whether these leave alike what stands before them.
+
+    Args:
+        rows: that differ, a multiple of twelve, which are alike without fours.
+        matrix: (H, N), in panels.
+    """
+    fours, twelves = rows[: panels.FOUR], np.matmul(rows, matrix)
+    alone = [np.matmul(np.repeat(row[None], panels.FOUR, axis=0), matrix) for row in fours]
+    expected = np.concatenate([one[:1] for one in alone])
+    if not all((one == one[:1]).all() for one in alone):
+        return False
+    for count in range(panels.TWELVE, len(rows) + 1, panels.TWELVE):
+        made = np.matmul(np.concatenate([rows[:count], fours]), matrix)
+        if not (made == np.concatenate([twelves[:count], expected])).all():
+            return False
+    return True

@@ -18,6 +18,7 @@ from charrnn.coldest import Searching
 from charrnn.compiled import KEPT_LENGTH, CompiledModel, Position
 from charrnn.decoding import DecodeBatch
 from charrnn.drafting import Drafting
+from charrnn.panels import FOUR, TWELVE
 from charrnn.products import BY_ROW
 from charrnn.queues import Queue, Tries
 from charrnn.selection import Selection
@@ -87,6 +88,17 @@ class Writer:
         self._takes_turns = True
         self._next, self._over = 0, []
         self._shortfalls.clear()
+
+    def placed(self, request: Request) -> Request:
+        """The same request; where its random seed is ours to choose, in the form that costs least
+        beside what is being written: what twelves leave over, up to four, as fours.
+        """
+        if not (request.is_shared and self._model.has_use_for_fours):
+            return request
+        texts, queue = request.config.count, self._together
+        texts += queue.batch.live + queue.waiting if queue else 0
+        fours = sum(joined.request.is_of_fours for joined in self._open.values())
+        return request.as_fours() if fours < texts % TWELVE <= FOUR else request
 
     def join(self, request: Request) -> int:
         """Let a request's texts be written. Returns the number that its news bear."""
@@ -254,7 +266,8 @@ class Writer:
         constraint = request.constraint if length == request.seed_length else None  # of the first
         room, fewest = request.max_length - length, max(config.min_length, 1) - length
         arrival = Arrival(config, text.rng, room, fewest, constraint, again)
-        (slot,) = queue.batch.admit(place or joined.position, [arrival])
+        position = place or joined.position
+        (slot,) = queue.batch.admit(position, [arrival], as_fours=text.as_fours)
         queue.texts[slot] = text
         return []
 
@@ -402,7 +415,7 @@ class Writer:
         """Let samples that wait join a batch, as far as it has slots, those that begin alike in one
         go; adds what can be said of them at once.
         """
-        alike: dict[int, tuple[Position, list[Text], list[Arrival]]] = {}
+        alike: dict[tuple[int, bool], tuple[Position, list[Text], list[Arrival]]] = {}
         begins = list(queue.next(self._is_held))
         new = [each for number, _ in begins if (each := self._open[number]).stream is None]
         streams = self._streams.of([joined.request.random_seed for joined in new])
@@ -417,12 +430,13 @@ class Writer:
                 self._begin_whole(joined, number, tries, news)
                 continue
             self._prepare(joined)
-            _, texts, arrivals = alike.setdefault(id(joined.position), (joined.position, [], []))
             least = 0 if request.lookahead else request.config.min_length
             fewest = max(least, 1) - request.seed_length  # no name is empty
             for index, attempt in tries:
                 text = Text(self._language, number, index, request, attempt)
                 text.rng = self._streams.take(joined.stream, index, attempt)
+                key = id(joined.position), text.as_fours
+                _, texts, arrivals = alike.setdefault(key, (joined.position, [], []))
                 texts.append(text)
                 arrival = Arrival(request.config, text.rng, room, fewest, request.constraint)
                 arrivals.append(arrival)
@@ -431,8 +445,9 @@ class Writer:
             joined.waiting -= len(tries)
             if not (joined.waiting or joined.selection or request.blocklist):  # no more tries
                 joined.position = joined.stream = None
-        for position, texts, arrivals in alike.values():
-            queue.texts.update(zip(queue.batch.admit(position, arrivals), texts, strict=True))
+        for (_, as_fours), (position, texts, arrivals) in alike.items():
+            slots = queue.batch.admit(position, arrivals, as_fours=as_fours)
+            queue.texts.update(zip(slots, texts, strict=True))
 
     def _begin_whole(
         self, joined: "_Joined", number: int, tries: Tries, news: list[Written]

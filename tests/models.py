@@ -136,6 +136,7 @@ class Life:
     limit: int
     fewest: int
     constrained: bool
+    as_fours: bool
     state: np.ndarray | None
     parent: "Life | None" = None
     born_after: int = 0  # steps of the parent before the fork
@@ -150,7 +151,8 @@ class Life:
             self.fewest,
             Never(vocab - 1, vocab, 4) if self.constrained else None,
         )
-        (slot,) = batch.admit(batch.model.read(self.prompt.tolist(), self.state), [arrival])
+        position = batch.model.read(self.prompt.tolist(), self.state)
+        (slot,) = batch.admit(position, [arrival], as_fours=self.as_fours)
         return slot
 
 
@@ -169,11 +171,14 @@ def random_life(rng, model, seed):
     prompt = rng.integers(0, vocab, rng.integers(1, 6))
     limit, fewest = int(rng.integers(1, 15)), int(rng.integers(0, 4))
     constrained = bool(vocab > 2 and rng.random() < 0.3)  # something must be left beside the end
-    return Life(prompt, config, seed, limit, fewest, constrained, state)
+    return Life(prompt, config, seed, limit, fewest, constrained, seed % 3 == 0, state)
 
 
 def observe(batch, lives):
     """One step; each live sequence's state before, logits, and draw go into its trace."""
+    fours = [one.as_fours for one in batch._live]
+    assert fours == sorted(fours)  # behind the others
+    assert sum(fours) == batch._fours
     before = {slot: batch.state(slot).tobytes() for slot in lives}
     for stretch in batch.step():
         life = lives[stretch.slot]

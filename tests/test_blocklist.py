@@ -159,9 +159,9 @@ def test_who_goes_back_reads_no_prompt_again_and_little_of_the_text(monkeypatch)
         read.append(len(ids))
         return read_before(self, ids, state)
 
-    def admit(self, position, arrivals):
+    def admit(self, position, arrivals, **how):
         again.extend(len(each.again) for each in arrivals)
-        return admit_before(self, position, arrivals)
+        return admit_before(self, position, arrivals, **how)
 
     monkeypatch.setattr(CompiledModel, "read", reading)
     monkeypatch.setattr(DecodeBatch, "admit", admit)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from charrnn.cells import CELLS
-from charrnn.compiled import CLEARLY, MANIES, CompiledModel, Lanes
+from charrnn.compiled import CLEARLY, MANIES, MOST_BOUND, CompiledModel, Lanes
 from charrnn.exactness import rows_are_exact
 from charrnn.model import CharRNN
 from charrnn.panels import MOST_ROWS as MOST_PANEL_ROWS
@@ -15,6 +15,7 @@ from charrnn.products import (
     COLLIDING_BYTES,
     IN_PANELS,
     MOST_ROWS,
+    WITH_FOURS,
     Block,
     ByGate,
     InPanels,
@@ -23,7 +24,7 @@ from charrnn.threads import SMALL
 from charrnn.trial import most_rows
 from tests.models import every_cell, network
 
-BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2), IN_PANELS]
+BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2), IN_PANELS, WITH_FOURS]
 
 
 def plain_in_float64(model):
@@ -45,7 +46,8 @@ def test_a_step_equals_the_plain_networks(cell, layers, block, lanes):
     for _ in range(12):
         ids = rng.integers(0, 9, lanes)
         logits, state = model.step(ids, state)
-        got = together.bound(lanes).read(ids) + compiled.out_bias
+        fours = int(rng.integers(0, lanes + 1)) if block.has_fours else 0
+        got = together.bound(lanes, fours).read(ids) + compiled.out_bias
         assert np.abs(got - logits).max() < 1e-13
         for lane in range(lanes):
             assert np.abs(together.position(lane, 0).state - state[:, :, lane]).max() < 1e-14
@@ -60,7 +62,8 @@ def test_more_lanes_than_a_product_has_rows_step_as_the_plain_network(block):
     for count in (lanes, lanes, MOST_ROWS, MOST_ROWS + 1, lanes - 20):
         ids, state = rng.integers(0, 9, count), state[:, :, :count]
         logits, state = model.step(ids, state)
-        got = together.bound(count).read(np.resize(ids, together.bound(count).logits.shape[0]))
+        bound = together.bound(count, 9 * block.has_fours)
+        got = bound.read(np.resize(ids, bound.logits.shape[0]))
         assert np.abs(got[:count] + compiled.out_bias - logits).max() < 1e-13
         state = np.concatenate([state, np.zeros_like(model.init_state(lanes - count))], 2)
         for lane in range(count, lanes):
@@ -148,6 +151,24 @@ def test_rows_in_panels_are_multiplied_by_twelves_and_at_most_so_many_at_once(mo
     for count in (1, TWELVE, TWELVE + 1, MOST_PANEL_ROWS, MOST_PANEL_ROWS + 1, 200):
         made.bind(np.zeros((count, 24), np.float32), slice(count))()
     assert numbers == [12, 12, 24, 72, 72, 12, 72, 72, 60]
+
+
+def test_fours_stand_behind_the_twelves_of_the_last_product_and_more_of_them_alone(monkeypatch):
+    made = InPanels(CompiledModel(network(hidden=24)).layers[0], 200)
+    numbers, whole = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda h, *rest: numbers.append(len(h)) or whole(h, *rest))
+    for count, fours in ((1, 1), (4, 4), (5, 1), (16, 4), (17, 4), (20, 7), (9, 9), (80, 4)):
+        made.bind(np.zeros((count, 24), np.float32), slice(count), fours)()
+    assert numbers == [4, 4, 16, 16, 28, 28, 4, 4, 4, 4, 72, 16]
+
+
+def test_the_steps_of_so_many_numbers_of_lanes_are_kept():
+    lanes = Lanes(CompiledModel(network()), 64, WITH_FOURS)
+    for count in range(1, 65):
+        for fours in range(min(count, 4)):
+            lanes.bound(count, fours)
+            assert len(lanes._bound) <= MOST_BOUND
+    assert lanes.bound(64, 3) is lanes.bound(64, 3)
 
 
 @pytest.mark.parametrize("hidden", [128, 300, 450, 1100])
@@ -252,8 +273,8 @@ def test_folding_leaves_the_parameters_as_they_are():
 def test_a_lane_alone_that_differs_from_one_among_others_is_noticed(monkeypatch):
     model, whole = CompiledModel(network("lstm", hidden=16)), Lanes._bind
 
-    def off(self, lanes):
-        bound = whole(self, lanes)
+    def off(self, lanes, fours=0):
+        bound = whole(self, lanes, fours)
         if lanes != 0:
             return bound
         return bound._replace(multiply=lambda: (bound.multiply(), bound.logits.__iadd__(1e-3)))

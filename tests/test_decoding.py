@@ -12,7 +12,7 @@ from charrnn.cells import CELLS
 from charrnn.compiled import CompiledModel, Lanes
 from charrnn.config import GenerationConfig
 from charrnn.decoding import FIRST_STEPS, MOST_STEPS, DecodeBatch
-from charrnn.products import BY_ROW, Block
+from charrnn.products import BY_ROW, WITH_FOURS, Block
 from charrnn.sequences import Arrival
 from tests.models import (
     Never,
@@ -26,7 +26,7 @@ from tests.test_sampling import allowed_symbols, gumbel_noise
 
 HIDDEN, VOCABULARIES = (1, 7, 64, 128, 130), (2, 27, 65, 300)
 PLAIN = GenerationConfig()
-BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2)]
+BLOCKS = [BY_ROW, Block(8, (8,) * 12), Block(2), WITH_FOURS]
 
 
 def rng(seed=0):
@@ -112,13 +112,13 @@ def test_so_it_does_for_networks_of_every_size(cell, layers):
     check_bits(cell, layers, SIZES)
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("form", ["by row", "together"])
 @pytest.mark.parametrize("settings", [{}, {"top_k": 3}, {"temperature": 0.5, "top_p": 0.7}])
 @pytest.mark.parametrize(("begin", "end"), [(0, 1), (0, 70), (13, 30), (20, 20)])
-def test_what_is_drawn_again_leads_to_where_it_led_before(block, settings, begin, end):
+def test_what_is_drawn_again_leads_to_where_it_led_before(form, settings, begin, end):
     """From an earlier place by the same symbols, beside others: the same state, then new draws."""
     config, model = GenerationConfig(**settings), CompiledModel(network(hidden=64, vocab=27))
-    batch = DecodeBatch(model, 8, end=0, block=block)
+    batch = DecodeBatch(model, 8, end=0, block=BY_ROW if form == "by row" else model.block)
     slot = admit(batch, [2], config, fewest=999, limit=999)
     for seed in range(5):
         admit(batch, [3 + seed], seed=seed, fewest=999, limit=999)
@@ -197,8 +197,8 @@ def sabotage(monkeypatch):
 
     whole = Lanes._multiplication
 
-    def multiplication(self, n, h, lanes):
-        multiply, products = whole(self, n, h, lanes), self._waiting[n][:, lanes]
+    def multiplication(self, n, h, lanes, fours):
+        multiply, products = whole(self, n, h, lanes, fours), self._waiting[n][:, lanes]
 
         def disturbed():
             multiply()

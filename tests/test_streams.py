@@ -120,7 +120,7 @@ def foretold(monkeypatch, g, text, *, after=0):
     """Make the model sure of this text, symbol by symbol, after so many steps."""
     symbols = iter([0] * after + g.vocabulary.encode(text).tolist())
 
-    def multiplication(self, layer, h, lanes):
+    def multiplication(self, layer, h, lanes, fours):
         logits = self._products[layer].following[..., lanes, :]
 
         def multiply():

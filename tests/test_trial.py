@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from charrnn.compiled import CompiledModel
-from charrnn.products import BY_ROW, IN_PANELS, Block
+from charrnn.products import BY_ROW, IN_PANELS, WITH_FOURS, Block
 from tests.models import network
 
 
@@ -59,7 +59,12 @@ def test_rows_are_multiplied_in_a_form_that_leaves_all_of_them_alike(
 @pytest.mark.parametrize(
     ("rows_are_alike", "block"),
     [
-        (lambda rows, place: True, IN_PANELS),
+        (lambda rows, place: True, WITH_FOURS),
+        (lambda rows, place: rows % 12 == 0 or place < rows // 12 * 12, WITH_FOURS),
+        (lambda rows, place: (rows, place) != (4, 2), IN_PANELS),
+        (lambda rows, place: (rows, place) != (28, 26), IN_PANELS),
+        (lambda rows, place: (rows, place) != (76, 75), IN_PANELS),
+        (lambda rows, place: (rows, place) != (40, 3), IN_PANELS),
         (lambda rows, place: place, BY_ROW),
         (lambda rows, place: place != 11, BY_ROW),
         (lambda rows, place: rows != 60, BY_ROW),
@@ -75,7 +80,7 @@ def test_rows_that_differ_by_gate_are_multiplied_in_panels_where_these_leave_the
     uneven(layer.recurrent, lambda rows, at: at < 5)
     uneven(layer.panels, rows_are_alike)
     assert model.block == block
-    assert ("panels" in vars(layer)) == (block == IN_PANELS)  # no copy for nothing
+    assert ("panels" in vars(layer)) == block.in_panels  # no copy for nothing
     assert "columns" not in vars(layer)
 
 

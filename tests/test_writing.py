@@ -1,5 +1,6 @@
 """Requests that are written at once: each gets what it gets alone, whoever joins and leaves."""
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 
 from charrnn import writing
 from charrnn.compiled import CompiledModel
-from charrnn.config import FIRST_SHARED_SEED, GenerationConfig
+from charrnn.config import FIRST_SHARED_SEED, SEEDS_OF_FOURS, GenerationConfig
 from charrnn.decoding import DecodeBatch
 from charrnn.errors import ConfigError, WeightsCorruptError
 from charrnn.generator import MANY
+from charrnn.panels import FOUR
 from charrnn.products import BY_ROW
 from charrnn.streams import Streams
 from charrnn.threads import blas_threads
@@ -119,6 +121,69 @@ def test_many_texts_share_products_if_their_random_seed_is_ours():
     for made in g.generate_many([plain] * MANY):
         assert made.random_seed >= FIRST_SHARED_SEED
         assert made == g.generate(random_seed=made.random_seed)
+
+
+@pytest.fixture
+def with_fours(monkeypatch):
+    """A model that has use for fours, and so many texts of others."""
+    g = running(hidden=64)
+    monkeypatch.setitem(vars(g.compiled), "has_use_for_fours", True)
+    return g
+
+
+def one_more(g, writer, **settings):
+    request = writer.placed(g.request("", GenerationConfig(**settings)).among_others())
+    return writer.join(request), request
+
+
+@pytest.mark.parametrize(
+    ("texts", "fours"),
+    [(1, 1), (3, 3), (4, 4), (5, 0), (12, 0), (13, 1), (16, 4), (17, 0), (24, 0), (26, 2)],
+)
+def test_what_twelves_leave_over_comes_to_be_multiplied_as_fours(with_fours, texts, fours):
+    writer, chance = with_fours.writer(), random.Random(texts)
+    written = dict(one_more(with_fours, writer, max_length=9999) for _ in range(texts))
+    for _ in range(30 * texts):
+        number = chance.choice(list(written))
+        del written[number]
+        writer.leave(number)
+        written |= [one_more(with_fours, writer, max_length=9999)]
+        writer.turn(1)
+    assert sum(request.is_of_fours for request in written.values()) == fours
+
+
+def test_a_text_that_is_one_of_four_has_the_random_seed_of_such_a_one(with_fours):
+    writer, made = with_fours.writer(), []
+    asked = [one_more(with_fours, writer, max_length=9) for _ in range(MANY)]
+    with blas_threads(1):
+        while writer.busy:
+            made += [news for news in writer.turn(8) if news.sample]
+    assert sum(request.is_of_fours for _, request in asked) == FOUR
+    for number, request in asked:
+        assert request.is_shared
+        (sample,) = (news.sample for news in made if news.request == number)
+        again = with_fours.generate(max_length=9, random_seed=request.random_seed)
+        assert again[0] == sample
+
+
+def test_a_random_seed_of_the_callers_is_as_it_was(with_fours):
+    writer = with_fours.writer()
+    for seed in (0, FIRST_SHARED_SEED, SEEDS_OF_FOURS[-1]):
+        _, request = one_more(with_fours, writer, random_seed=seed)
+        assert request.random_seed == seed
+    request = with_fours.request("")  # one that shares nothing
+    assert writer.placed(request) is request
+
+
+def test_only_the_first_text_of_a_request_is_one_of_four(with_fours):
+    seed, writer = SEEDS_OF_FOURS[5], with_fours.writer()
+    writer.join(with_fours.request("", count=7, max_length=9, random_seed=seed))
+    writer.turn(1)
+    texts = writer._many().texts.values()
+    assert [text.as_fours for text in sorted(texts, key=lambda text: text.index)][:2] == [1, 0]
+    assert sum(text.as_fours for text in texts) == 1
+    whole = with_fours.generate(count=7, max_length=9, random_seed=seed)
+    assert whole[:1] == with_fours.generate(max_length=9, random_seed=seed)[:1]
 
 
 def test_requests_that_join_and_leave_between_turns_get_what_each_gets_alone():
