@@ -20,8 +20,8 @@ from benchmarks.models import network
 from charrnn import blas_threads
 from charrnn.compiled import Bound, CompiledModel, Lanes
 from charrnn.ops import MOST_COLUMNS
+from charrnn.panels import FOUR, TWELVE
 from charrnn.panels import MOST_ROWS as MOST_PANEL_ROWS
-from charrnn.panels import TWELVE
 from charrnn.parameters import Array
 from charrnn.products import ALIGNED, COLUMNS, MOST_ROWS, ByGate, by_columns, by_gate
 from charrnn.seeding import pcg64_states
@@ -41,6 +41,7 @@ def measure(chosen: argparse.Namespace) -> Report:
     with blas_threads(1):
         report.add(products(layers, seconds))
         report.add(in_panels(layers, seconds))
+        report.add(left_over(layers, seconds))
         report.add(places(seconds, size=32 if chosen.quick else 512))
         report.add(steps(STEPS[:1] if chosen.quick else STEPS, seconds))
         report.add(few_rows(layers, seconds))
@@ -141,6 +142,35 @@ def in_panels(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
             shares.append(f"{(every == every[0]).all(axis=0).mean():.1%}")
         name = f"{hidden_size}, V {vocab_size}: {' / '.join(shares)}"
         table.rows.append([name, *cells])
+    return table
+
+
+def left_over(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
+    """Four rows behind some twelves: twelves alone, filled up, and as a four."""
+    counts = range(TWELVE + FOUR, MOST_PANEL_ROWS, TWELVE)
+    table = Table(
+        "Four rows behind twelves, these filled up / as a four: microseconds a row",
+        [("LSTM", ""), *((f"{count} rows", "") for count in counts)],
+        note="In brackets: the share of columns in which a row as one of four has the same bits "
+        "at each place, behind any of these numbers of twelves.",
+    )
+    for hidden_size, vocab_size in layers:
+        layer = CompiledModel(network("lstm", hidden_size, vocab_size)).layers[0]
+        row = np.random.default_rng(0).standard_normal(hidden_size).astype(layer.matrix.dtype)
+        cells, fours = [], []
+        for count in counts:
+            rows = np.repeat(row[None], count - FOUR + TWELVE, axis=0)
+            outs = [np.empty((n, layer.panels.shape[1]), rows.dtype) for n in (len(rows), count)]
+            contenders = {
+                way: partial(repeated, partial(np.matmul, rows[: len(out)], layer.panels, out), 5)
+                for way, out in zip(("filled up", "as a four"), outs, strict=True)
+            }
+            timings = take_turns(contenders, seconds=seconds / 2)
+            fours.append(outs[1][-FOUR:])
+            cells.append(" / ".join(f"{1e6 * t.median / count:.2f}" for t in timings.values()))
+        every = np.concatenate(fours)
+        share = (every == every[0]).all(axis=0).mean()
+        table.rows.append([f"{hidden_size}, V {vocab_size} ({share:.1%})", *cells])
     return table
 
 

@@ -22,7 +22,13 @@ ROOT = Path(__file__).parent.parent
 TITLES = {
     "generate": ["Running text, one text", "64 names in one request", "Start-up"],
     "train": ["Training: characters a second"],
-    "choices": ["64 rows times", "in panels", "A few sequences", "A sample's random"],
+    "choices": [
+        "64 rows times",
+        "in panels",
+        "Four rows behind",
+        "A few sequences",
+        "A sample's random",
+    ],
     "memory": ["Growth of training with V", "Growth of one request with length"],
     "service": ["Requests a second: 12", "Latency, half", "What others wait for"],
     "soak": ["Soak"],

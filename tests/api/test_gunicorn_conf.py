@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from tests.api.load import Connection, connection_to_each_worker, load
 from tests.api.server import PATIENCE, gunicorn, running
 from tests.api.test_metrics import read
 
+ROOT = Path(__file__).parent.parent.parent
 BODIES = [{"random_seed": n, "count": 5} for n in range(10)]
 LONG = {"model": "prose", "count": 20, "max_length": 1000, "random_seed": 1}
 TWO = {"CHARRNN_WORKERS": "2", "CHARRNN_LOG_FORMAT": "json"}
@@ -182,3 +185,20 @@ def test_a_refusal_to_start_is_a_line_of_json_where_the_log_is(tmp_path):
     assert process.returncode != 0
     messages = [json.loads(line)["message"] for line in written.splitlines()]
     assert any("charrnn can't start: there is no trained model" in each for each in messages)
+
+
+def test_what_a_worker_said_of_its_load_is_forgotten_when_it_is_dead(tmp_path):
+    code = """
+import runpy
+from types import SimpleNamespace
+from api.board import Load
+from api.worker import BOARD
+hooks = runpy.run_path("gunicorn.conf.py")
+for age in (7, 8):
+    BOARD.note(age, Load(age, age))
+assert BOARD.fewest_requests() == 7
+hooks["child_exit"](None, SimpleNamespace(age=7))
+assert BOARD.fewest_requests() == 8
+"""
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, check=True, timeout=60)
