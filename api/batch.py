@@ -137,7 +137,8 @@ class Batch:
             ticket.end()
             return
         try:
-            ticket.request = self._writer.placed(ticket.request)
+            if not ticket.streamed:  # its random seed may have been told
+                ticket.request = self._writer.placed(ticket.request)
             number = self._writer.join(ticket.request)
         except Exception as error:  # half of it may have joined
             ticket.break_off(error)

@@ -210,7 +210,7 @@ class DecodeBatch:
         make room for others at the end.
         """
         begin, new, behind = len(self._live), len(sequences), 0
-        if sequences[0].as_fours:
+        if sequences and sequences[0].as_fours:
             self._fours += new
         elif self._fours:
             begin, behind = begin - self._fours, min(new, self._fours)
@@ -255,10 +255,9 @@ class DecodeBatch:
         where nobody stays.
         """
         targets = (~stays[:end]).nonzero()[0]
-        behind = max(end, some.start)
-        sources = stays[behind : some.stop].nonzero()[0] + behind
         if len(targets):
-            self._move(sources, targets)
+            behind = max(end, some.start)
+            self._move(stays[behind : some.stop].nonzero()[0] + behind, targets)
 
     def _move(self, sources: Array, targets: Array) -> None:
         """Let the sequences of some lanes stand in others."""

@@ -1,11 +1,9 @@
 """Whether this machine keeps the promise of exact rows on a network: tried, not assumed."""
 
-from itertools import product
-
 import numpy as np
 
 from charrnn.compiled import CompiledModel, Lanes
-from charrnn.panels import FOUR
+from charrnn.panels import FOUR, TWELVE
 from charrnn.parameters import Array
 from charrnn.products import BY_ROW, Block
 from charrnn.threads import blas_threads
@@ -21,13 +19,14 @@ def rows_are_exact(model: CompiledModel, steps: int = 4) -> bool:
     sizes = (2, 5, 8, 13) if model.config.hidden_size <= 512 else (2,)
     for block in {BY_ROW, model.block}:
         alone = [_trace(model, ids, block, fours)[0] for fours in range(1 + block.has_fours)]
-        for size in sizes:
+        tried = [(size, 0, range(size)) for size in sizes]
+        if block.has_fours:  # behind twelves, at each place of a four, and who stands before it
+            tried.append((TWELVE + FOUR, FOUR, range(TWELVE - 1, TWELVE + FOUR)))
+        for size, fours, places in tried:
             others = rng.integers(0, model.config.vocab_size, (steps, size))
-            forms = {0, 1, min(FOUR, size)} if block.has_fours and size == sizes[-1] else {0}
-            for fours, lane in product(forms, range(size)):
+            for lane in places:
                 others[:, lane] = ids[:, 0]
-                is_four = lane >= size - fours
-                if _trace(model, others, block, fours)[lane] != alone[is_four]:
+                if _trace(model, others, block, fours)[lane] != alone[lane >= size - fours]:
                     return False
     return True
 

@@ -8,7 +8,7 @@ it). So these strips are zeros here, and nobody reads what comes of them.
 Source of the panels' widths: OpenBLAS, driver/level3/level3.c, with SGEMM_DEFAULT_P of its Haswell
 kernel as measured. Whether a machine's library does so is tried (`charrnn.trial`).
 
-Up to four rows behind the twelves are summed in an order of their own, the same for each of them
+One to four rows behind the twelves are summed in an order of their own, the same for each of them
 and whatever stands before them. So a row may be multiplied as one of a four instead, always: twelve
 rows and such a four take as long as sixteen, where twelves alone would be filled up to twenty-four.
 """

@@ -90,14 +90,18 @@ class Writer:
         self._shortfalls.clear()
 
     def placed(self, request: Request) -> Request:
-        """The same request; where its random seed is ours to choose, in the form that costs least
-        beside what is being written: what twelves leave over, up to four, as fours.
+        """The same request; one of a single text, whose random seed is ours to choose, as a four if
+        that is what twelves leave over of all that is being written.
         """
-        if not (request.is_shared and self._model.has_use_for_fours):
+        is_single = request.config.count == 1 and request.tries[0] and not request.searched
+        if not (is_single and request.is_shared and self._model.has_use_for_fours):
             return request
-        texts, queue = request.config.count, self._together
-        texts += queue.batch.live + queue.waiting if queue else 0
-        fours = sum(joined.request.is_of_fours for joined in self._open.values())
+        queue = self._many()
+        texts = min(SLOTS, queue.batch.live + queue.waiting + 1)
+        begun = [*queue.texts.values(), *(text for _, text in queue.returning)]
+        waiting = [each for each in self._open.values() if each.waiting and not each.paused]
+        fours = sum(text.as_fours for text in begun)
+        fours += sum(joined.request.is_of_fours for joined in waiting)
         return request.as_fours() if fours < texts % TWELVE <= FOUR else request
 
     def join(self, request: Request) -> int:

@@ -193,7 +193,7 @@ def busy_lives(model, *, slots, ticks, seed, block=BY_ROW):
     rng, seeds = np.random.default_rng(seed), count(seed * 1000)
     batch = DecodeBatch(model, slots, end=0, block=block)
     lives, everyone = {}, []
-    for _ in range(ticks):
+    for tick in range(ticks):
         if lives and batch.free and rng.random() < 0.4:
             slot = int(rng.choice(list(lives)))
             origin = lives[slot]
@@ -206,6 +206,10 @@ def busy_lives(model, *, slots, ticks, seed, block=BY_ROW):
             life = random_life(rng, model, next(seeds))
             everyone.append(life)
             lives[life.admit(batch)] = life
+        if tick % 5 == 4:
+            parked = [(batch.park(slot), lives.pop(slot)) for slot in list(lives)[::2]]
+            observe(batch, lives)
+            lives |= {batch.unpark(each): life for each, life in parked}
         if lives and rng.random() < 0.15:
             slot = int(rng.choice(list(lives)))
             batch.cancel(slot)

@@ -283,6 +283,26 @@ def test_a_lane_alone_that_differs_from_one_among_others_is_noticed(monkeypatch)
     assert not rows_are_exact(model)
 
 
+@pytest.mark.parametrize("off", [None, "alone", "a place of a four", "beside fours"])
+def test_a_four_that_differs_from_one_alone_is_noticed(monkeypatch, off):
+    model = CompiledModel(network())
+    monkeypatch.setitem(vars(model), "block", WITH_FOURS)
+
+    def trace(model, ids, block, fours):
+        count = ids.shape[1]
+        traces = [b"twelves"] * (count - fours) + [b"four"] * fours
+        if off == "alone" and fours == count == 1:
+            traces[0] = b"?"
+        if off == "a place of a four" and fours == 4:
+            traces[-2] = b"?"
+        if off == "beside fours" and fours and count > fours:
+            traces[count - fours - 1] = b"?"
+        return traces
+
+    monkeypatch.setattr("charrnn.exactness._trace", trace)
+    assert rows_are_exact(model) == (off is None)
+
+
 def test_what_is_folded_is_not_held_twice():
     for cell in CELLS:
         plain = network(cell, hidden=64, layers=2, vocab=50)

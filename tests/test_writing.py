@@ -12,7 +12,7 @@ from charrnn.config import FIRST_SHARED_SEED, SEEDS_OF_FOURS, GenerationConfig
 from charrnn.decoding import DecodeBatch
 from charrnn.errors import ConfigError, WeightsCorruptError
 from charrnn.generator import MANY
-from charrnn.panels import FOUR
+from charrnn.panels import FOUR, TWELVE
 from charrnn.products import BY_ROW
 from charrnn.streams import Streams
 from charrnn.threads import blas_threads
@@ -152,6 +152,32 @@ def test_what_twelves_leave_over_comes_to_be_multiplied_as_fours(with_fours, tex
     assert sum(request.is_of_fours for request in written.values()) == fours
 
 
+def test_fours_are_those_that_live_in_the_batch_and_no_more_than_it_has_room_for(with_fours):
+    writer = with_fours.writer()
+    first = [one_more(with_fours, writer, max_length=9999) for _ in range(FOUR)]
+    writer.turn(1)
+    for number, _ in first:
+        writer.pause(number)
+    later = [one_more(with_fours, writer, max_length=9999) for _ in range(FOUR)]
+    assert all(request.is_of_fours for _, request in [*first, *later])
+    for number, _ in [*first, *later]:
+        writer.leave(number)
+    written = dict(one_more(with_fours, writer, max_length=9999) for _ in range(SLOTS + 9))
+    for number in list(written):  # who waits, waits as what it is
+        del written[number]
+        writer.leave(number)
+        written |= [one_more(with_fours, writer, max_length=9999)]
+        writer.turn(1)
+    assert sum(request.is_of_fours for request in written.values()) == SLOTS % TWELVE
+
+
+def test_a_request_of_several_texts_has_no_four(with_fours):
+    writer = with_fours.writer()
+    for count in (2, 4, 13, 16):
+        _, request = one_more(with_fours, writer, count=count)
+        assert not request.is_of_fours
+
+
 def test_a_text_that_is_one_of_four_has_the_random_seed_of_such_a_one(with_fours):
     writer, made = with_fours.writer(), []
     asked = [one_more(with_fours, writer, max_length=9) for _ in range(MANY)]
@@ -193,7 +219,9 @@ def test_requests_that_join_and_leave_between_turns_get_what_each_gets_alone():
         g.request(
             ["", "Re", "S", "Tat"][k % 4],
             GenerationConfig(
-                random_seed=k, count=int(rng.integers(1, 90)), stop=[[], ["a"]][k % 2]
+                random_seed=k + (0, FIRST_SHARED_SEED, SEEDS_OF_FOURS.start)[k % 3],
+                count=int(rng.choice([1, 2, 30, 90])),
+                stop=[[], ["a"]][k % 2],
             ),
         )
         for k in range(40)

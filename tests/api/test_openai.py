@@ -10,7 +10,8 @@ from api import create_app, openai_texts
 from api.batch import Ticket
 from api.openai_schemas import IGNORED, NEUTRAL
 from api.settings import ServiceSettings
-from charrnn.config import GenerationConfig
+from charrnn.config import SEEDS_OF_FOURS, GenerationConfig
+from charrnn.writing import Writer
 from tests.api.documented import Document, events
 from tests.api.problems import read_error
 
@@ -448,3 +449,37 @@ def test_the_bounds_are_those_that_the_operator_set(chatty):
     assert len(chat(client, temperature=1)["choices"][0]["message"]["content"]) <= 20
     body = {"model": "dinosaurs", "prompt": ["a", "b"], "max_tokens": 15}
     assert refused(client, COMPLETIONS, **body)["param"] == "prompt"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_random_seed_that_is_told_is_the_one_that_was_used_whatever_it_shares(
+    client, monkeypatch, n
+):
+    placed = Writer.placed
+
+    def with_fours(self, request):
+        monkeypatch.setitem(vars(self._model), "has_use_for_fours", True)
+        return placed(self, request)
+
+    monkeypatch.setattr(Writer, "placed", with_fours)
+    monkeypatch.setattr("api.batch.MANY", 1)
+    monkeypatch.setattr(charrnn.Generator, "many", 1)
+    first = complete(client, n=n)
+    assert (first["random_seed"] in SEEDS_OF_FOURS) == (n == 1)
+    assert texts(complete(client, n=n, seed=first["random_seed"])) == texts(first)
+    for path, body in (
+        (COMPLETIONS, {"model": "dinosaurs", "prompt": "T"}),
+        (CHATS, {"model": "rex", "messages": HELLO}),
+    ):
+        found = chunks(client, path, n=n, **body)
+        again = chunks(client, path, n=n, seed=found[0]["random_seed"], **body)
+        assert streamed(again) == streamed(found)
+
+
+def streamed(parts):
+    """The whole texts of a stream, by index."""
+    whole = {}
+    for choice in (part["choices"][0] for part in parts):
+        piece = choice["delta"].get("content", "") if "delta" in choice else choice["text"]
+        whole[choice["index"]] = whole.get(choice["index"], "") + piece
+    return whole
