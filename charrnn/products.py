@@ -168,9 +168,10 @@ class InPanels(Products):
     def bind(self, h: Array, lanes: slice | int, fours: int = 0) -> Callable[[], Any]:
         twelves = len(h) - fours
         first = panels.up(twelves, panels.TWELVE)
-        stand = [(slice(twelves), slice(twelves))]  # lanes, and which rows they are
-        stand.append((slice(twelves, len(h)), slice(first, first + fours)))
-        stand = [each for each, count in zip(stand, (twelves, fours), strict=True) if count]
+        stand = [(slice(len(h)), slice(len(h)))]  # lanes, and which rows they are
+        if fours and first > twelves:
+            others = slice(twelves, len(h)), slice(first, first + fours)
+            stand = [(slice(twelves), slice(twelves)), others]
         calls: list[tuple[Any, ...]] = [(np.copyto, self._h[rows], h[some]) for some, rows in stand]
         for rows in panels.products_of(twelves, fours):
             calls.append((np.matmul, self._h[rows], self._matrix, self._made[rows]))
