@@ -32,10 +32,11 @@ from charrnn.products import (
 )
 from charrnn.trial import WIDTHS, best_block
 
-KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after openings of so many symbols
+KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after prompts of so many symbols
 CLEARLY = 1.1  # times as fast
 MANIES = (2, 4, 8, 12, 16, 24, 32, 48)  # sequences, tried together
 MOST_BOUND = 128  # numbers of lanes whose steps are kept
+BEGINNING_BYTES = 1 << 25  # read at most to work out a beginning
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class CompiledModel:
         following = [layer["U"] * stored for layer in layers[1:]]
         following.append(model.params["out.V"] * stored)
         self.gates = len(model.cell.gates)
-        self._positions: dict[tuple[int, ...], Position] = {}  # after short openings, read before
+        self._positions: dict[tuple[int, ...], Position] = {}  # after short prompts, read before
+        self._beginnings: dict[tuple[int, Block], Beginning | None] = {}
         self.layers = []
         for n, (layer, above) in enumerate(zip(layers, following, strict=True), 1):
             is_top = n == len(layers)
@@ -124,6 +126,20 @@ class CompiledModel:
             bound.top(bound.below(id_))
             bound.multiply()
             yield bound.logits + self.out_bias
+
+    def beginning(self, position: Position, block: Block) -> "Beginning | None":
+        """What sequences begin with that begin with nothing but a start symbol, for a network that
+        is small enough; worked out when it is asked for a second time.
+        """
+        is_start = self._positions.get((position.id,)) is position
+        if not is_start or len(self.out_bias) * self.matrix_bytes > BEGINNING_BYTES:
+            return None
+        key = position.id, block
+        if key not in self._beginnings:
+            self._beginnings[key] = None
+        elif self._beginnings[key] is None:
+            self._beginnings[key] = Beginning(self, position, block)
+        return self._beginnings[key]
 
     @property
     def matrix_bytes(self) -> int:
@@ -237,8 +253,8 @@ class Lanes:
                 parts[part, targets] = parts[part, sources]
             waiting[:, targets] = waiting[:, sources]
 
-    def hand(self, lane: int, other: "Lanes", target: int) -> None:
-        """Copy what a lane holds into a lane of others."""
+    def hand(self, lane: Array | int, other: "Lanes", target: slice | int) -> None:
+        """Copy what a lane holds into a lane of others, or what some hold into as many."""
         for parts, waiting, other_parts, other_waiting in zip(
             self._parts, self._waiting, other._parts, other._waiting, strict=True
         ):
@@ -309,6 +325,35 @@ class Lanes:
     ) -> Callable[[], Any]:
         """A function that leaves the products of a layer's output in their places."""
         return self._products[n].bind(h, lanes, fours)
+
+
+class Beginning:
+    """The first two steps of sequences that begin at one position, looked up: all draw their first
+    symbol from the same logits, and hold one of V states after it. The same bits as by `Bound.read`
+    for rows that are multiplied alike. Threads may share it.
+    """
+
+    def __init__(self, model: CompiledModel, position: Position, block: Block) -> None:
+        size = len(model.out_bias)
+        self._lanes = Lanes(model, size, block)
+        self._lanes.put(slice(size), position)
+        read = self._lanes.bound(size).read
+        self._first = read(np.full(size, position.id))[0].copy()  # logits (V,)
+        self._second = read(np.arange(size)).copy()  # logits (V, V), by first symbol
+
+    def reads(self, lanes: Lanes, where: slice | int) -> list[Callable[[Any], Array]]:
+        """In place of `Bound.read` for some lanes, or of a lane alone: what reads the first symbol
+        that was drawn, and, before it, the position's. The lanes stay as they are until then.
+        """
+
+        def first(ids: Any) -> Array:
+            return self._first if isinstance(where, int) else np.tile(self._first, (len(ids), 1))
+
+        def second(ids: Any) -> Array:
+            self._lanes.hand(ids, lanes, where)
+            return self._second[ids]
+
+        return [second, first]
 
 
 def _below(lookup: Callable[[Any], Array], layers: list[tuple[Any, ...]], ids: Any) -> Array:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.compiled import CompiledModel, Lanes, Position
+from charrnn.compiled import Beginning, CompiledModel, Lanes, Position
 from charrnn.parameters import Array
 from charrnn.products import BY_ROW, Block
 from charrnn.runs import FinishReason, Run, Stretch
@@ -54,6 +54,7 @@ class DecodeBatch:
         self._fours = 0
         self._free = list(range(slots))[::-1]
         self._grouped = 0  # sequences in groups
+        self._beginning: Beginning | None = None  # of all, which have drawn nothing yet
         self._idle_rng = np.random.Generator(np.random.PCG64(0))  # of those: a group draws itself
         # By lane: the symbol that is read next, how many were drawn (below 0, of those that are
         # drawn again), how many may be, how many must be before the end, the next row of the noise
@@ -96,7 +97,11 @@ class DecodeBatch:
             sequences.append(DrawnSequence(slot, config, rng, constraint, q, as_fours, again=again))
         made = [-len(one.again) for one in arrivals]
         fewest = [one.fewest if self.end is not None else 0 for one in arrivals]
+        beginning = None
+        if not (self._live or as_fours):
+            beginning = self.model.beginning(position, self._lanes.block)
         self._join(sequences, position, made, [one.limit for one in arrivals], fewest)
+        self._beginning = beginning
         return slots
 
     def admit_group(self, position: Position, group: Group) -> list[int]:
@@ -209,7 +214,7 @@ class DecodeBatch:
         """Let sequences join that are all fours, or all not. Returns their lanes: the first fours
         make room for others at the end.
         """
-        begin, new, behind = len(self._live), len(sequences), 0
+        begin, new, behind, self._beginning = len(self._live), len(sequences), 0, None
         if sequences and sequences[0].as_fours:
             self._fours += new
         elif self._fours:
@@ -307,7 +312,6 @@ class DecodeBatch:
         """A run of the only sequence, until it has made `steps` or ends: the same bits, in fewer
         calls, over arrays of its own.
         """
-        self._lanes.hand(0, solo, 0)
         below, top, multiply, logits = solo.alone
         add, scores, end, id_ = np.add, self._scores[0], self.end, int(self._ids[0])
         argmax: Callable[[], Any] = scores.argmax
@@ -318,12 +322,18 @@ class DecodeBatch:
         ids: list[int] = []
         steps = min(steps, int(self._limits[0] - self._made[0]))
         kept = iter(self._run.logits[:steps, 0])
+        reads = self._looked_up(steps, solo, 0)
+        if not reads:
+            self._lanes.hand(0, solo, 0)
         while len(ids) < steps and (id_ != end or not ids):
             self._refill(1)
             place, before = int(self._places[0]), len(ids)
             for noise in self._noise[0, place : place + steps - before]:
-                top(below(id_))
-                multiply()
+                if reads:
+                    logits[:] = reads.pop()(id_)
+                else:
+                    top(below(id_))
+                    multiply()
                 next(kept)[:] = logits
                 add(logits, noise, scores)
                 id_ = int(argmax())
@@ -365,12 +375,12 @@ class DecodeBatch:
             choose = chooser([self._live[lane] for lane in limited], self.model.drawn_bias)
             most_idle = 0  # a constraint knows nothing of what would come after the end
         ids, scores, noise = self._ids[:count], self._scores[:count], self._noise[:count]
-        run = self._run
+        run, reads = self._run, self._looked_up(steps, self._lanes, slice(count))
         drawn, kept = run.drawn[made : made + steps, :count], run.logits[made:, :count]
         in_step, first = bool((places == places[0]).all()), int(places[0])
         ended, idle, done = np.zeros(count, bool), 0, 0
         while done < steps and idle <= most_idle and (not done or goes_on()):
-            logits = read(ids)
+            logits = reads.pop()(ids) if reads else read(ids)
             kept[done] = logits
             if self._grouped == count:
                 ids = drawn[done]
@@ -388,8 +398,19 @@ class DecodeBatch:
                 ended |= ids == end
                 over = int(np.count_nonzero(ended))
                 idle += over if over < count else sys.maxsize
+        if reads:  # the second is never looked up: what the first leaves behind it is needed
+            read(self._ids[:count])
         self._note(made, drawn[:done], ended)
         return done
+
+    def _looked_up(
+        self, steps: int, lanes: Lanes, where: slice | int
+    ) -> list[Callable[[Any], Array]]:
+        """What reads the next two symbols of all sequences, the last of these first, where nothing
+        has been drawn and all begin alike.
+        """
+        beginning, self._beginning = self._beginning, None
+        return beginning.reads(lanes, where) if beginning and steps > 1 else []
 
     def _note(self, made: int, drawn: Array, ended: Array) -> None:
         """Write down what the lanes drew from step `made` of a run on, up to their ends: (T, B),
