@@ -5,6 +5,7 @@ on these, on where it starts and on how the batch multiplies its rows: not on wh
 nor on its slot (`charrnn.compiled` says why).
 """
 
+import operator
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -280,10 +281,11 @@ class DecodeBatch:
         empty = (self._places[:count] == self.most_steps).nonzero()[0]
         if not len(empty):
             return
-        steps = min(max(FIRST_STEPS, int(np.abs(self._made[empty]).max())), self._room())
+        made = self._made[empty].tolist()
+        steps = min(max(FIRST_STEPS, *map(abs, made)), self._room())
         place = self.most_steps - steps
+        self._places[empty] = place
         if self._grouped == count:  # groups draw themselves
-            self._places[empty] = place
             return
         sequences = [self._live[lane] for lane in empty.tolist()]
         whole = len(empty) == count
@@ -296,17 +298,16 @@ class DecodeBatch:
             noise,
             repeats if any(repeats) else None,
         )
-        early = self._fewest[empty, None] > self._made[empty, None] + np.arange(steps)
-        if early.any():
-            noise[early, self.end] = -np.inf
-        for rows, one in zip(noise, sequences, strict=True):
+        lacking = map(operator.sub, self._fewest[empty].tolist(), made)
+        for rows, one, early in zip(noise, sequences, lacking, strict=True):
+            if early > 0:
+                rows[:early, self.end] = -np.inf
             if one.again:
                 ids, one.again = one.again[:steps], one.again[steps:]
                 rows[: len(ids)] = -np.inf
                 rows[range(len(ids)), ids] = 0.0
         if not whole:
             self._noise[empty, place:] = noise
-        self._places[empty] = place
 
     def _draw_alone(self, solo: Lanes, steps: int) -> Stretch:
         """A run of the only sequence, until it has made `steps` or ends: the same bits, in fewer
