@@ -79,39 +79,42 @@ class Team:
         have ended then: they may have been in the middle of it.
         """
         try:
-            shares = split(batch, self.processes)
-            while len(self._workers) < len(shares) - 1:
+            parts = min(self.processes, int(batch.sizes[0]))
+            while len(self._workers) < parts - 1:
                 self._workers.append(_Worker(self.model, self._memory, len(self._workers) + 1))
-            return self._together(shares, len(batch.ids), state, grads, seed)
+            return self._together(batch, parts, state, grads, seed)
         except BaseException:
             self.close()
             raise
 
     def _together(
         self,
-        shares: Sequence[Batch],
-        characters: int,
+        batch: Batch,
+        parts: int,
         state: Array,
         grads: Parameters,
         seed: Sequence[int] | None,
     ) -> tuple[float, Array]:
-        weights = [len(share.ids) / characters for share in shares]
-        states = [state[:, :, k :: self.processes] for k in range(len(shares))]
-        seeds = [None if seed is None else [*seed, k] for k in range(len(shares))]
-        helping = self._workers[: len(shares) - 1]
-        for k, worker in enumerate(helping, 1):
-            worker.begin(shares[k], states[k], weights[k], seeds[k])
+        helping, weights = self._workers[: parts - 1], [1.0] * parts
+        states = [state[:, :, k::parts] for k in range(parts)]
+        seeds = [None if seed is None else [*seed, k] for k in range(parts)]
+        share = batch
+        for k in reversed(range(parts)):  # our own share last: they are at work meanwhile
+            share = part_of(batch, k, parts)
+            weights[k] = len(share.ids) / len(batch.ids)
+            if k:
+                helping[k - 1].begin(share, states[k], weights[k], seeds[k])
         rng = None if seed is None else np.random.default_rng(seeds[0])
-        loss, last, _ = self.model.loss_and_grads(shares[0], states[0], grads, self._work, rng=rng)
+        loss, last, _ = self.model.loss_and_grads(share, states[0], grads, self._work, rng=rng)
         if not helping:
             return loss, last
         total, final = weights[0] * loss, np.empty_like(state)
-        final[:, :, :: self.processes] = last
+        final[:, :, ::parts] = last
         grads.flat *= grads.flat.dtype.type(weights[0])
         for k, worker in enumerate(helping, 1):
             loss, last = worker.found()
             total += weights[k] * loss
-            final[:, :, k :: self.processes] = last
+            final[:, :, k::parts] = last
             grads.flat[:] += worker.desk.grads.flat
         return total, final
 
@@ -221,17 +224,18 @@ def _end(workers: "list[_Worker]") -> None:
         workers.pop().end()
 
 
-def split(batch: Batch, parts: int) -> list[Batch]:
-    """A packed batch in `parts`: part k has the sequences k, k + parts, k + 2 parts ..., so that
-    all have sequences of all lengths. Fewer parts where there are fewer sequences.
+def part_of(batch: Batch, number: int, parts: int) -> Batch:
+    """A share of a packed batch: of its sequences number, number + parts, number + 2 parts ..., so
+    that all shares have sequences of all lengths. There are no fewer sequences than parts.
     """
     if parts == 1:
-        return [batch]
-    return [part_of(batch, k, parts) for k in range(min(parts, int(batch.sizes[0])))]
-
-
-def part_of(batch: Batch, number: int, parts: int) -> Batch:
-    """One of the parts of `split`; `number` is below the number of sequences."""
-    rows = places(batch.sizes) % parts == number
+        return batch
     own = (batch.sizes - number + parts - 1) // parts
+    if batch.sizes[0] == batch.sizes[-1]:
+        ids, targets = (
+            each.reshape(len(batch.sizes), -1)[:, number::parts].ravel()
+            for each in (batch.ids, batch.targets)
+        )
+        return Batch(ids, targets, own, batch.span)
+    rows = places(batch.sizes) % parts == number
     return Batch(batch.ids[rows], batch.targets[rows], own[own > 0], batch.span)

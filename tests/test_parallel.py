@@ -17,7 +17,7 @@ from charrnn.config import ModelConfig
 from charrnn.errors import TrainingError
 from charrnn.model import Batch, CharRNN
 from charrnn.ops import Workspace
-from charrnn.parallel import Team, split
+from charrnn.parallel import Team, part_of
 from tests.builders import ROOT
 from tests.processes import kill, open_files, process_ids, state_of, until
 
@@ -28,6 +28,11 @@ def unequal_batch(rng, lengths=(7, 7, 6, 4, 4, 3, 1)):
     sizes = (np.array(lengths) > np.arange(lengths[0])[:, None]).sum(axis=1)
     ids, targets = rng.integers(0, V, (2, sizes.sum()))
     return Batch(ids, targets, sizes)
+
+
+def equal_batch(rng):
+    """Of running text: all sequences are as long."""
+    return unequal_batch(rng, (5,) * 7)
 
 
 def network(cell, layers=2, dtype=np.float64, dropout=0.0):
@@ -50,11 +55,11 @@ def gradient(team, batch=None, seed=None):
     return loss, grads.flat.tobytes(), last.tobytes()
 
 
+@pytest.mark.parametrize("make", [unequal_batch, equal_batch])
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 9])
-def test_a_part_has_every_nth_sequence_whole_and_in_order(parts):
-    batch = unequal_batch(np.random.default_rng(0))
-    shares = split(batch, parts)
-    assert len(shares) == min(parts, 7)
+def test_a_part_has_every_nth_sequence_whole_and_in_order(parts, make):
+    batch = make(np.random.default_rng(0))
+    shares = [part_of(batch, k, parts) for k in range(min(parts, 7))]
     for sequence in range(7):
         share = shares[sequence % parts]
         for whole, part in ((batch.ids, share.ids), (batch.targets, share.targets)):
