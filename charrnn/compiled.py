@@ -36,7 +36,7 @@ KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after prompts of so many symbols
 CLEARLY = 1.1  # times as fast
 MANIES = (2, 4, 8, 12, 16, 24, 32, 48)  # sequences, tried together
 MOST_BOUND = 128  # numbers of lanes whose steps are kept
-BEGINNING_BYTES = 1 << 25  # read at most to work out a beginning
+BEGINNING_BYTES = 1 << 25  # read and written at most to work out a beginning, about
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,14 @@ class CompiledModel:
             yield bound.logits + self.out_bias
 
     def beginning(self, position: Position, block: Block) -> "Beginning | None":
-        """What sequences begin with that begin with nothing but a start symbol, for a network that
-        is small enough; worked out when it is asked for a second time.
+        """What sequences begin with that begin with nothing but a start symbol, at the position
+        that `read` keeps, of a network that is small enough; worked out when it is asked for a
+        second time.
         """
         is_start = self._positions.get((position.id,)) is position
-        if not is_start or len(self.out_bias) * self.matrix_bytes > BEGINNING_BYTES:
+        symbols = len(self.out_bias)
+        logits = symbols * self.out_bias.nbytes
+        if not is_start or symbols * self.matrix_bytes + logits > BEGINNING_BYTES:
             return None
         key = position.id, block
         if key not in self._beginnings:
@@ -334,16 +337,18 @@ class Beginning:
     """
 
     def __init__(self, model: CompiledModel, position: Position, block: Block) -> None:
-        size = len(model.out_bias)
-        self._lanes = Lanes(model, size, block)
-        self._lanes.put(slice(size), position)
-        read = self._lanes.bound(size).read
-        self._first = read(np.full(size, position.id))[0].copy()  # logits (V,)
-        self._second = read(np.arange(size)).copy()  # logits (V, V), by first symbol
+        symbols = np.arange(len(model.out_bias))
+        self._lanes = Lanes(model, len(symbols), block)
+        self._lanes.put(slice(1), position)
+        first = self._lanes.bound(1).read(np.array([position.id]))
+        self._first = first[0].copy()  # logits (V,)
+        self._lanes.move(np.zeros_like(symbols), symbols)
+        self._second = self._lanes.bound(len(symbols)).read(symbols).copy()  # logits (V, V)
 
     def reads(self, lanes: Lanes, where: slice | int) -> list[Callable[[Any], Array]]:
         """In place of `Bound.read` for some lanes, or of a lane alone: what reads the first symbol
-        that was drawn, and, before it, the position's. The lanes stay as they are until then.
+        that was drawn, and, to be called before it, the position's. The second call fills the
+        lanes: who makes only the first reads the position's symbol himself.
         """
 
         def first(ids: Any) -> Array:

@@ -284,8 +284,8 @@ class DecodeBatch:
         made = self._made[empty].tolist()
         steps = min(max(FIRST_STEPS, *map(abs, made)), self._room())
         place = self.most_steps - steps
-        self._places[empty] = place
         if self._grouped == count:  # groups draw themselves
+            self._places[empty] = place
             return
         sequences = [self._live[lane] for lane in empty.tolist()]
         whole = len(empty) == count
@@ -300,7 +300,7 @@ class DecodeBatch:
         )
         lacking = map(operator.sub, self._fewest[empty].tolist(), made)
         for rows, one, early in zip(noise, sequences, lacking, strict=True):
-            if early > 0:
+            if early > 0 and self.end is not None:
                 rows[:early, self.end] = -np.inf
             if one.again:
                 ids, one.again = one.again[:steps], one.again[steps:]
@@ -308,6 +308,7 @@ class DecodeBatch:
                 rows[range(len(ids)), ids] = 0.0
         if not whole:
             self._noise[empty, place:] = noise
+        self._places[empty] = place
 
     def _draw_alone(self, solo: Lanes, steps: int) -> Stretch:
         """A run of the only sequence, until it has made `steps` or ends: the same bits, in fewer
@@ -323,7 +324,7 @@ class DecodeBatch:
         ids: list[int] = []
         steps = min(steps, int(self._limits[0] - self._made[0]))
         kept = iter(self._run.logits[:steps, 0])
-        reads = self._looked_up(steps, solo, 0)
+        reads = self._looked_up(steps, solo, 0)  # both are called: only an end stops this before
         if not reads:
             self._lanes.hand(0, solo, 0)
         while len(ids) < steps and (id_ != end or not ids):
@@ -399,7 +400,7 @@ class DecodeBatch:
                 ended |= ids == end
                 over = int(np.count_nonzero(ended))
                 idle += over if over < count else sys.maxsize
-        if reads:  # the second is never looked up: what the first leaves behind it is needed
+        if reads and not ended.all():  # stopped before the lanes were filled: they read it now
             read(self._ids[:count])
         self._note(made, drawn[:done], ended)
         return done
@@ -407,8 +408,8 @@ class DecodeBatch:
     def _looked_up(
         self, steps: int, lanes: Lanes, where: slice | int
     ) -> list[Callable[[Any], Array]]:
-        """What reads the next two symbols of all sequences, the last of these first, where nothing
-        has been drawn and all begin alike.
+        """What reads the next two symbols of all sequences, for `pop`, where nothing has been drawn
+        and all begin alike. To be asked for once, before a run.
         """
         beginning, self._beginning = self._beginning, None
         return beginning.reads(lanes, where) if beginning and steps > 1 else []

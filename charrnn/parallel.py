@@ -98,12 +98,12 @@ class Team:
         helping, weights = self._workers[: parts - 1], [1.0] * parts
         states = [state[:, :, k::parts] for k in range(parts)]
         seeds = [None if seed is None else [*seed, k] for k in range(parts)]
-        share = batch
-        for k in reversed(range(parts)):  # our own share last: they are at work meanwhile
+        for k, worker in enumerate(helping, 1):
             share = part_of(batch, k, parts)
             weights[k] = len(share.ids) / len(batch.ids)
-            if k:
-                helping[k - 1].begin(share, states[k], weights[k], seeds[k])
+            worker.begin(share, states[k], weights[k], seeds[k])
+        share = part_of(batch, 0, parts)  # ours last: they are at work meanwhile
+        weights[0] = len(share.ids) / len(batch.ids)
         rng = None if seed is None else np.random.default_rng(seeds[0])
         loss, last, _ = self.model.loss_and_grads(share, states[0], grads, self._work, rng=rng)
         if not helping:
@@ -226,7 +226,7 @@ def _end(workers: "list[_Worker]") -> None:
 
 def part_of(batch: Batch, number: int, parts: int) -> Batch:
     """A share of a packed batch: of its sequences number, number + parts, number + 2 parts ..., so
-    that all shares have sequences of all lengths. There are no fewer sequences than parts.
+    that all shares have sequences of all lengths. `number` is below the number of sequences.
     """
     if parts == 1:
         return batch

@@ -47,7 +47,9 @@ class Desk:
         self._last: tuple[tuple[int, ...], Array, Batch] | None = None
 
     def share(self, rows: int, characters: int, steps: int, span: int) -> tuple[Array, Batch]:
-        """Room for the state (L, S, B, H), which becomes the last one, and for the batch."""
+        """Room for the state (L, S, B, H), which becomes the last one, and for the batch: the same
+        arrays as long as they are asked for with the same sizes.
+        """
         key = rows, characters, steps, span
         if self._last and self._last[0] == key:  # most are like the one before
             return self._last[1:]

@@ -31,9 +31,9 @@ def arrivals(count, config=None, **settings):
     return [Arrival(config, rng, **{"limit": 25, **settings}) for rng in rngs]
 
 
-def begun(model, block, count, **settings):
+def begun(model, block, count, *, end=0, **settings):
     """A batch in which so many begin with a start symbol, and their slots."""
-    batch = DecodeBatch(model, 8, end=0, block=block)
+    batch = DecodeBatch(model, 8, end=end, block=block)
     return batch, batch.admit(model.read([START]), arrivals(count, **settings))
 
 
@@ -105,6 +105,8 @@ SETTINGS = {
     "greedy": {"config": GenerationConfig(temperature=0)},
     "a constraint": {"constraint": Never(5, VOCAB, 10)},
     "no early end": {"fewest": 4},
+    "no end": {"end": None},
+    "no end, again": {"end": None, "again": (5, 6, 7)},
     "one symbol": {"limit": 1},
     "two symbols": {"limit": 2},
     "three symbols": {"limit": 3},
@@ -158,7 +160,10 @@ def test_it_is_kept_for_a_start_symbol_of_a_small_network_alone(monkeypatch):
     assert kept is not None
     assert model.beginning(first, BY_ROW) is kept
     assert model.beginning(model.read([START]), BY_ROW) is kept
-    monkeypatch.setattr(compiled, "BEGINNING_BYTES", VOCAB * model.matrix_bytes - 1)
+    read, logits = VOCAB * model.matrix_bytes, VOCAB * VOCAB * 4
+    monkeypatch.setattr(compiled, "BEGINNING_BYTES", read + logits)
+    assert model.beginning(first, BY_ROW) is kept
+    monkeypatch.setattr(compiled, "BEGINNING_BYTES", read + logits - 1)
     assert model.beginning(first, BY_ROW) is None
 
 
