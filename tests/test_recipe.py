@@ -173,12 +173,16 @@ def test_text_warms_up_for_longer_within_a_share_and_steps_that_are_said_are_mea
         assert (again.training.warmup_steps, again.training.warmup_share) == (steps, share)
 
 
-@pytest.mark.parametrize(("rule", "rate"), [("adam", 0.02), ("sgd", 1.0), ("adagrad", 0.1)])
-def test_another_update_rule_has_a_rate_of_its_own_and_no_decay(rule, rate, tmp_path):
-    corpus = small_corpus("names", tmp_path)
-    values = {"name": "a", "data": ["names.txt"], "training": {"optimizer": rule}}
+@pytest.mark.parametrize("kind", ["names", "text"])
+@pytest.mark.parametrize(
+    ("rule", "rate", "decay"),
+    [("adamw", 0.02, 0.05), ("adam", 0.02, 0), ("sgd", 1.0, 0), ("adagrad", 0.1, 0)],
+)
+def test_another_update_rule_has_a_rate_of_its_own_and_no_decay(kind, rule, rate, decay, tmp_path):
+    corpus = small_corpus(kind, tmp_path)
+    values = {"name": "a", "data": [f"{kind}.txt"], "training": {"optimizer": rule}}
     training = Recipe.checked(values).completed(corpus).training
-    assert (training.learning_rate, training.weight_decay) == (rate, 0)
+    assert (training.learning_rate, training.weight_decay) == (rate, decay)
     values["training"]["learning_rate"] = 0.5
     assert Recipe.checked(values).completed(corpus).training.learning_rate == 0.5
 

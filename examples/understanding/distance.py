@@ -75,7 +75,10 @@ def measure(cell: str, corpus: Corpus, steps: int) -> tuple[Norms, Norms, float,
             "name": "distance",
             "data": [str(TEXT)],
             "network": {"cell": cell, "hidden_size": 128, "dropout": 0.0},
-            "training": {"steps": steps, "batch_size": 32, "learning_rate": 0.02},
+            "training": {
+                **{"steps": steps, "batch_size": 32},
+                **{"learning_rate": 0.02, "weight_decay": 0.0},
+            },
         }
     )
     gradients: list[float] = []
