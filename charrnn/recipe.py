@@ -149,8 +149,7 @@ def defaults_for(corpus: Corpus) -> Defaults:
     if corpus.kind == "text":
         network = {"cell": "gru", "hidden_size": 256, "dropout": 0.1}
         training = {"batch_size": 32, "learning_rate": 0.02, "weight_decay": 0.05}
-        training |= {"warmup_steps": 200, "warmup_share": 0.2}
-        return Defaults(network, training, 20)
+        return Defaults(network, {**training, "warmup_steps": 200, "warmup_share": 0.2}, 20)
     training = {"averaging": 0.99, "weight_decay": 0.05, "learning_rate": 0.02}
     dropping = {"dropout": 0.5, "dropout_mask": "sequence", "recurrent_dropout": 0.3}
     if characters < 8_000:

@@ -76,8 +76,10 @@ def measure(cell: str, corpus: Corpus, steps: int) -> tuple[Norms, Norms, float,
             "data": [str(TEXT)],
             "network": {"cell": cell, "hidden_size": 128, "dropout": 0.0},
             "training": {
-                **{"steps": steps, "batch_size": 32},
-                **{"learning_rate": 0.02, "weight_decay": 0.0},
+                "steps": steps,
+                "batch_size": 32,
+                "learning_rate": 0.02,
+                "weight_decay": 0.0,
             },
         }
     )
