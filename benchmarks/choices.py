@@ -17,18 +17,28 @@ import numpy as np
 
 from benchmarks.common import Report, Table, machine, options, run, take_turns
 from benchmarks.models import network
-from charrnn import blas_threads
+from charrnn import blas_threads, lines
 from charrnn.compiled import Bound, CompiledModel, Lanes
-from charrnn.ops import MOST_COLUMNS
+from charrnn.ops import BEST_COLUMNS, MOST_COLUMNS, MOST_OF_THE_BEST
 from charrnn.panels import FOUR, TWELVE
 from charrnn.panels import MOST_ROWS as MOST_PANEL_ROWS
 from charrnn.parameters import Array
-from charrnn.products import ALIGNED, COLUMNS, MOST_ROWS, ByGate, by_columns, by_gate
+from charrnn.products import (
+    ALIGNED,
+    COLUMNS,
+    MOST_ROWS,
+    ByGate,
+    by_columns,
+    by_gate,
+    in_turn,
+    multiply_by_gate,
+)
 from charrnn.seeding import pcg64_states
 from charrnn.streams import STRIDE
 from charrnn.threads import SMALL
 
 BY_COLUMNS = "2 by columns"
+NUMPYS_OWN = 16  # bytes behind the beginning of a line, where a large array of numpy's begins
 STEPS = ((512, 128, 32), (1024, 256, 32), (1024, 256, 64), (768, 256, 32), (2048, 512, 32))
 LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary
 
@@ -39,6 +49,7 @@ def measure(chosen: argparse.Namespace) -> Report:
     report = Report(machine({"torch": "no part", "onnxruntime": "no part"}))
     print(f"\n## {report.head()}\n", flush=True)
     with blas_threads(1):
+        report.add(begins(layers, seconds))
         report.add(products(layers, seconds))
         report.add(in_panels(layers, seconds))
         report.add(left_over(layers, seconds))
@@ -53,6 +64,56 @@ def repeated(work: Callable[[], object], times: int) -> int:
     for _ in range(times):
         work()
     return times
+
+
+def begins(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
+    """The same work with all arrays at the beginning of a line of the cache, and a little behind
+    it, where numpy's own large arrays begin.
+    """
+    table = Table(
+        f"Arrays that begin on a line of {lines.LINE} bytes / {NUMPYS_OWN} bytes behind: "
+        "microseconds",
+        [("LSTM", ""), ("a row times W", ""), (f"{MOST_ROWS} rows times W", ""), ("a sum", "")],
+        note=f"The rows by {COLUMNS} columns that stand one behind the other, as many at once as "
+        f"make a small product. The sum is of two arrays of all gates of {MOST_ROWS} rows.",
+    )
+    rng = np.random.default_rng(0)
+    for size, _ in layers:
+        rows = min(MOST_ROWS, SMALL // (COLUMNS * size) // 8 * 8)
+        contenders = {}
+        for behind in (0, NUMPYS_OWN):
+            W, columns, h, out, outs, shares, gates = (
+                _beginning(shape, behind)
+                for shape in (
+                    (size, 4 * size),
+                    (4 * size // COLUMNS, size, COLUMNS),
+                    (MOST_ROWS, size),
+                    (4 * size,),
+                    *[(4 * size // COLUMNS, MOST_ROWS, COLUMNS)] * 3,
+                )
+            )
+            for array in (W, columns, h):
+                array[...] = rng.standard_normal(array.shape)
+            calls: tuple[Callable[[], object], ...] = (
+                partial(h[0].dot, W, out),
+                in_turn(multiply_by_gate(h, columns, outs, rows)),
+                partial(np.add, shares, outs, gates),
+            )
+            for number, call in enumerate(calls):
+                contenders[f"{number} {behind}"] = partial(repeated, call, 5)
+        timings = take_turns(contenders, seconds=seconds)
+        cells = [
+            " / ".join(f"{1e6 * timings[f'{k} {behind}'].median:.2f}" for behind in (0, NUMPYS_OWN))
+            for k in range(3)
+        ]
+        table.rows.append([f"{size}", *cells])
+    return table
+
+
+def _beginning(shape: tuple[int, ...], behind: int) -> Array:
+    """Zeros, so many bytes behind the beginning of a line."""
+    skipped, size = behind // 4, int(np.prod(shape))
+    return lines.zeros(skipped + size, np.float32)[skipped:].reshape(shape)
 
 
 def products(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
@@ -222,13 +283,14 @@ def steps(shapes: tuple[tuple[int, int, int], ...], seconds: float) -> Table:
         "W (rows, terms) times the outputs of some sequences: microseconds",
         [("rows, terms, sequences", ""), *((way, "") for way in ways)],
         note=f"Stars: each product makes at most {SMALL:,} multiplications. Training takes such a "
-        f"one for up to {MOST_COLUMNS} sequences, on kernels for AVX-512.",
+        f"one for up to {MOST_COLUMNS} sequences, and for multiples of {BEST_COLUMNS} up to "
+        f"{MOST_OF_THE_BEST}, on kernels for AVX-512.",
     )
     rng = np.random.default_rng(0)
     for height, terms, columns in shapes:
-        W = rng.standard_normal((height, terms), np.float32)
-        h = rng.standard_normal((terms, columns), np.float32)
-        out = np.empty((height, columns), np.float32)
+        W = lines.copy(rng.standard_normal((height, terms), np.float32))
+        h = lines.copy(rng.standard_normal((terms, columns), np.float32))
+        out = lines.empty((height, columns), np.float32)
         contenders = {}
         for way in ways:
             rows = height if way == ways[0] else int(way.split()[0])

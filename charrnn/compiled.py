@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from charrnn import lines
 from charrnn.model import CharRNN
 from charrnn.parameters import Array
 from charrnn.products import (
@@ -62,7 +63,7 @@ class CompiledModel:
             model.cell.fold(model.params.layer(f"layers.{n}."))
             for n in range(self.config.num_layers)
         ]
-        self.table = layers[0]["U"] + layers[0]["b"]  # (V, G*H)
+        self.table = lines.copy(layers[0]["U"] + layers[0]["b"])  # (V, G*H)
         self.out_bias = model.params["out.c"]  # (V,), of the logits
         self.never = never
         self.drawn_bias = self.out_bias  # of what is drawn from
@@ -222,13 +223,13 @@ class Lanes:
         self.model, self.block = model, block
         self.capacity = capacity = rounded(capacity, block.width)
         cell, dtype, H, G = model.cell, model.table.dtype, model.config.hidden_size, model.gates
-        self._parts = [np.zeros((cell.buffer_parts, capacity, H), dtype) for _ in model.layers]
+        self._parts = [lines.zeros((cell.buffer_parts, capacity, H), dtype) for _ in model.layers]
         self._products = [
             products(layer, capacity, block, n) for n, layer in enumerate(model.layers)
         ]
         self._waiting = [each.waiting for each in self._products]
-        self._rows = np.zeros(G * capacity * H, dtype)  # of the table
-        self._biased = [np.zeros((G, capacity, H), dtype) for _ in model.layers[1:]]
+        self._rows = lines.zeros(G * capacity * H, dtype)  # of the table
+        self._biased = [lines.zeros((G, capacity, H), dtype) for _ in model.layers[1:]]
         self._bound: dict[tuple[int, int], Bound] = {}
 
     def put(self, lanes: int | slice, position: Position) -> None:

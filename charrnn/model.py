@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from charrnn import lines
 from charrnn.cells import cell_named
 from charrnn.cells.base import Step, packed_steps, scratch
 from charrnn.config import ModelConfig
@@ -411,7 +412,7 @@ class CharRNN:
 
 def _feature_major(state: Array) -> Array:
     """A copy (L, S, H, B) of a state (L, S, B, H)."""
-    return state.swapaxes(2, 3).copy()
+    return lines.copy(state.swapaxes(2, 3))
 
 
 _batch_major = _feature_major  # the same swap, back

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn import lines
 from charrnn.threads import SMALL, small_products_are_fast
 
 Array = NDArray[Any]
 
-FEWEST_ROWS, MOST_COLUMNS = 8, 48  # of what is multiplied in small products
+# Of what is multiplied in small products; of some columns they are best, so there may be more.
+FEWEST_ROWS, MOST_COLUMNS = 4, 48
+BEST_COLUMNS, MOST_OF_THE_BEST = 32, 128
 ONE_HOT_LIMIT = 96  # up to this many rows, a product with a one-hot array beats adding row by row
 
 
@@ -38,14 +41,14 @@ class Workspace:
         key = (name, np.dtype(dtype))
         buffer = self._buffers.get(key)
         if buffer is None or buffer.size < size:
-            buffer = self._buffers[key] = np.empty(size, dtype)
+            buffer = self._buffers[key] = lines.empty(size, dtype)
         return buffer[:size].reshape(shape)
 
     def columns(self, name: str, height: int, width: int, dtype: Any) -> Array:
         """Likewise (height, width), a view with its rows an odd number of cache lines apart: a
         few columns of it then lie spread over the cache, where powers of two would collide.
         """
-        line = 64 // np.dtype(dtype).itemsize
+        line = lines.LINE // np.dtype(dtype).itemsize
         stride = (-(-width // line) | 1) * line
         return self.take(name, (height, stride), dtype)[:, :width]
 
@@ -83,8 +86,10 @@ def step_product(x: Array, y: Array, out: Array) -> Array:
 @lru_cache(4096)
 def _rows_at_a_time(height: int, terms: int, columns: int) -> int:
     """So many rows of x make small products; 0 for all at once."""
-    most = SMALL // (terms * columns)
-    if height <= most or columns > MOST_COLUMNS or not small_products_are_fast():
+    most, widest = SMALL // (terms * columns), MOST_COLUMNS
+    if columns % BEST_COLUMNS == 0:
+        widest = MOST_OF_THE_BEST
+    if height <= most or columns > widest or not small_products_are_fast():
         return 0
     return next((rows for rows in range(most, FEWEST_ROWS - 1, -1) if height % rows == 0), 0)
 

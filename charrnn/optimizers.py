@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from charrnn import lines
 from charrnn.config import TrainConfig
 from charrnn.parameters import Array, Parameters
 
@@ -54,7 +55,7 @@ class Optimizer(ABC):
     def __init__(self, params: Parameters, config: TrainConfig) -> None:
         self.config = config
         self.moments: dict[str, Array] = {}
-        self._scratch = np.empty(min(BLOCK, params.flat.size), params.flat.dtype)
+        self._scratch = lines.empty(min(BLOCK, params.flat.size), params.flat.dtype)
         # Weights decay, biases don't: they are few, and shrinking them only shifts the function.
         self._weights = [params.slices[name] for name in params if params[name].ndim == 2]
 
@@ -105,7 +106,7 @@ class Adagrad(Optimizer):
 
     def __init__(self, params: Parameters, config: TrainConfig) -> None:
         super().__init__(params, config)
-        self.moments["squares"] = np.zeros_like(params.flat)
+        self.moments["squares"] = lines.zeros(params.flat.shape, params.flat.dtype)
 
     def _update(
         self, p: Array, g: Array, block: slice, scratch: Array, rate: float, count: int
@@ -129,8 +130,8 @@ class Adam(Optimizer):
 
     def __init__(self, params: Parameters, config: TrainConfig) -> None:
         super().__init__(params, config)
-        self.moments["mean"] = np.zeros_like(params.flat)
-        self.moments["square"] = np.zeros_like(params.flat)
+        self.moments["mean"] = lines.zeros(params.flat.shape, params.flat.dtype)
+        self.moments["square"] = lines.zeros(params.flat.shape, params.flat.dtype)
 
     def _update(
         self, p: Array, g: Array, block: slice, scratch: Array, rate: float, count: int

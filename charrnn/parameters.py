@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn import lines
+
 Array = NDArray[Any]
 
 
@@ -38,7 +40,7 @@ class Parameters(Mapping[str, Array]):
     def zeros(cls, shapes: Mapping[str, tuple[int, ...]], dtype: Any = np.float32) -> "Parameters":
         """New parameters of `shapes`, all zero."""
         size = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
-        return cls(shapes, np.zeros(size, dtype))
+        return cls(shapes, lines.zeros(size, dtype))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Parameters":
@@ -51,11 +53,15 @@ class Parameters(Mapping[str, Array]):
 
     def like(self, flat: Array | None = None) -> "Parameters":
         """The same layout over `flat`, or over a new vector of zeros."""
-        return Parameters(self.shapes, np.zeros_like(self.flat) if flat is None else flat)
+        return Parameters(
+            self.shapes, lines.zeros(self.flat.shape, self.flat.dtype) if flat is None else flat
+        )
 
     def astype(self, dtype: Any) -> "Parameters":
         """A copy in another dtype."""
-        return self.like(self.flat.astype(dtype))
+        flat = lines.empty(self.flat.shape, dtype)
+        flat[...] = self.flat
+        return self.like(flat)
 
     def freeze(self) -> "Parameters":
         """Make every array read-only, for ever. Returns self."""

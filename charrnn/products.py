@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from charrnn import panels
+from charrnn import lines, panels
 from charrnn.parameters import Array
 from charrnn.threads import blas_threads
 
@@ -71,13 +71,11 @@ class CompiledLayer:
 
     @cached_property
     def columns(self) -> tuple[list[Array], list[Array]]:
-        """`recurrent` and `following` by columns; of a large matrix copies, which stand in memory
-        in the order in which they are read.
+        """`recurrent` and `following` by columns: copies, which stand in memory in the order in
+        which they are read.
         """
-        both = by_columns(self.recurrent), by_columns(self.following)
-        if self.matrix.nbytes <= LARGE_BYTES:
-            return both
-        return list(map(np.ascontiguousarray, both[0])), list(map(np.ascontiguousarray, both[1]))
+        recurrent, following = by_columns(self.recurrent), by_columns(self.following)
+        return list(map(lines.copy, recurrent)), list(map(lines.copy, following))
 
 
 class Products:
@@ -106,7 +104,7 @@ class ByRow(Products):
     def __init__(self, layer: CompiledLayer, capacity: int) -> None:
         gates, size = layer.recurrent.shape[:2]
         self._matrix, self._columns = layer.matrix, 0
-        self._out = np.zeros((capacity, layer.matrix.shape[1]), layer.matrix.dtype)
+        self._out = lines.zeros((capacity, layer.matrix.shape[1]), layer.matrix.dtype)
         self.waiting = by_gate(self._out[:, : gates * size], gates)
         self.following = self._out[:, gates * size :]
         if layer.following.ndim == 3:
@@ -131,7 +129,7 @@ class ByGate(Products):
         """most: rows of a product, of `recurrent` and of `following`."""
         self._columns, self._most = layer.columns, most
         self.waiting, self.following = (
-            np.zeros((*piece.shape[:-2], capacity, piece.shape[-1]), piece.dtype)
+            lines.zeros((*piece.shape[:-2], capacity, piece.shape[-1]), piece.dtype)
             for piece in (layer.recurrent, layer.following)
         )
 
@@ -152,16 +150,16 @@ class InPanels(Products):
         gates, size = layer.recurrent.shape[:2]
         room, dtype = capacity + panels.TWELVE + panels.FOUR, layer.matrix.dtype
         self._matrix = layer.panels
-        self._h = np.zeros((room, size), dtype)
-        self._made = np.zeros((room, self._matrix.shape[1]), dtype)
+        self._h = lines.zeros((room, size), dtype)
+        self._made = lines.zeros((room, self._matrix.shape[1]), dtype)
         made, columns, own = self._made, layer.matrix.shape[1], gates * size
-        self.waiting = np.zeros((gates, capacity, size), dtype)
+        self.waiting = lines.zeros((gates, capacity, size), dtype)
         self._moves = list(panels.gates(made, columns, 0, self.waiting))
         if layer.following.ndim == 3:
-            self.following = np.zeros_like(self.waiting)
+            self.following = lines.zeros(self.waiting.shape, dtype)
             self._moves += panels.gates(made, columns, own, self.following)
             return
-        self.following = np.zeros((capacity, columns - own), dtype)
+        self.following = lines.zeros((capacity, columns - own), dtype)
         for begin, source in panels.pieces(made, columns, own, columns - own):
             self._moves.append((source, self.following[:, begin : begin + source.shape[1]]))
 
@@ -279,7 +277,9 @@ def _side_by_side(left: Array, right: Array) -> Array:
     filling = -columns % ALIGNED
     if (columns + filling) * left.itemsize % COLLIDING_BYTES == 0:
         filling += 2 * ALIGNED
-    return np.concatenate([left, right, np.zeros((len(left), filling), left.dtype)], axis=1)
+    matrix = lines.zeros((len(left), columns + filling), left.dtype)
+    matrix[:, : left.shape[1]], matrix[:, left.shape[1] : columns] = left, right
+    return matrix
 
 
 def by_gate(x: Array, gates: int) -> Array:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from charrnn.lines import up_to_line
 from charrnn.ops import Array
 
 SPIN_SECONDS = 3e-4  # asking again and again for so long before sleeping: waking up takes longer
-LINE = 64  # bytes of a line of the cache: where an array begins
 
 
 class SharedMemory:
@@ -45,7 +45,8 @@ class SharedMemory:
         places = []
         for shape, dtype in described:
             places.append(begin)
-            begin = aligned(begin + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
+            size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            begin = up_to_line(begin + size)
         if self._mapped is None or len(self._mapped) < begin:
             if os.fstat(self.fd).st_size < begin:
                 os.ftruncate(self.fd, 2 * begin)  # takes no room before it is written to
@@ -54,11 +55,6 @@ class SharedMemory:
             np.ndarray(shape, dtype, self._mapped, place)
             for place, (shape, dtype) in zip(places, described, strict=True)
         ]
-
-
-def aligned(count: int) -> int:
-    """So many bytes, up to the end of a line of the cache."""
-    return -(-count // LINE) * LINE
 
 
 class Channel:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from charrnn import lines
 from charrnn.batches import ChatFeed, Feed, NameFeed, TextFeed, evaluation_batches
 from charrnn.checkpoint import Progress, RunFiles
 from charrnn.config import ModelConfig, TrainConfig
@@ -132,7 +133,7 @@ class Run:
         self.params = self.model.params
         self.optimizer = OPTIMIZERS[config.optimizer](self.params, config)
         self.grads = self.params.like()
-        self.average = self.params.like(self.params.flat.copy()) if config.averaging else None
+        self.average = self.params.like(lines.copy(self.params.flat)) if config.averaging else None
         self.best = self.params.flat.copy()
         self.state = self.model.init_state(self.feed.batch_size)
         self._trying = False  # steps that nobody else hears of

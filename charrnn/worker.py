@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from charrnn.config import ModelConfig
+from charrnn.lines import up_to_line
 from charrnn.model import Batch, CharRNN, parameter_shapes
 from charrnn.ops import Array, Workspace
 from charrnn.parameters import Parameters
-from charrnn.sharing import Channel, SharedMemory, aligned
+from charrnn.sharing import Channel, SharedMemory
 from charrnn.threads import blas_threads
 
 LOOK_SECONDS = 1.0  # how often to see whether the parent is there, should a pipe not tell
@@ -55,7 +56,7 @@ class Desk:
             return self._last[1:]
         shape = (*self._model.init_state(0).shape[:2], rows, self._model.config.hidden_size)
         state, ids, targets, sizes = self.memory.arrays(
-            aligned(self.grads.flat.nbytes),
+            up_to_line(self.grads.flat.nbytes),
             (shape, self._model.dtype),
             ((characters,), np.int64),
             ((characters,), np.int64),

@@ -59,7 +59,14 @@ def rows_of(monkeypatch):
 
 @pytest.mark.parametrize(
     ("height", "terms", "columns"),
-    [(512, 128, 32), (128, 512, 32), (1024, 256, 32), (400, 100, 48), (2048, 512, 16)],
+    [
+        (512, 128, 32),
+        (128, 512, 32),
+        (1024, 256, 64),
+        (400, 100, 48),
+        (768, 256, 96),
+        (2048, 512, 16),
+    ],
 )
 def test_a_step_is_multiplied_in_small_products_where_these_are_fast(
     height, terms, columns, rows_of
@@ -74,7 +81,7 @@ def test_a_step_is_multiplied_in_small_products_where_these_are_fast(
 
 @pytest.mark.parametrize(
     ("height", "terms", "columns"),
-    [(128, 128, 32), (1024, 256, 64), (257, 300, 32), (4096, 4096, 32), (1, 1, 1)],
+    [(128, 128, 32), (1024, 256, 50), (768, 256, 160), (257, 300, 32), (8192, 8192, 32), (1, 1, 1)],
 )
 def test_a_step_that_is_small_or_has_no_small_parts_is_one_product(height, terms, columns, rows_of):
     x = rng().standard_normal((height, terms)).astype(np.float32)

@@ -43,7 +43,6 @@ def uneven(monkeypatch):
 def test_rows_are_multiplied_in_a_form_that_leaves_all_of_them_alike(
     which, rows_are_alike, width, most, monkeypatch, uneven
 ):
-    monkeypatch.setattr("charrnn.products.LARGE_BYTES", 0)
     monkeypatch.setattr("charrnn.trial.LARGE_BYTES", 0)
     model = CompiledModel(network(hidden=128, vocab=27, layers=2))
     for layer in model.layers:
@@ -77,7 +76,8 @@ def test_rows_that_differ_by_gate_are_multiplied_in_panels_where_these_leave_the
     model = CompiledModel(network(hidden=128, vocab=27))
     layer = model.layers[0]
     layer.matrix[...] = 0
-    uneven(layer.recurrent, lambda rows, at: at < 5)
+    for columns in layer.columns[0]:
+        uneven(columns, lambda rows, at: at < 5)
     uneven(layer.panels, rows_are_alike)
     assert model.block == block
     assert ("panels" in vars(layer)) == block.in_panels  # no copy for nothing
@@ -88,6 +88,7 @@ def test_few_rows_are_for_networks_whose_matrices_take_long_to_read(uneven):
     model = CompiledModel(network(hidden=128, vocab=27))
     layer = model.layers[0]
     layer.matrix[...] = 0
-    uneven(layer.recurrent, lambda rows, place: rows <= 8)
+    for columns in layer.columns[0]:
+        uneven(columns, lambda rows, place: rows <= 8)
     uneven(layer.panels, lambda rows, place: place)
     assert model.block == BY_ROW
