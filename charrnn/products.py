@@ -29,6 +29,7 @@ ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its 
 COLLIDING_BYTES = 2048  # rows of a matrix so far apart, or some times so far, displace each other
 MOST_ROWS, COLUMNS = 64, 64  # of one product by gate
 LARGE_BYTES = 1 << 21  # of matrices that take long to read
+STACK_BYTES = 1 << 19  # of matrices that some rows are multiplied by before the next ones are
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: may stay in a cache
 TRIED_ROWS = 4  # to find out whether it does
 TRIALS, TRIAL_SECONDS = 5, 0.001  # of what is timed, at least
@@ -139,7 +140,8 @@ class ByGate(Products):
         calls: list[tuple[Any, ...]] = []
         for columns, output, rows in each:
             for stack, out in zip(columns, by_columns(output), strict=True):
-                calls += multiply_by_gate(h, stack, out, rows)
+                for some in _read_again(stack) if len(h) > rows else (...,):
+                    calls += multiply_by_gate(h, stack[some], out[some], rows)
         return in_turn(calls)
 
 
@@ -239,6 +241,16 @@ def multiply_by_gate(h: Array, columns: Array, out: Array, rows: int) -> list[tu
     """
     lanes = [slice(start, start + rows) for start in range(0, len(h), rows)]
     return [(np.matmul, h[some], columns, out[..., some, :]) for some in lanes]
+
+
+def _read_again(stack: Array) -> Sequence[Any]:
+    """Which of some matrices (n, ..., H, N), or of one (H, N), are multiplied at a time where more
+    rows are to follow: few enough that these find them in the cache.
+    """
+    if stack.ndim == 2:
+        return (...,)
+    many = max(1, STACK_BYTES // stack[0].nbytes)
+    return [slice(k, k + many) for k in range(0, len(stack), many)]
 
 
 def by_columns(x: Array) -> list[Array]:

@@ -15,10 +15,12 @@ from charrnn.products import (
     COLLIDING_BYTES,
     IN_PANELS,
     MOST_ROWS,
+    STACK_BYTES,
     WITH_FOURS,
     Block,
     ByGate,
     InPanels,
+    by_gate,
 )
 from charrnn.threads import SMALL
 from charrnn.trial import most_rows
@@ -185,6 +187,31 @@ def test_a_product_by_gate_stays_as_small_as_libraries_want_it(hidden, monkeypat
     monkeypatch.setattr(np, "matmul", matmul)
     made.bind(np.zeros((64, hidden), np.float32), slice(64))()
     assert 300_000 < max(sizes) <= SMALL
+
+
+@pytest.mark.parametrize("hidden", [48, 200, 300])
+def test_rows_find_the_matrices_of_the_rows_before_them_in_the_cache(hidden, monkeypatch):
+    layer = CompiledModel(network("lstm", hidden=hidden, vocab=80)).layers[0]
+    made, whole = ByGate(layer, 64, (16, 16)), np.matmul
+    h = np.random.default_rng(0).standard_normal((64, hidden)).astype(np.float32)
+    seen = []
+
+    def matmul(rows, columns, out):
+        seen.append((rows.ctypes.data, columns.ctypes.data, columns.nbytes))
+        return whole(rows, columns, out)
+
+    monkeypatch.setattr(np, "matmul", matmul)
+    made.bind(h, slice(64))()
+    assert all(size <= STACK_BYTES for _, _, size in seen)
+    for first in range(0, len(seen), 4):
+        rows, columns, _ = zip(*seen[first : first + 4], strict=True)
+        assert len(set(rows)) == 4
+        assert len(set(columns)) == 1
+    np.testing.assert_allclose(by_gate(h @ layer.matrix[:, : 4 * hidden], 4), made.waiting, 0, 1e-5)
+    np.testing.assert_allclose(h @ layer.following, made.following, 0, 1e-5)
+    seen.clear()
+    made.bind(h[:16], slice(16))()  # nobody comes after these
+    assert len(seen) == sum(len(columns) for columns in layer.columns)
 
 
 def test_a_product_may_be_larger_where_small_ones_are_no_faster(monkeypatch):
