@@ -5,7 +5,6 @@ is a field here as well. docs/openai.md has the table.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 from api.openai_errors import UNSUPPORTED
@@ -263,7 +262,7 @@ def limited(model: type[R], settings: ServiceSettings) -> type[R]:
     limits |= {"max_tokens": longest, "max_completion_tokens": longest}
     fields = model.fields()
     capped = {
-        name: replace(fields[name], rules={**fields[name].rules, "le": limit})
+        name: fields[name]._replace(rules={**fields[name].rules, "le": limit})
         for name, limit in limits.items()
         if name in fields
     }

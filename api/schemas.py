@@ -7,7 +7,6 @@ Fields, defaults and bounds are the library's GenerationConfig; this adds what o
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from types import NoneType
 from typing import Annotated, Any, Self
 
@@ -160,19 +159,18 @@ def request_models(settings: ServiceSettings) -> dict[str, type[Settings]]:
     count, length = settings.max_count, settings.max_length
     beam, score = BeamRequest.fields(), ScoreRequest.fields()
     shorter = {
-        name: replace(beam[name], rules={**beam[name].rules, "le": length})
+        name: beam[name]._replace(rules={**beam[name].rules, "le": length})
         for name in ("min_length", "max_length")
     }
-    shorter["count"] = replace(beam["count"], rules={"ge": 1, "le": count}, default=min(10, count))
-    shorter["seed"] = replace(beam["seed"], rules={"max_length": length})
+    shorter["count"] = beam["count"]._replace(rules={"ge": 1, "le": count}, default=min(10, count))
+    shorter["seed"] = beam["seed"]._replace(rules={"max_length": length})
     shorter["avoid"] = _fewer(beam["avoid"])
-    texts = replace(
-        score["texts"],
+    texts = score["texts"]._replace(
         rules={"min_length": 1, "max_length": min(count, MOST_ITEMS)},
         items={"min_length": 1, "max_length": length},
     )
     text = InspectRequest.fields()["text"]
-    text = replace(text, rules={"max_length": min(length, LONGEST_INSPECTED)})
+    text = text._replace(rules={"max_length": min(length, LONGEST_INSPECTED)})
     return {
         "InspectRequest": type("InspectRequest", (InspectRequest,), {"text": text}),
         "BeamRequest": type("BeamRequest", (BeamRequest,), shorter),
@@ -182,7 +180,7 @@ def request_models(settings: ServiceSettings) -> dict[str, type[Settings]]:
 
 def _fewer(field: Setting) -> Setting:
     """A list with no more items than a body may have."""
-    return replace(field, rules={**field.rules, "max_length": MOST_ITEMS})
+    return field._replace(rules={**field.rules, "max_length": MOST_ITEMS})
 
 
 def request_model(settings: ServiceSettings) -> type[GenerateRequest]:
@@ -194,11 +192,11 @@ def request_model(settings: ServiceSettings) -> type[GenerateRequest]:
     }
     fields = GenerateRequest.fields()
     capped = {
-        name: replace(fields[name], rules={**fields[name].rules, "le": limit})
+        name: fields[name]._replace(rules={**fields[name].rules, "le": limit})
         for name, limit in limits.items()
     }
     capped["avoid"] = _fewer(fields["avoid"])
-    capped["seed"] = replace(fields["seed"], rules={"max_length": settings.max_length})
+    capped["seed"] = fields["seed"]._replace(rules={"max_length": settings.max_length})
     return type("GenerateRequest", (GenerateRequest,), capped)
 
 

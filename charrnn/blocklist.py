@@ -39,7 +39,8 @@ def folded(text: str) -> str:
         text = "".join(
             c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)
         )
-    return text.lower().translate(DISGUISES)
+    text = text.lower()
+    return text if text.isalpha() else text.translate(DISGUISES)  # no letter is a disguise
 
 
 def is_of_a_word(character: str) -> bool:
@@ -126,7 +127,9 @@ class Blocklist:
     def refuses(self, name: str) -> bool:
         """Whether a name is not fit to print."""
         text = folded(name)
-        return any(map(self._refuses_part, [text] if text.isalnum() else _PARTS.findall(text)))
+        if text.isalnum():
+            return self._refuses_part(text)
+        return any(map(self._refuses_part, _PARTS.findall(text)))
 
     def _refuses_part(self, part: str) -> bool:
         """Whether a word counts in a part of a name, letters and digits."""

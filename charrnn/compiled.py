@@ -11,7 +11,6 @@ rows are multiplied (`charrnn.products`), bit for bit, whatever the other lanes 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -40,8 +39,7 @@ MOST_BOUND = 128  # numbers of lanes whose steps are kept
 BEGINNING_BYTES = 1 << 25  # read and written at most to work out a beginning, about
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(NamedTuple):
     """Where a sequence stands: its next symbol to read, and the state before it.
 
     state: (L, S, H). waiting: the recurrent products (G, H) of that state, a layer each.

@@ -2,7 +2,6 @@
 from these declarations. What the fields mean for an algorithm stands with the algorithm.
 """
 
-from dataclasses import replace
 from typing import Any, Literal
 
 from charrnn.settings import Settings, setting
@@ -432,7 +431,7 @@ class GenerationConfig(Settings):
 
 def _like(field: str, **changes: Any) -> Any:
     """A setting like one of GenerationConfig."""
-    return replace(GenerationConfig.fields()[field], **changes)
+    return GenerationConfig.fields()[field]._replace(**changes)
 
 
 class BeamConfig(Settings):

@@ -11,8 +11,7 @@ smoothing in neural network language models".
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +26,7 @@ def drops_anything(config: NetworkConfig) -> bool:
     return config.dropout > 0 or config.recurrent_dropout > 0
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """Which sequences of a whole batch a batch has: every `of`-th, from `number` on. parts: the
     rows of each step, of each part that the whole one would be passed in.
     """

@@ -1,8 +1,7 @@
 """The one tree of exceptions. A message names the thing, the rule, the value and the next step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def shown(value: Any) -> str:
@@ -18,8 +17,7 @@ class CharRNNError(Exception):
     """Whatever this library refuses. Catch it to catch them all."""
 
 
-@dataclass(frozen=True)
-class FieldProblem:
+class FieldProblem(NamedTuple):
     """One field that broke one rule: what a command line prints and an HTTP answer lists."""
 
     field: str

@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from charrnn.asking import Asking
-from charrnn.beam import search, shortfall
 from charrnn.blocklist import Blocklist
 from charrnn.chat import Chat, as_reply, chat_config, refuse_least, transcript
 from charrnn.compiled import CompiledModel
@@ -30,7 +29,6 @@ from charrnn.config import (
 )
 from charrnn.decoding import MOST_STEPS
 from charrnn.errors import ConfigError, FieldProblem, WeightsFormatError, shown
-from charrnn.inspection import Inspection, Inspector
 from charrnn.model import CharRNN, count_parameters
 from charrnn.scoring import Score, Scoring
 from charrnn.spelling import Speller
@@ -40,6 +38,9 @@ from charrnn.threads import blas_threads
 from charrnn.vocabulary import Vocabulary
 from charrnn.weights import FrozenModel, from_bytes, read_file, sha256_of
 from charrnn.writing import Writer
+
+if TYPE_CHECKING:  # what few ask for is imported when it is asked for
+    from charrnn.inspection import Inspection, Inspector
 
 IDLE_WRITERS = 4  # kept for the next requests
 BRIEF_SYMBOLS, BRIEF_BYTES = 64, 1 << 20  # of a text, of the matrices that a step reads
@@ -272,6 +273,8 @@ class Generator:
         Raises as `generate` does. A search that would take too much ends early: the samples'
         `shortfall` says so. Nothing is drawn: random_seed is 0.
         """
+        from charrnn.beam import search, shortfall
+
         _check_text("seed", seed)
         asked = config or BeamConfig.checked(settings)
         read, _ = self.vocabulary.read(seed)
@@ -338,7 +341,7 @@ class Generator:
         layer: int | None = None,
         units: Sequence[int] | None = None,
         expected: int = EXPECTED,
-    ) -> Inspection:
+    ) -> "Inspection":
         """What the network holds as it reads a text, and expects after each of its T symbols.
 
         Args:
@@ -357,7 +360,9 @@ class Generator:
             return self._inspector.inspect(text, layer=layer, units=units, expected=expected)
 
     @cached_property
-    def _inspector(self) -> Inspector:
+    def _inspector(self) -> "Inspector":
+        from charrnn.inspection import Inspector
+
         names = self.frozen.names if self.frozen.kind == "names" else ()
         return Inspector(self.model, self.vocabulary, names)
 

@@ -12,7 +12,7 @@ data = ["dinosaurs.txt"]     # files, folders and globs, beside the recipe
 import re
 import tomllib
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -187,7 +187,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         return Recipe.checked({"name": name_for(path), **values})
     except ConfigError as error:
-        problems = [replace(p, line=line_of(text, p.field)) for p in error.problems]
+        problems = [p._replace(line=line_of(text, p.field)) for p in error.problems]
         raise ConfigError(problems, str(path)) from None
 
 

@@ -77,8 +77,7 @@ class DrawnSequence:
         )
 
 
-@dataclass(frozen=True)
-class Parked:
+class Parked(NamedTuple):
     """A sequence out of its batch: where it stands, its numbers, and the noise that it has left."""
 
     sequence: DrawnSequence

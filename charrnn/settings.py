@@ -7,10 +7,18 @@ Which settings there are, and their bounds, stands in `config`.
 
 import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cache
 from types import NoneType
-from typing import Any, Literal, Self, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    Self,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic_core import (
     CoreConfig,
@@ -24,8 +32,7 @@ from pydantic_core import (
 from charrnn.errors import ConfigError, FieldProblem, shown
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """A field of settings: what `setting` was told, and the field's annotation."""
 
     description: str
@@ -79,7 +86,7 @@ class Settings:
     def fields(cls) -> dict[str, Setting]:
         """Every field by its name, those of the parents first."""
         annotations = get_type_hints(cls)
-        return {n: replace(getattr(cls, n), annotation=kind) for n, kind in annotations.items()}
+        return {n: getattr(cls, n)._replace(annotation=kind) for n, kind in annotations.items()}
 
     def values(self) -> dict[str, Any]:
         """Every value; those of settings within these as a dictionary."""
@@ -144,8 +151,7 @@ class Settings:
         raise ConfigError([FieldProblem(name, "is frozen: it can't be deleted", name)])
 
 
-@dataclass(frozen=True)
-class ValueKind:
+class ValueKind(NamedTuple):
     """What one value of a field is: its type, its choices where it has some, whether the field
     takes several, and whether it takes none.
     """

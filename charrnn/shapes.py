@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,7 @@ class TooManyStatesError(Exception):
     """The product has more states than `MOST_STATES`."""
 
 
-@dataclass(frozen=True)
-class Automaton:
+class Automaton(NamedTuple):
     """A condition: where it starts, a step from a state by a symbol (None: no name begins so), and
     whether a name may end in a state. States are any hashable values. It doesn't tell symbols of
     one `kind` apart.

@@ -13,10 +13,9 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from charrnn.config import MODEL_NAME_PATTERN, MODEL_NAME_RULE
 from charrnn.errors import (
@@ -72,8 +71,7 @@ def _packaged_root() -> Path | None:
     return packaged if packaged.is_dir() else None
 
 
-@dataclass(frozen=True)
-class Current:
+class Current(NamedTuple):
     """What CURRENT.json says."""
 
     version: str

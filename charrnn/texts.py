@@ -115,8 +115,7 @@ class Written(NamedTuple):
     sample: Sample | None
 
 
-@dataclass(frozen=True)
-class Language:
+class Language(NamedTuple):
     """What texts consist of, and the list that they may be new to; None for running text."""
 
     vocabulary: AnyVocabulary

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 LONGEST_TOKEN = 60  # characters; a longer one is no word, and never in a vocabulary
 LONGEST_SENTENCE = 200  # tokens; a longer one is cut, so that it doesn't rule its batch
@@ -25,8 +25,7 @@ CLOSING = "\"'”’)]»」』）"
 ABBREVIATIONS = r"\p{Lu}|Mrs?|Ms|Dr|Prof|St|Sr|Jr|vs|Mt|No|Nos|Capt|Col|Gen|Lt|Rev|Hon|Mme|Mlle"
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A piece of text without spaces, and whether a space or a new line stood before it."""
 
     text: str

@@ -12,12 +12,10 @@ a request among many), and of a large network of which two rows take no longer t
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from charrnn.coldest import Searching
 from charrnn.compiled import KEPT_LENGTH, CompiledModel, Position
 from charrnn.decoding import DecodeBatch
-from charrnn.drafting import Drafting
 from charrnn.panels import FOUR, TWELVE
 from charrnn.products import BY_ROW
 from charrnn.queues import Queue, Tries
@@ -25,6 +23,10 @@ from charrnn.selection import Selection
 from charrnn.sequences import Arrival, Parked
 from charrnn.streams import Streams
 from charrnn.texts import Candidate, Language, Request, Text, Written
+
+if TYPE_CHECKING:  # what few ask for is imported when it is asked for
+    from charrnn.coldest import Searching
+    from charrnn.drafting import Drafting
 
 SLOTS = 64  # sequences of a batch
 ALONE = 1  # samples of a request whose rows are multiplied alone
@@ -380,15 +382,19 @@ class Writer:
     def _queues(self) -> list[Queue]:
         return [self._alone, self._together] if self._together else [self._alone]
 
-    def _draft(self) -> Drafting:
+    def _draft(self) -> "Drafting":
         """What draws names of a rare shape."""
         if self._drafting is None:
+            from charrnn.drafting import Drafting
+
             self._drafting = Drafting(self._model, self._language.vocabulary.end)
         return self._drafting
 
-    def _search(self) -> Searching:
+    def _search(self) -> "Searching":
         """What finds names of a shape at temperature 0."""
         if self._searching is None:
+            from charrnn.coldest import Searching
+
             self._searching = Searching(self._model, self._language)
         return self._searching
 
