@@ -64,8 +64,11 @@ class Parameters(Mapping[str, Array]):
         return self.like(flat)
 
     def freeze(self) -> "Parameters":
-        """Make every array read-only, for ever. Returns self."""
-        self.flat.flags.writeable = False
+        """Make every array read-only, for ever, and the memory below. Returns self."""
+        memory: Any = self.flat
+        while isinstance(memory, np.ndarray):
+            memory.flags.writeable = False
+            memory = memory.base
         for view in self._views.values():
             view.flags.writeable = False
         return self
