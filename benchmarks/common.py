@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-4  # how far contenders that compute the same may be apart
 CORETYPE = "OPENBLAS_CORETYPE"  # the environment variable that picks OpenBLAS's kernel
 NOT_INSTALLED = "not installed"
+TURN_SECONDS = 0.02  # a contender's turn, at least
 SCHEMA = 1
 
 
@@ -55,8 +56,10 @@ class Timing:
 def take_turns(
     contenders: Mapping[str, Callable[[], float]], *, seconds: float, rounds: int = 15
 ) -> dict[str, Timing]:
-    """Time contenders in turn: a round for each, again and again, so that what disturbs the machine
-    disturbs all. One call of each warms up and isn't counted.
+    """Time contenders in turn: a turn for each, again and again, so that what disturbs the machine
+    disturbs all. One call of each warms up and isn't counted. A turn is as many calls as take
+    `TURN_SECONDS`: after a single short one of each, all would be timed with caches full of what
+    the others left there.
 
     Args:
         contenders: functions that do some work and return how many units it was.
@@ -66,14 +69,16 @@ def take_turns(
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for work in contenders.values():
         work()
-    began = time.perf_counter()
+    began, turn = time.perf_counter(), min(TURN_SECONDS, seconds / 10)
     for count in range(rounds):
         if count >= 3 and time.perf_counter() - began > seconds:
             break
         for name, work in contenders.items():
-            started = time.perf_counter()
-            units = work()
-            times[name].append((time.perf_counter() - started) / units)
+            started, units, took = time.perf_counter(), 0.0, 0.0
+            while not took or took < turn:
+                units += work()
+                took = time.perf_counter() - started
+            times[name].append(took / units)
     return {name: Timing.of(values) for name, values in times.items()}
 
 

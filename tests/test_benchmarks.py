@@ -3,6 +3,7 @@ nothing, and the peers are left out.
 """
 
 import json
+import math
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.common import Report, Table, kernel_environments, take_turns
+from benchmarks.common import TURN_SECONDS, Report, Table, kernel_environments, take_turns
 from benchmarks.load import load
 from benchmarks.models import names_generator, network, symbols
 from charrnn import blas_kernel
@@ -123,6 +124,15 @@ def test_contenders_take_turns_after_a_round_that_is_not_counted():
     times = take_turns(works, seconds=0, rounds=5)
     assert played == [*names] * 4
     assert set(times) == set(names)
+
+
+def test_a_turn_is_as_many_calls_as_take_a_while(monkeypatch):
+    now = iter(range(10**9))
+    monkeypatch.setattr("time.perf_counter", lambda: next(now) / 1024)  # seconds
+    calls = []
+    times = take_turns({"short": lambda: calls.append(1) or 1}, seconds=1, rounds=4)
+    assert len(calls) == 1 + 4 * math.ceil(1024 * TURN_SECONDS)
+    assert times["short"].median == 1 / 1024
 
 
 def test_the_kernels_are_different_ones():
