@@ -249,6 +249,10 @@ def _read_again(stack: Array) -> Sequence[Any]:
     """
     if stack.ndim == 2:
         return (...,)
+    if stack.ndim == 4 and stack[0].nbytes > STACK_BYTES:
+        many = max(1, STACK_BYTES // stack[0, 0].nbytes)
+        gates = [slice(gate, gate + many) for gate in range(0, stack.shape[1], many)]
+        return [(k, some) for k in range(len(stack)) for some in gates]
     many = max(1, STACK_BYTES // stack[0].nbytes)
     return [slice(k, k + many) for k in range(0, len(stack), many)]
 

@@ -189,7 +189,7 @@ def test_a_product_by_gate_stays_as_small_as_libraries_want_it(hidden, monkeypat
     assert 300_000 < max(sizes) <= SMALL
 
 
-@pytest.mark.parametrize("hidden", [48, 200, 300])
+@pytest.mark.parametrize("hidden", [48, 200, 300, 600])
 def test_rows_find_the_matrices_of_the_rows_before_them_in_the_cache(hidden, monkeypatch):
     layer = CompiledModel(network("lstm", hidden=hidden, vocab=80)).layers[0]
     made, whole = ByGate(layer, 64, (16, 16)), np.matmul
@@ -207,8 +207,8 @@ def test_rows_find_the_matrices_of_the_rows_before_them_in_the_cache(hidden, mon
         rows, columns, _ = zip(*seen[first : first + 4], strict=True)
         assert len(set(rows)) == 4
         assert len(set(columns)) == 1
-    np.testing.assert_allclose(by_gate(h @ layer.matrix[:, : 4 * hidden], 4), made.waiting, 0, 1e-5)
-    np.testing.assert_allclose(h @ layer.following, made.following, 0, 1e-5)
+    np.testing.assert_allclose(by_gate(h @ layer.matrix[:, : 4 * hidden], 4), made.waiting, 0, 1e-4)
+    np.testing.assert_allclose(h @ layer.following, made.following, 0, 1e-4)
     seen.clear()
     made.bind(h[:16], slice(16))()  # nobody comes after these
     assert len(seen) == sum(len(columns) for columns in layer.columns)
