@@ -45,6 +45,7 @@ def create_app(
     `app.extensions["charrnn.watcher"].start()`. Raises CharRNNError, whose message says what to
     do, where a setting is wrong or no model can be loaded.
     """
+    charrnn.preload()  # before workers are forked
     settings = settings or ServiceSettings.from_environment()
     metrics = Metrics()
     if store is None:

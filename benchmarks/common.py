@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-4  # how far contenders that compute the same may be apart
 CORETYPE = "OPENBLAS_CORETYPE"  # the environment variable that picks OpenBLAS's kernel
 NOT_INSTALLED = "not installed"
-TURN_SECONDS = 0.02  # a contender's turn, at least
+TURN_SECONDS = 0.02  # a contender's turn, at least; a tenth of all its time where that is less
 SCHEMA = 1
 
 
@@ -58,8 +58,8 @@ def take_turns(
 ) -> dict[str, Timing]:
     """Time contenders in turn: a turn for each, again and again, so that what disturbs the machine
     disturbs all. One call of each warms up and isn't counted. A turn is as many calls as take
-    `TURN_SECONDS`: after a single short one of each, all would be timed with caches full of what
-    the others left there.
+    `TURN_SECONDS`, or a tenth of `seconds`: after a single short one of each, all would be timed
+    with caches full of what the others left there.
 
     Args:
         contenders: functions that do some work and return how many units it was.

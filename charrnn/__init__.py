@@ -10,7 +10,7 @@ from charrnn.chat import Chat
 from charrnn.config import BeamConfig, GenerationConfig
 from charrnn.errors import CharRNNError
 from charrnn.exactness import rows_are_exact
-from charrnn.generator import Generator, Piece, Samples, load
+from charrnn.generator import Generator, Piece, Samples, load, preload
 from charrnn.scoring import Score
 from charrnn.spelling import Speller
 from charrnn.store import Store
@@ -40,5 +40,6 @@ __all__ = [
     "blas_kernel",
     "blas_threads",
     "load",
+    "preload",
     "rows_are_exact",
 ]

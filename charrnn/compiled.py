@@ -21,7 +21,6 @@ from charrnn.model import CharRNN
 from charrnn.parameters import Array
 from charrnn.products import (
     BY_ROW,
-    LARGE_BYTES,
     MOST_ROWS,
     Block,
     by_gate,
@@ -30,7 +29,7 @@ from charrnn.products import (
     rounded,
     shortest,
 )
-from charrnn.trial import WIDTHS, best_block
+from charrnn.trial import LARGE_BYTES, WIDTHS, best_block
 
 KEPT_POSITIONS, KEPT_LENGTH = 64, 64  # after prompts of so many symbols
 CLEARLY = 1.1  # times as fast

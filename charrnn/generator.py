@@ -52,6 +52,11 @@ TEXT_LENGTH = 500  # default max_length of running text, characters
 SENTENCE_LENGTH = 100  # and of a sentence, words
 
 
+def preload() -> None:
+    """Import what is else imported when few ask for it: before a fork, so that all share it."""
+    from charrnn import beam, coldest, drafting, inspection  # noqa: F401
+
+
 class Samples(list[Sample]):
     """The samples of one call, in order, and what it takes to have them again."""
 

@@ -1,8 +1,8 @@
 """Arrays that begin with a line of the cache.
 
 numpy's own begin 16 bytes into one wherever they are large. A processor that reads as much as a
-line at a time then reads two for one: sums take up to twice as long, products half as long again
-(`benchmarks/choices.py`). The numbers that come out are the same.
+line at a time then reads two for one: sums take up to twice as long, products of generation up to
+half as long again (`benchmarks/choices.py`). The numbers that come out are the same.
 """
 
 import math

@@ -16,8 +16,7 @@ rows and such a four take as long as sixteen, where twelves alone would be fille
 from collections.abc import Iterator
 from itertools import pairwise
 
-import numpy as np
-
+from charrnn import lines
 from charrnn.parameters import Array
 
 PANEL, STRIP = 320, 8  # columns, at most, of a panel; and of a strip
@@ -28,7 +27,7 @@ MOST_ROWS = 72  # of one product, without the four
 def in_panels(matrix: Array) -> Array:
     """The columns of a matrix (H, N) in their places among panels, (H, more), and zeros."""
     places = _places(matrix.shape[1])
-    made, done = np.zeros((len(matrix), places[-1].stop + STRIP), matrix.dtype), 0
+    made, done = lines.zeros((len(matrix), places[-1].stop + STRIP), matrix.dtype), 0
     for place in places:
         part = matrix[:, done : done + place.stop - place.start]
         made[:, place.start : place.start + part.shape[1]] = part

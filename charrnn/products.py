@@ -28,7 +28,6 @@ from charrnn.threads import blas_threads
 ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
 COLLIDING_BYTES = 2048  # rows of a matrix so far apart, or some times so far, displace each other
 MOST_ROWS, COLUMNS = 64, 64  # of one product by gate
-LARGE_BYTES = 1 << 21  # of matrices that take long to read
 STACK_BYTES = 1 << 19  # of matrices that some rows are multiplied by before the next ones are
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: may stay in a cache
 TRIED_ROWS = 4  # to find out whether it does
@@ -208,9 +207,9 @@ def _fastest_columns(matrix: Array) -> int:
     part = max(ALIGNED, CACHE_BYTES // matrix[:, 0].nbytes // ALIGNED * ALIGNED)
     if matrix.nbytes <= 2 * CACHE_BYTES:
         return whole
-    rows, works = np.zeros((TRIED_ROWS, 1, len(matrix)), matrix.dtype), []
+    rows, works = lines.zeros((TRIED_ROWS, 1, len(matrix)), matrix.dtype), []
     for columns in (whole, part):
-        out = np.zeros((TRIED_ROWS, 1, whole), matrix.dtype)
+        out = lines.zeros((TRIED_ROWS, 1, whole), matrix.dtype)
         parts = [slice(start, start + columns) for start in range(0, whole, columns)]
         calls = [(np.matmul, rows, matrix[:, part], out[..., part]) for part in parts]
         works.append(in_turn(calls))

@@ -42,7 +42,7 @@ from charrnn.threads import blas_kernel, blas_threads
 from charrnn.warm import Start, carry_over
 from charrnn.weights import FrozenModel, from_bytes, sha256_of, to_bytes
 
-TRAINING_FORMAT = 3  # changes when the same recipe gives other weights
+TRAINING_FORMAT = 4  # changes when the same recipe gives other weights
 CHECKPOINT_SECONDS = 10.0
 
 

@@ -13,7 +13,6 @@ from charrnn.products import (
     BY_ROW,
     COLUMNS,
     IN_PANELS,
-    LARGE_BYTES,
     MOST_ROWS,
     WITH_FOURS,
     Block,
@@ -24,6 +23,7 @@ from charrnn.products import (
 )
 from charrnn.threads import SMALL, blas_threads, small_products_are_fast
 
+LARGE_BYTES = 1 << 21  # of matrices that take long to read
 WIDTHS = (2, 4, 8)  # the least rows of a product of several, the first that is exact
 MOSTS = (MOST_ROWS, 32, 16, 8, 4, 2)  # rows of one product by gate
 # Products of no more rows than this beat rows alone only where the matrices are large.

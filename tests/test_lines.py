@@ -50,21 +50,23 @@ def test_bytes_are_counted_up_to_the_end_of_a_line(count, expected):
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("rows", ["alone", "together"])
-def test_what_a_step_of_generation_reads_and_writes_begins_with_a_line(cell, rows):
+def test_the_large_arrays_of_a_step_of_generation_begin_with_a_line(cell, rows):
     model = CompiledModel(network(cell, hidden=48, vocab=27, layers=2))
     assert begins_on_a_line(model.table)
     for layer in model.layers:
         assert begins_on_a_line(layer.matrix)
         assert layer.matrix.strides[0] % lines.LINE == 0
+        assert begins_on_a_line(layer.panels)
         for columns in layer.columns:
             assert all(map(begins_on_a_line, columns))
     lanes = Lanes(model, 1) if rows == "alone" else Lanes(model, 8, model.block)
     for products in lanes._products:
         assert begins_on_a_line(products.waiting)
-    assert all(map(begins_on_a_line, lanes._parts))
+        assert rows == "alone" or begins_on_a_line(products.following)
+    assert all(map(begins_on_a_line, [lanes._rows, *lanes._parts, *lanes._biased]))
 
 
-def test_what_a_step_of_training_reads_and_writes_begins_with_a_line():
+def test_the_large_arrays_of_a_step_of_training_begin_with_a_line():
     model = network("gru", hidden=32, vocab=27)
     optimizer = Adam(model.params, TrainConfig(steps=3))
     work = Workspace()

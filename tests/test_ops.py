@@ -66,6 +66,7 @@ def rows_of(monkeypatch):
         (400, 100, 48),
         (768, 256, 96),
         (2048, 512, 16),
+        (2048, 1024, 128),
     ],
 )
 def test_a_step_is_multiplied_in_small_products_where_these_are_fast(

@@ -102,6 +102,7 @@ UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 # What a program that only generates must not wait for at its start.
 NOT_TO_GENERATE = {"asyncio", "click", "filelock", "flask", "gunicorn", "pydantic.main"}
 NOT_TO_GENERATE |= {"tomli_w", "tomllib", "tqdm"}
+SELDOM = {"beam", "coldest", "drafting", "inspection", "particles"}  # asked for by few
 TRAINERS = {
     "batches",
     "checkpoint",
@@ -284,18 +285,26 @@ def test_what_is_imported_is_declared():
     assert not problems, "\n".join(problems)
 
 
-def test_a_program_that_generates_loads_nothing_that_only_trains_or_serves():
-    generate = 'import charrnn; charrnn.load("dinosaurs").generate(random_seed=1)'
-    command = [sys.executable, "-c", f"{generate}; import sys; print(*sys.modules)"]
+def loaded_by(statements: str) -> set[str]:
+    command = [sys.executable, "-c", f"{statements}; import sys; print(*sys.modules)"]
     environment = {**os.environ, "CHARRNN_WEIGHTS": str(ROOT / "weights")}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, check=True, text=True
     )
-    loaded = set(done.stdout.split())
+    return set(done.stdout.split())
+
+
+def test_a_program_that_generates_loads_nothing_that_only_trains_or_serves():
+    loaded = loaded_by('import charrnn; charrnn.load("dinosaurs").generate(random_seed=1)')
     assert "charrnn.decoding" in loaded
     assert loaded & NOT_TO_GENERATE == set()
-    assert loaded & {f"charrnn.{name}" for name in TRAINERS} == set()
-    assert all((ROOT / "charrnn" / f"{name}.py").is_file() for name in TRAINERS)
+    assert loaded & {f"charrnn.{name}" for name in TRAINERS | SELDOM} == set()
+    assert all((ROOT / "charrnn" / f"{name}.py").is_file() for name in TRAINERS | SELDOM)
+
+
+def test_a_service_loads_before_it_forks_what_few_ask_for():
+    loaded = loaded_by("import api; api.create_app()")
+    assert {f"charrnn.{name}" for name in SELDOM} <= loaded
 
 
 def test_nothing_is_ever_unpickled():
