@@ -42,7 +42,8 @@ from charrnn.threads import blas_kernel, blas_threads
 from charrnn.warm import Start, carry_over
 from charrnn.weights import FrozenModel, from_bytes, sha256_of, to_bytes
 
-TRAINING_FORMAT = 4  # changes when the same recipe gives other weights
+TRAINING_FORMAT = 3  # changes when the same recipe gives other weights: retraining trains again
+ROUNDING = 2  # changes when it does by other last bits alone: a run from before isn't gone on with
 CHECKPOINT_SECONDS = 10.0
 
 
@@ -395,7 +396,7 @@ class Run:
     def _fingerprint(self) -> str:
         """What a checkpoint must share with the run that goes on from it."""
         facts = [self.recipe.described(), self.corpus.source.sha256, TRAINING_FORMAT, _versions()]
-        facts += [self.start.version] if self.start else []
+        facts += [ROUNDING, *([self.start.version] if self.start else [])]
         vocabulary = self.corpus.vocabulary
         facts += [vocabulary.to_json()] if vocabulary.unknown is not None else []
         return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
@@ -439,7 +440,7 @@ class Run:
             "recipe": hashlib.sha256(recipe.encode()).hexdigest(),
             "data": self.corpus.source.sha256,
             "vocabulary": hashlib.sha256(vocabulary.encode()).hexdigest(),
-            "training format": str(TRAINING_FORMAT),
+            "training format": f"{TRAINING_FORMAT}.{ROUNDING}",
             **_versions(),
         }
 

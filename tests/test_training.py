@@ -48,6 +48,24 @@ def test_a_run_stopped_and_resumed_gives_the_bytes_of_the_run_never_stopped(
     assert resumed.progress.step == 60
 
 
+@pytest.mark.parametrize("what", ["TRAINING_FORMAT", "ROUNDING"])
+def test_a_run_is_not_gone_on_with_by_a_library_that_trains_otherwise(what, tmp_path, monkeypatch):
+    class Began(Listener):
+        def started(self, run):
+            steps.append(run.progress.step)
+
+    steps, corpus, recipe = [], small_corpus("names", tmp_path), small_recipe("names")
+    for changed in (False, True):
+        folder = tmp_path / f"{changed}"
+        with pytest.raises(TrainingInterrupted):
+            Run(recipe, corpus, folder, stop=stopping_after(20)).train()
+        if changed:
+            monkeypatch.setattr(f"charrnn.training.{what}", 99)
+        Run(recipe, corpus, folder, listener=Began()).train()
+    assert steps[0] >= 20
+    assert steps[1] == 0
+
+
 @pytest.mark.parametrize("batch_size", [1, 7])  # fewer than processes; unequal shares
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_of_several_processes_resumes_and_learns_as_that_of_one(kind, batch_size, tmp_path):
