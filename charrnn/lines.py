@@ -29,6 +29,11 @@ def zeros(shape: int | tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return _on_line(np.zeros, shape, np.dtype(dtype))
 
 
+def zeros_like(x: NDArray[Any]) -> NDArray[Any]:
+    """`numpy.zeros_like`, C-contiguous, at the beginning of a line."""
+    return zeros(x.shape, x.dtype)
+
+
 def copy(x: NDArray[Any]) -> NDArray[Any]:
     """A copy of x, C-contiguous, at the beginning of a line."""
     copied = empty(x.shape, x.dtype)

@@ -106,7 +106,7 @@ class Adagrad(Optimizer):
 
     def __init__(self, params: Parameters, config: TrainConfig) -> None:
         super().__init__(params, config)
-        self.moments["squares"] = lines.zeros(params.flat.shape, params.flat.dtype)
+        self.moments["squares"] = lines.zeros_like(params.flat)
 
     def _update(
         self, p: Array, g: Array, block: slice, scratch: Array, rate: float, count: int
@@ -130,8 +130,8 @@ class Adam(Optimizer):
 
     def __init__(self, params: Parameters, config: TrainConfig) -> None:
         super().__init__(params, config)
-        self.moments["mean"] = lines.zeros(params.flat.shape, params.flat.dtype)
-        self.moments["square"] = lines.zeros(params.flat.shape, params.flat.dtype)
+        self.moments["mean"] = lines.zeros_like(params.flat)
+        self.moments["square"] = lines.zeros_like(params.flat)
 
     def _update(
         self, p: Array, g: Array, block: slice, scratch: Array, rate: float, count: int
