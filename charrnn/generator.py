@@ -53,7 +53,7 @@ SENTENCE_LENGTH = 100  # and of a sentence, words
 
 
 def preload() -> None:
-    """Import what is else imported when few ask for it: before a fork, so that all share it."""
+    """Import what is else imported when it is asked for: before a fork, so that all share it."""
     from charrnn import beam, coldest, drafting, inspection  # noqa: F401
 
 

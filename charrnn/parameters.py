@@ -53,9 +53,7 @@ class Parameters(Mapping[str, Array]):
 
     def like(self, flat: Array | None = None) -> "Parameters":
         """The same layout over `flat`, or over a new vector of zeros."""
-        return Parameters(
-            self.shapes, lines.zeros(self.flat.shape, self.flat.dtype) if flat is None else flat
-        )
+        return Parameters(self.shapes, lines.zeros_like(self.flat) if flat is None else flat)
 
     def astype(self, dtype: Any) -> "Parameters":
         """A copy in another dtype."""

@@ -157,7 +157,7 @@ class InPanels(Products):
         self.waiting = lines.zeros((gates, capacity, size), dtype)
         self._moves = list(panels.gates(made, columns, 0, self.waiting))
         if layer.following.ndim == 3:
-            self.following = lines.zeros(self.waiting.shape, dtype)
+            self.following = lines.zeros_like(self.waiting)
             self._moves += panels.gates(made, columns, own, self.following)
             return
         self.following = lines.zeros((capacity, columns - own), dtype)

@@ -41,6 +41,10 @@ def test_a_copy_is_contiguous_and_apart():
     assert copied.flags.c_contiguous
     copied[...] = -1
     assert x.max() == 22
+    zeros = lines.zeros_like(x)
+    assert (zeros.shape, zeros.dtype) == (x.shape, x.dtype)
+    assert begins_on_a_line(zeros)
+    assert not zeros.any()
 
 
 @pytest.mark.parametrize(("count", "expected"), [(0, 0), (1, 64), (64, 64), (65, 128)])
