@@ -328,8 +328,8 @@ class CharRNN:
             x, cache = self.cell.forward_sequence(layer, a_x, steps, alive, own, work)
             mask = None
             if drops and self.config.dropout:
-                mask = drops.outputs(n, part.sizes, own.take("mask", x.shape, self.dtype))
-                x = np.multiply(x, mask, own.columns("dropped", len(x), x.shape[1], self.dtype))
+                mask = drops.outputs(n, part.sizes, self._like_outputs(own, "mask", x.shape))
+                x = np.multiply(x, mask, self._like_outputs(own, "dropped", x.shape))
             caches.append((layer_input, mask, cache))
         assert x is not None
         return x, caches
@@ -371,9 +371,11 @@ class CharRNN:
         rows = work.take("rows", (steps[0].size, table.shape[1]), self.dtype)
         a_x = scratch(work, "a_x", width, steps, self.dtype)
         for step in steps:
-            taken = np.take(table, ids[step.columns], 0, rows[: step.size], "clip")
-            np.copyto(a_x[step.size], taken[:, :width].T)
-            yield a_x[step.size]
+            taken = np.take(table, ids[step.columns], 0, rows[: step.size], "clip")[:, :width].T
+            if not self.cell.rows_first:
+                np.copyto(a_x[step.size], taken)
+                taken = a_x[step.size]
+            yield taken
 
     def _projected(
         self, layer: Mapping[str, Array], x: Array, steps: Sequence[Step], work: Workspace
@@ -390,7 +392,7 @@ class CharRNN:
     ) -> tuple[float, Array]:
         """The output layer, forward and backward, block by block: (summed loss, gradient by x)."""
         V, dV, dc = self.params["out.V"], grads["out.V"], grads["out.c"]
-        dx, total = work.columns("dx", len(x), x.shape[1], self.dtype), 0.0
+        dx, total = self._like_outputs(work, "dx", x.shape), 0.0
         for columns in self._blocks(len(part.ids)):
             dlogits = self._logits(x[:, columns], work)
             total += cross_entropy(dlogits, part.targets[columns], scale)
@@ -398,6 +400,13 @@ class CharRNN:
             dc += dlogits.sum(axis=1)
             np.matmul(V, dlogits, dx[:, columns])
         return total, dx
+
+    def _like_outputs(self, work: Workspace, name: str, shape: tuple[int, ...]) -> Array:
+        """A buffer (H, N) that stands in memory as the cell's outputs do."""
+        height, width = shape
+        if self.cell.rows_first:
+            return work.take(name, (width, height), self.dtype).T
+        return work.columns(name, height, width, self.dtype)
 
     def _logits(self, x: Array, work: Workspace) -> Array:
         logits = work.columns("logits", self.config.vocab_size, x.shape[1], self.dtype)

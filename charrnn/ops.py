@@ -3,6 +3,7 @@ their own. Axes: N packed rows, B batch, H hidden, V vocabulary.
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +17,7 @@ Array = NDArray[Any]
 
 # Of what is multiplied in small products; of some columns they are best, so there may be more.
 FEWEST_ROWS, MOST_COLUMNS = 4, 48
+COLUMNS = 64  # of a matrix, together
 BEST_COLUMNS, MOST_OF_THE_BEST = 32, 128
 ONE_HOT_LIMIT = 96  # up to this many rows, a product with a one-hot array beats adding row by row
 
@@ -81,6 +83,35 @@ def step_product(x: Array, y: Array, out: Array) -> Array:
     shape = (-1, rows)
     np.matmul(x.reshape(*shape, x.shape[1]), y, out.reshape(*shape, y.shape[1]))
     return out
+
+
+def row_product(matrix: Array, work: Workspace, name: str) -> Callable[[Array, Array], object]:
+    """What leaves x @ matrix, (n, K) and (K, N), in its second argument (n, N), C-contiguous: as a
+    step of training makes it whose sequences are rows. By columns that are copied, in small
+    products, where the library is faster for it.
+
+    Args:
+        work: where the copy lives.
+        name: the copy's.
+    """
+    terms, columns = matrix.shape
+    most = SMALL // (terms * COLUMNS)
+    is_small = matrix.dtype == np.float32 and columns % COLUMNS == 0 and most >= FEWEST_ROWS
+    if not (is_small and small_products_are_fast()):
+        return lambda x, out: np.matmul(x, matrix, out)
+    stack = work.take(name, (columns // COLUMNS, terms, COLUMNS), matrix.dtype)
+    stack[...] = matrix.reshape(terms, -1, COLUMNS).swapaxes(0, 1)
+
+    def multiply(x: Array, out: Array) -> None:
+        by_columns = out.reshape(len(out), -1, COLUMNS).swapaxes(0, 1)
+        if len(x) <= most:
+            np.matmul(x, stack, by_columns)
+            return
+        for start in range(0, len(x), most):
+            rows = slice(start, start + most)
+            np.matmul(x[rows], stack, by_columns[:, rows])
+
+    return multiply
 
 
 @lru_cache(4096)

@@ -19,6 +19,7 @@ from charrnn.ops import (
     dropout_mask,
     gather_rows_backward,
     log_softmax,
+    row_product,
     sigmoid,
     step_product,
 )
@@ -87,6 +88,40 @@ def test_a_step_is_multiplied_in_small_products_where_these_are_fast(
 def test_a_step_that_is_small_or_has_no_small_parts_is_one_product(height, terms, columns, rows_of):
     x = rng().standard_normal((height, terms)).astype(np.float32)
     assert rows_of(True, x, columns) == height
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("terms", "columns", "is_small"),
+    [(128, 128, True), (300, 192, True), (100, 100, False), (4096, 64, False), (1, 64, True)],
+)
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_rows_times_a_matrix_are_small_products_where_these_are_fast(
+    terms, columns, is_small, is_turned, dtype, is_fast, monkeypatch
+):
+    monkeypatch.setattr("charrnn.ops.small_products_are_fast", lambda: is_fast)
+    matrix = rng().standard_normal((columns, terms)).astype(dtype).T
+    matrix = matrix if is_turned else matrix.copy()
+    multiply = row_product(matrix, Workspace(), "blocks")
+    whole, sizes = np.matmul, []
+    for count in (1, 7, 64, 200):
+        x = rng(count).standard_normal((count, terms)).astype(dtype)
+        out = np.full((count + 3, columns), np.nan, dtype)
+        with monkeypatch.context() as watched:
+            watched.setattr(
+                np,
+                "matmul",
+                lambda x, y, out: sizes.append(x.size * y.shape[-1]) or whole(x, y, out),
+            )
+            multiply(x, out[:count])
+        tolerance = 1e-3 if dtype == np.float32 else 1e-11
+        assert np.abs(out[:count] - x.astype(np.float64) @ matrix).max() < tolerance
+        assert np.isnan(out[count:]).all()
+    if is_fast and is_small and dtype == np.float32:
+        assert max(sizes) <= SMALL
+    else:
+        assert len(sizes) == 4  # all at once
 
 
 # Elementwise

@@ -52,6 +52,10 @@ class Cell(ABC):
     kept: ClassVar[int]
     """How many vectors of H numbers `forward_sequence` keeps of each character for backward."""
 
+    rows_first: ClassVar[bool] = False
+    """Whether `forward_sequence` and `backward_sequence` hold the features of a row side by side.
+    What they take and give is shaped as ever: transposed views, and sooner taken as such."""
+
     def shapes(self, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """The shapes of the recurrent parameters."""
         return {"W": (hidden_size, len(self.gates) * hidden_size)}
@@ -119,7 +123,7 @@ class Cell(ABC):
         """All steps of a packed sequence; equals `forward` step by step.
 
         Arrays are feature-major here, a step's (features, rows) in one piece: each gate is then
-        one block of memory, and the products run at their best size.
+        one block of memory, and the products run at their best size. See `rows_first`, too.
 
         Args:
             params: the recurrent parameters, and `W_T` (G*H, H): W transposed, its rows times

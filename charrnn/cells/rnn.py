@@ -8,15 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from charrnn.cells.base import (
-    Cache,
-    Cell,
-    Step,
-    previous_outputs,
-    scratch,
-    step_blocks,
-)
-from charrnn.ops import Array, Workspace, add_product, step_product
+from charrnn.cells.base import Cache, Cell, Step, previous_outputs
+from charrnn.ops import Array, Workspace, add_product, row_product
 
 
 class RNN(Cell):
@@ -26,7 +19,8 @@ class RNN(Cell):
     gates = ("h",)
     sigmoids = 0
     parts = ("h",)
-    kept = 2  # h, by steps and as the outputs
+    kept = 1  # h
+    rows_first = True  # one gate need not be cut out of rows, and these are copied nowhere
 
     def forward(self, params: Mapping[str, Array], a_x: Array, state: Array) -> tuple[Array, Cache]:
         h_prev = state[0]
@@ -54,20 +48,19 @@ class RNN(Cell):
         work: Workspace,
     ) -> tuple[Array, Cache]:
         (_, H, B), dtype = state.shape, state.dtype
-        W_T, activations = params["W_T"], step_blocks(kept, "h_t", H, steps, dtype)
-        outputs = kept.columns("h", H, B + steps[-1].columns.stop, dtype)
-        product = scratch(work, "product", H, steps, dtype)
-        h = state[0].copy()
-        outputs[:, :B] = h
-        for step, a_x_t, h_t in zip(steps, a_x, activations, strict=True):
+        times_W = row_product(params["W"], work, "W by columns")
+        outputs = kept.take("h", (B + steps[-1].columns.stop, H), dtype)
+        product = work.take("product", (B, H), dtype)
+        outputs[:B] = state[0].T
+        for step, a_x_t in zip(steps, a_x, strict=True):
             n = step.size
-            a = step_product(W_T, h[:, :n], product[n])  # 1
-            a += a_x_t
-            h = np.tanh(a, h_t)
-            outputs[:, step.after] = h
+            a, h = product[:n], outputs[step.after]
+            times_W(outputs[step.before], a)  # 1
+            a += a_x_t.T
+            np.tanh(a, h)
             if step.lasting < n:
-                state[0, :, step.lasting : n] = h[:, step.lasting :]
-        return outputs[:, B:], (activations, outputs, steps)
+                state[0, :, step.lasting : n] = h[step.lasting :].T
+        return outputs[B:].T, (outputs, steps)
 
     def backward_sequence(
         self,
@@ -78,21 +71,22 @@ class RNN(Cell):
         grads: Mapping[str, Array],
         work: Workspace,
     ) -> Array:
-        activations, outputs, steps = cache
-        (_, H, _), W, dtype, one = dstate.shape, params["W"], dh.dtype, dh.dtype.type(1)
-        da_x = work.columns("da_x", H, dh.shape[1], dtype)
-        da_of = scratch(work, "da", H, steps, dtype)
-        for step, h in zip(reversed(steps), reversed(activations), strict=True):
-            n = step.size
-            dh_t = dstate[0, :, :n]
-            dh_t += dh[:, step.columns]
-            da = np.multiply(h, h, da_of[n])  # 1: tanh' = 1 - tanh^2
+        outputs, steps = cache
+        (_, H, B), dtype, one, dh_rows = dstate.shape, dh.dtype, dh.dtype.type(1), dh.T
+        times_W_T = row_product(params["W"].T, work, "W_T by columns")
+        da_x = work.take("da_x", (len(dh_rows), H), dtype)
+        dh_prev = work.take("dh_prev", (B, H), dtype)
+        dh_prev[...] = dstate[0].T
+        for step in reversed(steps):
+            h, da, dh_t = outputs[step.after], da_x[step.columns], dh_prev[: step.size]
+            dh_t += dh_rows[step.columns]
+            np.multiply(h, h, da)  # 1: tanh' = 1 - tanh^2
             np.subtract(one, da, da)
             da *= dh_t
-            da_x[:, step.columns] = da
-            step_product(W, da, dh_t)  # 1: dh_prev
-        add_product(previous_outputs(outputs, steps, work), da_x.T, grads["W"], work)
-        return da_x
+            times_W_T(da, dh_t)  # 1: dh_prev
+        dstate[0] = dh_prev.T
+        add_product(previous_outputs(outputs.T, steps, work), da_x, grads["W"], work)
+        return da_x.T
 
     # The compiled form, for generation
 
