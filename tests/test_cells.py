@@ -89,6 +89,16 @@ def sequence_at_once(cell, params, a_x, sizes, state, dh, dfinal, grads, work):
     return h.T, last.swapaxes(1, 2), da_x.T, dstate.swapaxes(1, 2)
 
 
+def test_a_sequence_keeps_for_backward_what_its_cell_says(name):
+    rng, sizes, work = np.random.default_rng(4), [8] * 64, Workspace()
+    cell, params, _, state = drawn(name, rng, 8, 32)
+    a_x, dh = rng.normal(size=(512, len(cell.gates) * 32)), rng.normal(size=(512, 32))
+    grads = {n: np.zeros_like(p) for n, p in params.items()}
+    sequence_at_once(cell, params, a_x, sizes, state, dh, state, grads, work)
+    vectors = work.child("kept").nbytes / dh.nbytes
+    assert cell.kept <= vectors < cell.kept + 0.1  # the initial state besides
+
+
 def test_a_packed_sequence_equals_its_steps_after_any_other_shape(name):
     rng = np.random.default_rng(3)
     work = Workspace()
