@@ -19,13 +19,12 @@ from benchmarks.common import Report, Table, machine, options, run, take_turns
 from benchmarks.models import network
 from charrnn import blas_threads, lines
 from charrnn.compiled import Bound, CompiledModel, Lanes
-from charrnn.ops import BEST_COLUMNS, MOST_COLUMNS, MOST_OF_THE_BEST
+from charrnn.ops import BEST_COLUMNS, COLUMNS, MOST_COLUMNS, MOST_OF_THE_BEST
 from charrnn.panels import FOUR, TWELVE
 from charrnn.panels import MOST_ROWS as MOST_PANEL_ROWS
 from charrnn.parameters import Array
 from charrnn.products import (
     ALIGNED,
-    COLUMNS,
     MOST_ROWS,
     ByGate,
     by_columns,

@@ -275,8 +275,8 @@ class CharRNN:
 
         W_T (G*H, H) and U_T (G*H, H), transposed, and b_T (G*H, 1); for the first layer instead
         of U_T `table` (K, G*H), the rows of U for `symbols` (None for all) with b in each. All
-        times the cell's `input_scale`. `weights` are masks of each layer's W, where some of it is
-        dropped.
+        times the cell's `input_scale`. No W_T for a cell whose rows are first, which has no use
+        for it. `weights` are masks of each layer's W, where some of it is dropped.
         """
         scale = self.cell.input_scale(self.config.hidden_size).astype(self.dtype)
         layers = []
@@ -284,9 +284,10 @@ class CharRNN:
             U, W, own = layer["U"], layer["W"], work.child(f"layer {n}")
             if weights:
                 W = np.multiply(W, weights[n], own.take("W dropped", W.shape, self.dtype))
-            W_T = own.take("W_T", W.shape[::-1], self.dtype)
-            np.multiply(W.T, scale[:, None], W_T)
-            folded = {"W_T": W_T, "b_T": (layer["b"] * scale)[:, None]}
+            folded = {"b_T": (layer["b"] * scale)[:, None]}
+            if not self.cell.rows_first:
+                W_T = folded["W_T"] = own.take("W_T", W.shape[::-1], self.dtype)
+                np.multiply(W.T, scale[:, None], W_T)
             if n:
                 U_T = folded["U_T"] = own.take("U_T", U.shape[::-1], self.dtype)
                 np.multiply(U.T, scale[:, None], U_T)
@@ -367,12 +368,12 @@ class CharRNN:
         self, layer: Mapping[str, Array], ids: Array, steps: Sequence[Step], work: Workspace
     ) -> Iterator[Array]:
         """The first layer's share of the pre-activations, U[id] + b, step by step."""
-        table, width = layer["table"], len(layer["W_T"])
+        table, width = layer["table"], len(layer["b_T"])
         rows = work.take("rows", (steps[0].size, table.shape[1]), self.dtype)
-        a_x = scratch(work, "a_x", width, steps, self.dtype)
+        a_x = scratch(work, "a_x", width, steps, self.dtype) if not self.cell.rows_first else None
         for step in steps:
             taken = np.take(table, ids[step.columns], 0, rows[: step.size], "clip")[:, :width].T
-            if not self.cell.rows_first:
+            if a_x:
                 np.copyto(a_x[step.size], taken)
                 taken = a_x[step.size]
             yield taken

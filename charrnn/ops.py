@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 # Of what is multiplied in small products; of some columns they are best, so there may be more.
 FEWEST_ROWS, MOST_COLUMNS = 4, 48
-COLUMNS = 64  # of a matrix, together
+COLUMNS = 64  # of a matrix, in one small product
 BEST_COLUMNS, MOST_OF_THE_BEST = 32, 128
 ONE_HOT_LIMIT = 96  # up to this many rows, a product with a one-hot array beats adding row by row
 

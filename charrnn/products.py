@@ -22,12 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from charrnn import lines, panels
+from charrnn.ops import COLUMNS
 from charrnn.parameters import Array
 from charrnn.threads import blas_threads
 
 ALIGNED = 16  # columns: an odd matrix is multiplied by another kernel than its own pieces
 COLLIDING_BYTES = 2048  # rows of a matrix so far apart, or some times so far, displace each other
-MOST_ROWS, COLUMNS = 64, 64  # of one product by gate
+MOST_ROWS = 64  # of one product by gate
 STACK_BYTES = 1 << 19  # of matrices that some rows are multiplied by before the next ones are
 CACHE_BYTES = 1 << 18  # of a matrix, read again and again for rows alone: may stay in a cache
 TRIED_ROWS = 4  # to find out whether it does

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from charrnn import panels
+from charrnn.ops import COLUMNS
 from charrnn.parameters import Array
 from charrnn.products import (
     BY_ROW,
-    COLUMNS,
     IN_PANELS,
     MOST_ROWS,
     WITH_FOURS,

@@ -127,7 +127,7 @@ class Cell(ABC):
 
         Args:
             params: the recurrent parameters, and `W_T` (G*H, H): W transposed, its rows times
-                `input_scale`.
+                `input_scale` (not where `rows_first`).
             a_x: yields each step's (G*H, n), times `input_scale`; gone when the next is asked for.
             steps: of the packed sequence.
             state: (S, H, B), the state to begin with; overwritten with each sequence's last.
