@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from charrnn import lines
 from charrnn.cells import cell_named
 from charrnn.cells.base import Step, packed_steps, scratch
 from charrnn.config import ModelConfig
@@ -25,6 +24,7 @@ from charrnn.ops import (
     cross_entropy,
     gather_rows_backward,
     step_product,
+    wide_product,
 )
 from charrnn.parameters import Parameters
 
@@ -56,6 +56,7 @@ class CharRNN:
         self.cell = cell_named(config.cell)
         assert params.shapes == parameter_shapes(config), "parameters of another configuration"
         self._layers = [params.layer(f"layers.{n}.") for n in range(config.num_layers)]
+        self._input_scale = self.cell.input_scale(config.hidden_size).astype(self.dtype)
 
     @classmethod
     def initialized(
@@ -195,7 +196,8 @@ class CharRNN:
             The sum over all targets, and each sequence's last state.
         """
         batch, symbols = self._own_symbols(batch)
-        layers, state, total = self._folded(work, symbols), _feature_major(state), 0.0
+        layers, total = self._folded(work, symbols), 0.0
+        state = _feature_major(state, work, "state")
         for part in _parts(batch):
             x, _ = self._forward_part(part, layers, state, work, work, None)
             for columns in self._blocks(len(part.ids)):
@@ -235,8 +237,9 @@ class CharRNN:
             recurrent = [layer["W"] for layer in self._layers]
             drops = Drops(self.config, recurrent, int(batch.sizes[0]), rng, work, share)
         weights = drops.weights if drops else []
-        layers, state = self._folded(work, symbols, weights), _feature_major(state)
-        dstate = np.zeros_like(state) if dstate is None else _feature_major(dstate)
+        layers = self._folded(work, symbols, weights)
+        dstate = _feature_major(np.zeros_like(state) if dstate is None else dstate, work, "dstate")
+        state = _feature_major(state, work, "state")
         parts = _parts(batch)
         passed = [
             self._forward_part(part, layers, state, work.child(f"part {k}"), work, drops)
@@ -278,8 +281,7 @@ class CharRNN:
         times the cell's `input_scale`. No W_T for a cell whose rows are first, which has no use
         for it. `weights` are masks of each layer's W, where some of it is dropped.
         """
-        scale = self.cell.input_scale(self.config.hidden_size).astype(self.dtype)
-        layers = []
+        scale, layers = self._input_scale, []
         for n, layer in enumerate(self._layers):
             U, W, own = layer["U"], layer["W"], work.child(f"layer {n}")
             if weights:
@@ -369,19 +371,28 @@ class CharRNN:
     ) -> Iterator[Array]:
         """The first layer's share of the pre-activations, U[id] + b, step by step."""
         table, width = layer["table"], len(layer["b_T"])
+        if self.cell.rows_first:
+            rows = work.take("a_x", (len(ids), table.shape[1]), self.dtype)
+            np.take(table, ids, 0, rows, "clip")
+            yield from (rows[step.columns, :width].T for step in steps)
+            return
         rows = work.take("rows", (steps[0].size, table.shape[1]), self.dtype)
-        a_x = scratch(work, "a_x", width, steps, self.dtype) if not self.cell.rows_first else None
+        a_x = scratch(work, "a_x", width, steps, self.dtype)
         for step in steps:
-            taken = np.take(table, ids[step.columns], 0, rows[: step.size], "clip")[:, :width].T
-            if a_x:
-                np.copyto(a_x[step.size], taken)
-                taken = a_x[step.size]
-            yield taken
+            taken = np.take(table, ids[step.columns], 0, rows[: step.size], "clip")
+            np.copyto(a_x[step.size], taken[:, :width].T)
+            yield a_x[step.size]
 
     def _projected(
         self, layer: Mapping[str, Array], x: Array, steps: Sequence[Step], work: Workspace
     ) -> Iterator[Array]:
         """A higher layer's share of the pre-activations, x U + b, step by step."""
+        if self.cell.rows_first:
+            rows = work.take("a_x", (x.shape[1], len(layer["U_T"])), self.dtype)
+            np.matmul(x.T, layer["U_T"].T, rows)
+            rows += layer["b_T"].T
+            yield from (rows[step.columns].T for step in steps)
+            return
         a_x = scratch(work, "a_x", len(layer["U_T"]), steps, self.dtype)
         for step in steps:
             a = step_product(layer["U_T"], x[:, step.columns], a_x[step.size])
@@ -399,7 +410,7 @@ class CharRNN:
             total += cross_entropy(dlogits, part.targets[columns], scale)
             add_product(x[:, columns], dlogits.T, dV, work)
             dc += dlogits.sum(axis=1)
-            np.matmul(V, dlogits, dx[:, columns])
+            wide_product(V, dlogits, dx[:, columns])
         return total, dx
 
     def _like_outputs(self, work: Workspace, name: str, shape: tuple[int, ...]) -> Array:
@@ -411,7 +422,7 @@ class CharRNN:
 
     def _logits(self, x: Array, work: Workspace) -> Array:
         logits = work.columns("logits", self.config.vocab_size, x.shape[1], self.dtype)
-        np.matmul(self.params["out.V"].T, x, logits)
+        wide_product(self.params["out.V"].T, x, logits)
         logits += self.params["out.c"][:, None]
         return logits
 
@@ -420,12 +431,17 @@ class CharRNN:
         return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def _feature_major(state: Array) -> Array:
-    """A copy (L, S, H, B) of a state (L, S, B, H)."""
-    return lines.copy(state.swapaxes(2, 3))
+def _feature_major(state: Array, work: Workspace, name: str) -> Array:
+    """A copy (L, S, H, B) of a state (L, S, B, H), in a buffer."""
+    turned = state.swapaxes(2, 3)
+    copied = work.take(name, turned.shape, state.dtype)
+    copied[...] = turned
+    return copied
 
 
-_batch_major = _feature_major  # the same swap, back
+def _batch_major(state: Array) -> Array:
+    """A copy (L, S, B, H) of a state (L, S, H, B)."""
+    return state.swapaxes(2, 3).copy()
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ Array = NDArray[Any]
 FEWEST_ROWS, MOST_COLUMNS = 4, 48
 COLUMNS = 64  # of a matrix, in one small product
 BEST_COLUMNS, MOST_OF_THE_BEST = 32, 128
+ROWS_OF_FEW, FAR_BYTES = 32, 1024  # for no more columns than the best, of rows that stand near
+FEWEST_COLUMNS = 128  # of many, in a product by some of them at a time
 ONE_HOT_LIMIT = 96  # up to this many rows, a product with a one-hot array beats adding row by row
 
 
@@ -85,9 +87,23 @@ def step_product(x: Array, y: Array, out: Array) -> Array:
     return out
 
 
-def row_product(matrix: Array, work: Workspace, name: str) -> Callable[[Array, Array], object]:
-    """What leaves x @ matrix, (n, K) and (K, N), in its second argument (n, N), C-contiguous: as a
-    step of training makes it whose sequences are rows. By columns that are copied, in small
+def wide_product(x: Array, y: Array, out: Array) -> Array:
+    """x @ y, (M, K) and (K, N): a small x, for many columns. Some columns at a time, where the
+    library is faster for it. Returns `out`.
+    """
+    most = SMALL // x.size // COLUMNS * COLUMNS
+    is_small = x.dtype == np.float32 and FEWEST_COLUMNS <= most < y.shape[1]
+    if not (is_small and small_products_are_fast()):
+        return np.matmul(x, y, out)
+    for start in range(0, y.shape[1], most):
+        columns = slice(start, start + most)
+        np.matmul(x, y[:, columns], out[:, columns])
+    return out
+
+
+def row_product(matrix: Array, out: Array, work: Workspace, name: str) -> Callable[[Array], object]:
+    """What leaves x @ matrix, (n, K) and (K, N), in the first n rows of `out` (B, N), C-contiguous:
+    as a step of training makes it whose sequences are rows. By columns that are copied, in small
     products, where the library is faster for it.
 
     Args:
@@ -98,17 +114,17 @@ def row_product(matrix: Array, work: Workspace, name: str) -> Callable[[Array, A
     most = SMALL // (terms * COLUMNS)
     is_small = matrix.dtype == np.float32 and columns % COLUMNS == 0 and most >= FEWEST_ROWS
     if not (is_small and small_products_are_fast()):
-        return lambda x, out: np.matmul(x, matrix, out)
+        return lambda x: np.matmul(x, matrix, out[: len(x)])
     stack = work.take(name, (columns // COLUMNS, terms, COLUMNS), matrix.dtype)
     stack[...] = matrix.reshape(terms, -1, COLUMNS).swapaxes(0, 1)
+    by_columns = out.reshape(len(out), -1, COLUMNS).swapaxes(0, 1)
 
-    def multiply(x: Array, out: Array) -> None:
-        by_columns = out.reshape(len(out), -1, COLUMNS).swapaxes(0, 1)
+    def multiply(x: Array) -> None:
         if len(x) <= most:
-            np.matmul(x, stack, by_columns)
+            np.matmul(x, stack, by_columns[:, : len(x)])
             return
         for start in range(0, len(x), most):
-            rows = slice(start, start + most)
+            rows = slice(start, min(start + most, len(x)))
             np.matmul(x[rows], stack, by_columns[:, rows])
 
     return multiply
@@ -126,9 +142,16 @@ def _rows_at_a_time(height: int, terms: int, columns: int) -> int:
 
 
 def add_product(x: Array, y: Array, out: Array, work: Workspace) -> None:
-    """out += x @ y."""
-    product = work.take("product", out.shape, out.dtype)
-    np.matmul(x, y, product)
+    """out += x @ y. For few columns some rows of x at a time, where the library is faster for
+    it."""
+    product, rows = work.take("product", out.shape, out.dtype), len(x)
+    is_small = x.dtype == np.float32 and ROWS_OF_FEW * y.size <= SMALL
+    few = y.shape[1] <= BEST_COLUMNS and x.strides[1] <= FAR_BYTES
+    if is_small and few and small_products_are_fast():
+        rows = ROWS_OF_FEW
+    for start in range(0, len(x), rows):
+        some = slice(start, start + rows)
+        np.matmul(x[some], y, product[some])
     out += product
 
 
@@ -203,10 +226,10 @@ def gather_rows_backward(ids: Array, drows: Array, dtable: Array, work: Workspac
     """
     n, v = len(ids), len(dtable)
     if v <= ONE_HOT_LIMIT:
-        one_hot = work.take("one_hot", (n, v), drows.dtype)
+        one_hot = work.take("one_hot", (v, n), drows.dtype)
         one_hot[...] = 0
-        one_hot[np.arange(n), ids] = 1
-        add_product(drows, one_hot, dtable.T, work)  # sooner than the same the other way round
+        one_hot[ids, np.arange(n)] = 1
+        add_product(drows, one_hot.T, dtable.T, work)  # sooner than the same the other way round
         return
     rows = work.take("drows", (n, len(drows)), drows.dtype)
     rows[...] = drows.T

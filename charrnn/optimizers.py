@@ -12,7 +12,7 @@ from charrnn import lines
 from charrnn.config import TrainConfig
 from charrnn.parameters import Array, Parameters
 
-BLOCK = 16_384  # elements updated at a time: the vectors of a block stay in the cache
+BLOCK = 32_768  # elements updated at a time: the vectors of a block stay in the cache
 
 
 def clip_by_value(gradient: Array, limit: float) -> None:

@@ -13,7 +13,9 @@ from charrnn.model import CharRNN
 from charrnn.ops import (
     FEWEST_ROWS,
     ONE_HOT_LIMIT,
+    ROWS_OF_FEW,
     Workspace,
+    add_product,
     chosen_log_softmax,
     cross_entropy,
     dropout_mask,
@@ -22,6 +24,7 @@ from charrnn.ops import (
     row_product,
     sigmoid,
     step_product,
+    wide_product,
 )
 from charrnn.threads import SMALL
 from tests.reference import pack
@@ -103,18 +106,19 @@ def test_rows_times_a_matrix_are_small_products_where_these_are_fast(
     monkeypatch.setattr("charrnn.ops.small_products_are_fast", lambda: is_fast)
     matrix = rng().standard_normal((columns, terms)).astype(dtype).T
     matrix = matrix if is_turned else matrix.copy()
-    multiply = row_product(matrix, Workspace(), "blocks")
+    out = np.empty((200, columns), dtype)
+    multiply = row_product(matrix, out, Workspace(), "blocks")
     whole, sizes = np.matmul, []
     for count in (1, 7, 64, 200):
         x = rng(count).standard_normal((count, terms)).astype(dtype)
-        out = np.full((count + 3, columns), np.nan, dtype)
+        out[...] = np.nan
         with monkeypatch.context() as watched:
             watched.setattr(
                 np,
                 "matmul",
                 lambda x, y, out: sizes.append(x.size * y.shape[-1]) or whole(x, y, out),
             )
-            multiply(x, out[:count])
+            multiply(x)
         tolerance = 1e-3 if dtype == np.float32 else 1e-11
         assert np.abs(out[:count] - x.astype(np.float64) @ matrix).max() < tolerance
         assert np.isnan(out[count:]).all()
@@ -122,6 +126,86 @@ def test_rows_times_a_matrix_are_small_products_where_these_are_fast(
         assert max(sizes) <= SMALL
     else:
         assert len(sizes) == 4  # all at once
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """The numbers of multiplications of all products from now on, where small ones are fast, or are
+    not.
+    """
+
+    def watch(is_fast):
+        monkeypatch.setattr("charrnn.ops.small_products_are_fast", lambda: is_fast)
+        whole, sizes = np.matmul, []
+        monkeypatch.setattr(
+            np, "matmul", lambda x, y, out: sizes.append(x.size * y.shape[-1]) or whole(x, y, out)
+        )
+        return sizes
+
+    return watch
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("is_turned", [False, True])
+@pytest.mark.parametrize(
+    ("height", "terms", "count", "is_small"),
+    [
+        (27, 128, 400, True),
+        (128, 27, 1000, True),
+        (27, 128, 289, True),
+        (27, 128, 256, False),  # is small as it is
+        (65, 256, 1000, False),  # of so few columns that it would be slower
+        (300, 4000, 7, False),
+    ],
+)
+def test_a_product_for_many_columns_is_small_ones_where_these_are_fast(
+    height, terms, count, is_small, is_turned, dtype, is_fast, products
+):
+    x = rng().standard_normal((height, terms)).astype(dtype)
+    y = rng(1).standard_normal((count, terms) if is_turned else (terms, count)).astype(dtype)
+    y = y.T if is_turned else y
+    expected = x.astype(np.float64) @ y
+    sizes, wide = products(is_fast), np.full((height, count + 3), np.nan, dtype)
+    assert wide_product(x, y, wide[:, :count]).shape == (height, count)
+    assert np.abs(wide[:, :count] - expected).max() < (1e-3 if dtype == np.float32 else 1e-11)
+    assert np.isnan(wide[:, count:]).all()
+    if is_fast and is_small and dtype == np.float32:
+        assert len(sizes) > 1
+        assert max(sizes) <= SMALL
+    else:
+        assert len(sizes) == 1  # all at once
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("height", "terms", "columns", "is_turned", "is_small"),
+    [
+        (512, 400, 27, False, True),
+        (128, 400, 27, True, True),
+        (100, 1024, 30, False, True),
+        (7, 3, 2, False, True),
+        (512, 400, 33, False, False),  # of more columns it would be slower
+        (512, 1200, 27, False, False),  # not even a few rows are small
+        (512, 400, 27, True, False),  # rows far apart collide
+    ],
+)
+def test_few_columns_are_added_by_small_products_where_these_are_fast(
+    height, terms, columns, is_turned, is_small, dtype, is_fast, products
+):
+    x = rng().standard_normal((terms, height) if is_turned else (height, terms)).astype(dtype)
+    x = x.T if is_turned else x
+    y = rng(1).standard_normal((terms, columns)).astype(dtype)
+    expected = 2.0 + x.astype(np.float64) @ y
+    sizes, out = products(is_fast), np.full((height, columns), 2, dtype)
+    add_product(x, y, out, Workspace())
+    assert np.abs(out - expected).max() < (1e-3 if dtype == np.float32 else 1e-11)
+    if is_fast and is_small and dtype == np.float32:
+        assert len(sizes) == -(-height // ROWS_OF_FEW)
+        assert max(sizes) <= SMALL
+    else:
+        assert len(sizes) == 1  # all at once
 
 
 # Elementwise

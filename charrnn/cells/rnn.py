@@ -48,14 +48,14 @@ class RNN(Cell):
         work: Workspace,
     ) -> tuple[Array, Cache]:
         (_, H, B), dtype = state.shape, state.dtype
-        times_W = row_product(params["W"], work, "W by columns")
         outputs = kept.take("h", (B + steps[-1].columns.stop, H), dtype)
         product = work.take("product", (B, H), dtype)
+        times_W = row_product(params["W"], product, work, "W by columns")
         outputs[:B] = state[0].T
         for step, a_x_t in zip(steps, a_x, strict=True):
             n = step.size
             a, h = product[:n], outputs[step.after]
-            times_W(outputs[step.before], a)  # 1
+            times_W(outputs[step.before])  # 1
             a += a_x_t.T
             np.tanh(a, h)
             if step.lasting < n:
@@ -73,17 +73,17 @@ class RNN(Cell):
     ) -> Array:
         outputs, steps = cache
         (_, H, B), dtype, one, dh_rows = dstate.shape, dh.dtype, dh.dtype.type(1), dh.T
-        times_W_T = row_product(params["W"].T, work, "W_T by columns")
         da_x = work.take("da_x", (len(dh_rows), H), dtype)
         dh_prev = work.take("dh_prev", (B, H), dtype)
+        times_W_T = row_product(params["W"].T, dh_prev, work, "W_T by columns")
+        np.multiply(outputs[B:], outputs[B:], da_x)  # 1: tanh' = 1 - tanh^2
+        np.subtract(one, da_x, da_x)
         dh_prev[...] = dstate[0].T
         for step in reversed(steps):
-            h, da, dh_t = outputs[step.after], da_x[step.columns], dh_prev[: step.size]
+            da, dh_t = da_x[step.columns], dh_prev[: step.size]
             dh_t += dh_rows[step.columns]
-            np.multiply(h, h, da)  # 1: tanh' = 1 - tanh^2
-            np.subtract(one, da, da)
             da *= dh_t
-            times_W_T(da, dh_t)  # 1: dh_prev
+            times_W_T(da)  # 1: dh_prev
         dstate[0] = dh_prev.T
         add_product(previous_outputs(outputs.T, steps, work), da_x, grads["W"], work)
         return da_x.T
