@@ -15,11 +15,12 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.common import Report, Table, machine, options, run, take_turns
+from benchmarks import choices_training
+from benchmarks.common import Report, Table, machine, options, repeated, run, take_turns
 from benchmarks.models import network
 from charrnn import blas_threads, lines
 from charrnn.compiled import Bound, CompiledModel, Lanes
-from charrnn.ops import BEST_COLUMNS, COLUMNS, MOST_COLUMNS, MOST_OF_THE_BEST
+from charrnn.ops import COLUMNS
 from charrnn.panels import FOUR, TWELVE
 from charrnn.panels import MOST_ROWS as MOST_PANEL_ROWS
 from charrnn.parameters import Array
@@ -38,7 +39,6 @@ from charrnn.threads import SMALL
 
 BY_COLUMNS = "2 by columns"
 NUMPYS_OWN = 16  # bytes behind the beginning of a line, where a large array of numpy's begins
-STEPS = ((512, 128, 32), (1024, 256, 32), (1024, 256, 64), (768, 256, 32), (2048, 512, 32))
 LAYERS = ((128, 27), (256, 65), (512, 65))  # of an LSTM: hidden size, vocabulary
 
 
@@ -53,16 +53,11 @@ def measure(chosen: argparse.Namespace) -> Report:
         report.add(in_panels(layers, seconds))
         report.add(left_over(layers, seconds))
         report.add(places(seconds, size=32 if chosen.quick else 512))
-        report.add(steps(STEPS[:1] if chosen.quick else STEPS, seconds))
+        report.add(choices_training.steps(seconds, quick=chosen.quick))
+        report.add(choices_training.small_vocabularies(seconds, quick=chosen.quick))
         report.add(few_rows(layers, seconds))
         report.add(streams(seconds))
     return report
-
-
-def repeated(work: Callable[[], object], times: int) -> int:
-    for _ in range(times):
-        work()
-    return times
 
 
 def begins(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:
@@ -273,37 +268,6 @@ def places(seconds: float, size: int) -> Table:
 def _product(rows: Array, stack: Array) -> Callable[[], int]:
     out = np.empty((*stack.shape[:-2], len(rows), stack.shape[-1]), np.float32)
     return partial(repeated, partial(np.matmul, rows, stack, out), 3)
-
-
-def steps(shapes: tuple[tuple[int, int, int], ...], seconds: float) -> Table:
-    """The recurrent product of a step of training, all at once and by some rows of W."""
-    ways = ("all at once", "64 rows", "32 rows", "16 rows", "8 rows")
-    table = Table(
-        "W (rows, terms) times the outputs of some sequences: microseconds",
-        [("rows, terms, sequences", ""), *((way, "") for way in ways)],
-        note=f"Stars: each product makes at most {SMALL:,} multiplications. Training takes such a "
-        f"one for up to {MOST_COLUMNS} sequences, and for multiples of {BEST_COLUMNS} up to "
-        f"{MOST_OF_THE_BEST}, on kernels for AVX-512.",
-    )
-    rng = np.random.default_rng(0)
-    for height, terms, columns in shapes:
-        W = lines.copy(rng.standard_normal((height, terms), np.float32))
-        h = lines.copy(rng.standard_normal((terms, columns), np.float32))
-        out = lines.empty((height, columns), np.float32)
-        contenders = {}
-        for way in ways:
-            rows = height if way == ways[0] else int(way.split()[0])
-            shape = (-1, rows)
-            work = partial(np.matmul, W.reshape(*shape, terms), h, out.reshape(*shape, columns))
-            contenders[way] = partial(repeated, work, 5)
-        timings = take_turns(contenders, seconds=seconds / 2)
-        cells = []
-        for way in ways:
-            rows = height if way == ways[0] else int(way.split()[0])
-            star = " *" if rows * terms * columns <= SMALL else ""
-            cells.append(f"{1e6 * timings[way].median:.0f}{star}")
-        table.rows.append([f"{height}, {terms}, {columns}", *cells])
-    return table
 
 
 def few_rows(layers: tuple[tuple[int, int], ...], seconds: float) -> Table:

@@ -53,6 +53,13 @@ class Timing:
         return f"{self.low / self.median:.2f}-{self.high / self.median:.2f}"
 
 
+def repeated(work: Callable[[], object], times: int) -> int:
+    """So many calls, as one of `take_turns` that are over soon."""
+    for _ in range(times):
+        work()
+    return times
+
+
 def take_turns(
     contenders: Mapping[str, Callable[[], float]], *, seconds: float, rounds: int = 15
 ) -> dict[str, Timing]:

@@ -295,10 +295,13 @@ class CharRNN:
                 np.multiply(U.T, scale[:, None], U_T)
             else:
                 U = U if symbols is None else U[symbols]
-                # Rows a cache line longer than a power of two: columns of them don't collide.
-                table = folded["table"] = own.take("table", (len(U), len(scale) + 16), self.dtype)
-                np.add(U, layer["b"], table[:, :-16])
-                table[:, :-16] *= scale
+                # A cache line between rows whose columns are taken: those don't collide then.
+                apart = 0 if self.cell.rows_first else 16
+                whole = own.take("table", (len(U), len(scale) + apart), self.dtype)
+                table = whole[:, : len(scale)]
+                np.add(U, layer["b"], table)
+                table *= scale
+                folded["table"] = whole
             layers.append({**layer, "W": W, **folded})
         return layers
 
@@ -372,9 +375,9 @@ class CharRNN:
         """The first layer's share of the pre-activations, U[id] + b, step by step."""
         table, width = layer["table"], len(layer["b_T"])
         if self.cell.rows_first:
-            rows = work.take("a_x", (len(ids), table.shape[1]), self.dtype)
+            rows = work.take("a_x", (len(ids), width), self.dtype)
             np.take(table, ids, 0, rows, "clip")
-            yield from (rows[step.columns, :width].T for step in steps)
+            yield from (rows[step.columns].T for step in steps)
             return
         rows = work.take("rows", (steps[0].size, table.shape[1]), self.dtype)
         a_x = scratch(work, "a_x", width, steps, self.dtype)

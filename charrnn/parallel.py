@@ -230,12 +230,11 @@ def part_of(batch: Batch, number: int, parts: int) -> Batch:
     """
     if parts == 1:
         return batch
+    first, steps = int(batch.sizes[0]), len(batch.sizes)
+    if first == batch.sizes[-1]:
+        ids = batch.ids.reshape(steps, -1)[:, number::parts].ravel()
+        targets = batch.targets.reshape(steps, -1)[:, number::parts].ravel()
+        return Batch(ids, targets, np.full(steps, -(-(first - number) // parts)), batch.span)
     own = (batch.sizes - number + parts - 1) // parts
-    if batch.sizes[0] == batch.sizes[-1]:
-        ids, targets = (
-            each.reshape(len(batch.sizes), -1)[:, number::parts].ravel()
-            for each in (batch.ids, batch.targets)
-        )
-        return Batch(ids, targets, own, batch.span)
     rows = places(batch.sizes) % parts == number
     return Batch(batch.ids[rows], batch.targets[rows], own[own > 0], batch.span)
