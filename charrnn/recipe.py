@@ -111,6 +111,13 @@ class Recipe(Settings):
         whole = self.completed(corpus)
         return self.changed(network=whole.network, training=whole.training)
 
+    def said_of_sized(self) -> list[str]:
+        """Which of the settings whose defaults follow from the data it says itself: one that is
+        said may have another value than the same one left out.
+        """
+        said = _without_nulls({**self.network.said(), **self.training.said()})
+        return sorted(said.keys() & SIZED)
+
     def plain(self) -> dict[str, Any]:
         """Every value, without nulls."""
         return _without_nulls(self.values())

@@ -38,20 +38,34 @@ ATTEMPTS = ("promoted", "unchanged", "refused")
 
 @dataclass(frozen=True)
 class _Plan:
-    """A recipe, where it stands, its data files and a hash of all that the weights follow from."""
+    """A recipe, where it stands, its data files and a hash of all that the weights follow from;
+    and what the recipe says itself of that which else follows from the data.
+    """
 
     recipe: Recipe
     path: Path
     files: list[Path]
     data_sha256: str
     inputs: str
+    said: list[str]
 
     @classmethod
     def of(cls, recipe: Recipe, path: Path, files: list[Path], data: str) -> "_Plan":
         warm = recipe.retraining.warm_start
         facts = [recipe.described(), recipe.gate.values(), warm, data, TRAINING_FORMAT]
         inputs = hashlib.sha256(canonical_json(facts).encode()).hexdigest()
-        return cls(recipe, path, files, data, inputs)
+        return cls(recipe, path, files, data, inputs, recipe.said_of_sized())
+
+    def is_as_in(self, attempt: dict[str, Any]) -> bool:
+        """Whether an attempt that is written down was of all the same. Of one from before they were
+        told, what its recipe said is taken to be the same.
+        """
+        said = attempt.get("said", self.said)
+        return attempt.get("inputs") == self.inputs and said == self.said
+
+    def written_down(self) -> dict[str, Any]:
+        """What an attempt is known by."""
+        return {"inputs": self.inputs, "said": self.said}
 
 
 def train(
@@ -109,7 +123,7 @@ def _first_version(
         data_sha256=plan.data_sha256,
         seconds={"all": time.monotonic() - begun},
     )
-    details = {**outcome.details(), "inputs": plan.inputs, "run": trained.fingerprint}
+    details = {**outcome.details(), **plan.written_down(), "run": trained.fingerprint}
     where = _relative(plan.path, store.root)
     store.promote(name, version, reason=outcome.reason, recipe=where, details=details)
     return _settled(outcome, store, store.folder(name) / RUN_FOLDER)
@@ -165,11 +179,11 @@ def retrain(
         step_back(settings.nice)
     with alone(store, name) as run_folder:
         live, last = _whole_live(store, name), _last_attempt(store, name)
-        if live and not force and last.get("inputs") == plan.inputs:
+        if live and not force and plan.is_as_in(last):
             came_of_it = f", which was {last['event']}" if last["event"] == "refused" else ""
             reason = f"data and recipe are as they were at the last attempt{came_of_it}"
             return Outcome(name, live.version, "unchanged", reason, live.version)
-        if last.get("inputs") != plan.inputs:  # else it may be of the same run, made once more
+        if not plan.is_as_in(last):  # else it may be of the same run, made once more
             RunFiles(run_folder).clear_run(last.get("run", ""))
         attempt = _Attempt(store, plan, live, begun, promote_anyway)
         within = Within(plan.recipe, plan.path, listener or Listener())
@@ -249,7 +263,7 @@ class _Attempt:
 
     def _write_down(self, outcome: Outcome, run: str) -> None:
         store, name, version = self.store, outcome.name, outcome.version
-        details = {**outcome.details(), "inputs": self.plan.inputs, "run": run}
+        details = {**outcome.details(), **self.plan.written_down(), "run": run}
         recipe = _relative(self.plan.path, store.root)
         if outcome.promoted:
             store.promote(name, version, reason=outcome.reason, recipe=recipe, details=details)

@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 
 from charrnn.checkpoint import RunFiles
+from charrnn.config import TrainConfig
 from charrnn.corpus import load_corpus
 from charrnn.errors import (
     CharRNNError,
@@ -360,6 +361,29 @@ def test_what_has_changed_is_trained_on(change, nightly, monkeypatch):
     assert outcome.trained
     assert outcome.event == ("promoted" if change in ("data", "recipe", "damage") else "unchanged")
     assert nightly.live() == outcome.version
+
+
+def test_a_default_of_the_class_that_is_said_is_news_where_the_data_had_another(nightly):
+    recipe, said = nightly.data / "small.toml", TrainConfig().learning_rate
+    assert "learning_rate" not in recipe.read_text()
+    rate = {"learning_rate": said}
+    recipe.write_text(
+        recipe.read_text().replace("[training]", f"[training]\nlearning_rate = {said}")
+    )
+    outcome = retrain("small", nightly.store, promote_anyway=True)
+    assert outcome.promoted
+    trained = load("small", weights=nightly.store).frozen.provenance["recipe"]["training"]
+    assert {**trained, **rate} == trained
+    assert retrain("small", nightly.store).event == "unchanged"
+    line = read_json_lines(nightly.folder / "history.jsonl")[-1]
+    assert "learning_rate" in line["said"]
+
+
+def test_an_attempt_from_before_it_was_told_what_a_recipe_says_counts_as_it_was(nightly):
+    path = nightly.folder / "history.jsonl"
+    lines = [{k: v for k, v in line.items() if k != "said"} for line in read_json_lines(path)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert retrain("small", nightly.store, listener=Untrained()).event == "unchanged"
 
 
 def test_a_fresh_clone_has_nothing_to_retrain_and_a_fresh_folder_is_filled(tmp_path):
