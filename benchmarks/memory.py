@@ -30,9 +30,9 @@ from benchmarks.growth import Panel, picture
 from benchmarks.models import network, text_generator
 from charrnn import Generator, blas_threads
 from charrnn.config import TrainConfig
-from charrnn.model import Batch
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm
+from charrnn.packed import Batch
 from charrnn.parallel import Team
 
 CELL = "lstm"

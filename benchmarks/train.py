@@ -44,9 +44,10 @@ from benchmarks.models import CALLS_OF_A_LAYER, shapes_of
 from charrnn import blas_kernel, blas_threads
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.export import torch_state_dict
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm
+from charrnn.packed import Batch
 from charrnn.parallel import Team
 
 RATE, CLIP = 1e-3, 1.0

@@ -10,7 +10,7 @@ import numpy as np
 
 from charrnn.corpus import Corpus
 from charrnn.dropping import WordDrops
-from charrnn.model import Batch
+from charrnn.packed import Batch
 from charrnn.parameters import Array
 from charrnn.vocabulary import Vocabulary
 from charrnn.wordlist import AnyVocabulary

@@ -15,8 +15,9 @@ import numpy as np
 from charrnn.cells import CELLS
 from charrnn.config import ModelConfig
 from charrnn.gradients import numerical_gradient, relative_error
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.ops import Workspace, cross_entropy
+from charrnn.packed import Batch
 from charrnn.parameters import Array
 from charrnn.reference import graph_gradients
 from charrnn.tables import table

@@ -9,8 +9,9 @@ import numpy as np
 
 from charrnn.checkpoint import Progress, decoded, encoded
 from charrnn.dropping import Share
-from charrnn.model import Batch, CharRNN, parts_of
+from charrnn.model import CharRNN
 from charrnn.ops import Workspace
+from charrnn.packed import Batch, parts_of
 from charrnn.parallel import part_of
 from charrnn.parameters import Array, Parameters
 from charrnn.ranks import Ranks

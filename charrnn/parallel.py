@@ -23,8 +23,9 @@ import numpy as np
 
 from charrnn.errors import TrainingError
 from charrnn.memory import peak_memory
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.ops import Workspace, places
+from charrnn.packed import Batch
 from charrnn.parameters import Array, Parameters
 from charrnn.sharing import Channel, SharedMemory
 from charrnn.worker import Desk, Task

@@ -33,8 +33,9 @@ from charrnn.settings import Settings, setting
 
 SUFFIX = ".toml"
 SIZED = frozenset(  # settings whose defaults follow from the data
-    {"cell", "hidden_size", "batch_size", "learning_rate", "warmup_steps", "warmup_share", "steps"}
-    | {"dropout", "dropout_mask", "recurrent_dropout"}
+    {"cell", "hidden_size", "dropout", "dropout_mask", "recurrent_dropout"}
+    | {"steps", "batch_size", "chain", "learning_rate", "warmup_steps", "warmup_share"}
+    | {"weight_decay", "averaging"}
 )
 
 # Settings that are younger than some weights, and what they were before: said of none where they
@@ -111,12 +112,17 @@ class Recipe(Settings):
         whole = self.completed(corpus)
         return self.changed(network=whole.network, training=whole.training)
 
-    def said_of_sized(self) -> list[str]:
-        """Which of the settings whose defaults follow from the data it says itself: one that is
-        said may have another value than the same one left out.
+    def said_defaults(self) -> list[str]:
+        """The settings that it gives the defaults of their class, and for which it would have had
+        others by the data, had it not given them: by their values alone the two can't be told
+        apart.
         """
-        said = _without_nulls({**self.network.said(), **self.training.said()})
-        return sorted(said.keys() & SIZED)
+        return sorted(
+            name
+            for part in (self.network, self.training)
+            for name, value in part.said().items()
+            if name in SIZED and value is not None and value == getattr(type(part)(), name)
+        )
 
     def plain(self) -> dict[str, Any]:
         """Every value, without nulls."""

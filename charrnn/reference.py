@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from charrnn.graph import Node, backward, constant, parameter
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.operations import gather, sigmoid, softmax_cross_entropy, tanh
+from charrnn.packed import Batch
 from charrnn.parameters import Array
 
 GraphCell = Callable[[Mapping[str, Node], Node, list[Node]], list[Node]]

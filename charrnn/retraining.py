@@ -38,8 +38,11 @@ ATTEMPTS = ("promoted", "unchanged", "refused")
 
 @dataclass(frozen=True)
 class _Plan:
-    """A recipe, where it stands, its data files and a hash of all that the weights follow from;
-    and what the recipe says itself of that which else follows from the data.
+    """A recipe, where it stands, its data files, and what an attempt at it is known by.
+
+    inputs: a hash of all that the weights follow from, with the defaults of the classes in place of
+    what the recipe leaves to the data. said: which of those it gives itself. Not part of the hash,
+    so that the attempts from before there was such a list still have theirs.
     """
 
     recipe: Recipe
@@ -54,12 +57,10 @@ class _Plan:
         warm = recipe.retraining.warm_start
         facts = [recipe.described(), recipe.gate.values(), warm, data, TRAINING_FORMAT]
         inputs = hashlib.sha256(canonical_json(facts).encode()).hexdigest()
-        return cls(recipe, path, files, data, inputs, recipe.said_of_sized())
+        return cls(recipe, path, files, data, inputs, recipe.said_defaults())
 
-    def is_as_in(self, attempt: dict[str, Any]) -> bool:
-        """Whether an attempt that is written down was of all the same. Of one from before they were
-        told, what its recipe said is taken to be the same.
-        """
+    def is_that_of(self, attempt: dict[str, Any]) -> bool:
+        """Whether an attempt that is written down was at the same."""
         said = attempt.get("said", self.said)
         return attempt.get("inputs") == self.inputs and said == self.said
 
@@ -179,11 +180,11 @@ def retrain(
         step_back(settings.nice)
     with alone(store, name) as run_folder:
         live, last = _whole_live(store, name), _last_attempt(store, name)
-        if live and not force and plan.is_as_in(last):
+        if live and not force and plan.is_that_of(last):
             came_of_it = f", which was {last['event']}" if last["event"] == "refused" else ""
             reason = f"data and recipe are as they were at the last attempt{came_of_it}"
             return Outcome(name, live.version, "unchanged", reason, live.version)
-        if not plan.is_as_in(last):  # else it may be of the same run, made once more
+        if not plan.is_that_of(last):  # else it may be of the same run, made once more
             RunFiles(run_folder).clear_run(last.get("run", ""))
         attempt = _Attempt(store, plan, live, begun, promote_anyway)
         within = Within(plan.recipe, plan.path, listener or Listener())

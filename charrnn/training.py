@@ -31,9 +31,10 @@ from charrnn.evaluation import Loss, evaluate, seconds_for_a_symbol
 from charrnn.files import canonical_json
 from charrnn.joint import News, agreed, gather_state, own_part, take_up
 from charrnn.memory import peak_memory
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm, clip_by_value, learning_rate
+from charrnn.packed import Batch
 from charrnn.parallel import Team
 from charrnn.parameters import Array
 from charrnn.ranks import Ranks

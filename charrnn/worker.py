@@ -14,8 +14,9 @@ import numpy as np
 
 from charrnn.config import ModelConfig
 from charrnn.lines import up_to_line
-from charrnn.model import Batch, CharRNN, parameter_shapes
+from charrnn.model import CharRNN, parameter_shapes
 from charrnn.ops import Array, Workspace
+from charrnn.packed import Batch
 from charrnn.parameters import Parameters
 from charrnn.sharing import Channel, SharedMemory
 from charrnn.threads import blas_threads

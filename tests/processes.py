@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from charrnn.config import ModelConfig
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.ops import Workspace
+from charrnn.packed import Batch
 from charrnn.parallel import Team
 
 

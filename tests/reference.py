@@ -1,10 +1,13 @@
-"""Packed batches to compare passes on; what they are compared with is `charrnn.reference`."""
+"""Packed batches to compare passes on, and buffers that hold nothing of use between two of them;
+what passes are compared with is `charrnn.reference`.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from charrnn.model import Batch
+from charrnn.ops import Workspace
+from charrnn.packed import Batch
 from charrnn.parameters import Array
 from charrnn.reference import GRAPH_CELLS, graph_gradients
 
@@ -18,4 +21,13 @@ def pack(sequences: Sequence[tuple[Array, Array]]) -> Batch:
     return Batch(np.array(ids), np.array(targets), sizes)
 
 
-__all__ = ["GRAPH_CELLS", "graph_gradients", "pack"]
+def poison(work: Workspace) -> None:
+    """Fill all buffers with NaN: who reads what he hasn't written is found out."""
+    for buffer in work._buffers.values():
+        if buffer.dtype.kind == "f":
+            buffer[...] = np.nan
+    for child in work._children.values():
+        poison(child)
+
+
+__all__ = ["GRAPH_CELLS", "graph_gradients", "pack", "poison"]

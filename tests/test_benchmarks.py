@@ -27,6 +27,8 @@ TITLES = {
         "64 rows times",
         "in panels",
         "Four rows behind",
+        "W (rows, terms) times",
+        "Products with one side",
         "A few sequences",
         "A sample's random",
     ],

@@ -12,8 +12,8 @@ from charrnn.cells import CELLS
 from charrnn.config import CorpusConfig
 from charrnn.corpus import load_corpus
 from charrnn.gradients import numerical_gradient, relative_error
-from charrnn.model import Batch
 from charrnn.ops import Workspace
+from charrnn.packed import Batch
 from charrnn.parameters import Parameters
 from examples.classics import concatenated, course, dinosaurs, layered, minimal, words
 

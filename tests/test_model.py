@@ -1,14 +1,18 @@
 """The whole network: its passes against each other, against numbers, and against the graph."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
+from charrnn import ops
 from charrnn.cells import CELLS
 from charrnn.config import ModelConfig
 from charrnn.gradients import numerical_gradient, relative_error
-from charrnn.model import Batch, CharRNN, parameter_shapes
+from charrnn.model import CharRNN, parameter_shapes
 from charrnn.ops import Workspace, dropout_mask, gather_rows_backward
-from tests.reference import graph_gradients, pack
+from charrnn.packed import Batch
+from tests.reference import graph_gradients, pack, poison
 
 B, T, H, V = 2, 3, 4, 5
 NETWORKS = [(cell, layers) for cell in CELLS for layers in (1, 2, 3)]
@@ -132,7 +136,7 @@ def test_chunks_with_the_gradient_handed_back_equal_the_whole_sequence(cell, lay
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("dropping", DROPPING, ids=lambda d: "-".join(map(str, d.values())))
 def test_what_is_dropped_has_the_gradient_of_the_same_masks(cell, dropping, monkeypatch):
-    monkeypatch.setattr("charrnn.model.CHARACTERS_IN_A_PART", 11)  # so that there are two parts
+    monkeypatch.setattr("charrnn.packed.CHARACTERS_IN_A_PART", 11)  # so that there are two parts
     model, rng = network(cell, 2, hidden=3, **dropping)
     batch, state = unequal_batch(rng), random_state(model, rng, 5)
     grads, work = model.params.like(), Workspace()
@@ -178,7 +182,7 @@ def test_output_blocks_do_not_change_the_gradient(cell, monkeypatch):
     batch, state = unequal_batch(rng), model.init_state(5)
     whole, blocked = model.params.like(), model.params.like()
     loss, _, _ = model.loss_and_grads(batch, state, whole, Workspace())
-    monkeypatch.setattr("charrnn.model.LOGITS_IN_A_BLOCK", 3 * V)
+    monkeypatch.setattr("charrnn.packed.LOGITS_IN_A_BLOCK", 3 * V)
     blocked_loss, _, _ = model.loss_and_grads(batch, state, blocked, Workspace())
     assert abs(loss - blocked_loss) < 1e-14
     assert np.abs(whole.flat - blocked.flat).max() < 1e-14
@@ -193,7 +197,7 @@ def test_a_batch_passed_in_parts_equals_the_whole(cell, layers, characters, monk
     whole, in_parts, work = model.params.like(), model.params.like(), Workspace()
     expected = model.loss_and_grads(batch, state, whole, work, dstate=dstate)
     expected_loss = model.loss(batch, state, work)
-    monkeypatch.setattr("charrnn.model.CHARACTERS_IN_A_PART", characters)
+    monkeypatch.setattr("charrnn.packed.CHARACTERS_IN_A_PART", characters)
     got = model.loss_and_grads(batch, state, in_parts, work, dstate=dstate)
     for one, other in zip(
         (*got, *model.loss(batch, state, work)), (*expected, *expected_loss), strict=True
@@ -263,3 +267,37 @@ def test_parameters_are_named_by_layer_and_letter():
         "out.V": (3, 7),
         "out.c": (7,),
     }
+
+
+@pytest.mark.parametrize(
+    ("cell", "layers"), [(cell, layers) for cell in CELLS for layers in (1, 2)]
+)
+def test_small_products_give_the_gradient_whatever_shape_the_batch_before_had(
+    cell, layers, monkeypatch
+):
+    """In float32, for which they are, of a size for which training splits all its products."""
+    config = ModelConfig(cell=cell, hidden_size=64, num_layers=layers, vocab_size=27)
+    rng = np.random.default_rng(1)
+    exact = CharRNN.initialized(config, rng, np.float64)
+    exact.params.flat[:] = exact.params.flat.astype(np.float32)
+    model = CharRNN(exact.config, exact.params.astype(np.float32))
+    grads, wanted, work = model.params.like(), exact.params.like(), Workspace()
+    for lengths in ([24] * 40, range(30, 2, -1), [3, 2], [700], [20] * 48 + [9] * 16, [24] * 40):
+        batch = unequal_batch(rng, lengths, 27)
+        state = random_state(exact, rng, len(lengths)).astype(np.float32)
+        expected = exact.loss_and_grads(batch, state.astype(float), wanted, Workspace())
+        calls = {}
+        for is_fast in (False, True):
+            poison(work)
+            with monkeypatch.context() as small:
+                small.setattr("charrnn.ops.small_products_are_fast", lambda is_so=is_fast: is_so)
+                ops._rows_at_a_time.cache_clear()
+                small.setattr(np, "matmul", whole := Mock(wraps=np.matmul))
+                loss, last, dstate = model.loss_and_grads(batch, state, grads, work)
+            calls[is_fast] = whole.call_count
+            for got, one in zip((loss, last, dstate), expected, strict=True):
+                assert np.abs(got - one).max() < 1e-5
+            for name, gradient in grads.items():
+                assert relative_error(gradient, wanted[name]) < 1e-4, name
+        assert calls[True] > calls[False] or len(batch.ids) < 10
+    ops._rows_at_a_time.cache_clear()

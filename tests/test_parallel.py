@@ -15,8 +15,9 @@ import pytest
 from charrnn.cells import CELLS
 from charrnn.config import ModelConfig
 from charrnn.errors import TrainingError
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.ops import Workspace
+from charrnn.packed import Batch
 from charrnn.parallel import Team, part_of
 from tests.builders import ROOT
 from tests.processes import kill, open_files, process_ids, state_of, until

@@ -21,8 +21,9 @@ from charrnn import ranks as ranks_module
 from charrnn.cli import main
 from charrnn.dropping import Share
 from charrnn.errors import ConfigError
-from charrnn.model import CharRNN, parts_of
+from charrnn.model import CharRNN
 from charrnn.ops import Workspace
+from charrnn.packed import parts_of
 from charrnn.parallel import part_of
 from charrnn.ranks import ranks_here, told_by_mpiexec
 from charrnn.training import Run

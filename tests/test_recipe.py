@@ -3,13 +3,23 @@
 import os
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from charrnn.config import CorpusConfig
 from charrnn.corpus import load_corpus
 from charrnn.errors import CharRNNError, ConfigError, CorpusError
-from charrnn.recipe import Recipe, name_for, read_recipe, recipe_for, write_recipe
+from charrnn.recipe import (
+    OTHER_RULES,
+    SIZED,
+    Recipe,
+    defaults_for,
+    name_for,
+    read_recipe,
+    recipe_for,
+    write_recipe,
+)
 from tests.training_runs import name_list, small_corpus
 
 SHIPPED = sorted(Path(__file__).parent.parent.glob("data/*.toml"))
@@ -256,3 +266,21 @@ def test_what_younger_settings_were_before_is_not_said():
     assert "word_dropout" not in said["training"]
     other = recipe.changed(corpus={"unit": "word"}, training={"summed": True}).described()
     assert (other["corpus"]["unit"], other["training"]["summed"]) == ("word", True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "size"),
+    [
+        ("chat", "character", 10**5),
+        ("text", "character", 10**6),
+        ("text", "word", 10**4),
+        ("text", "word", 10**6),
+        *(("names", "character", size) for size in (10**3, 10**4, 10**6)),
+    ],
+)
+def test_what_follows_from_the_data_is_known_to_do_so(kind, unit, size):
+    vocabulary = SimpleNamespace(unit=unit)
+    corpus = SimpleNamespace(kind=kind, vocabulary=vocabulary, characters=lambda part: size)
+    suited = defaults_for(corpus)
+    assert {*suited.network, *suited.training} <= SIZED
+    assert all(other.keys() <= SIZED for other in OTHER_RULES.values())

@@ -10,10 +10,11 @@ from charrnn.cells import CELLS
 from charrnn.config import CorpusConfig, ModelConfig, TrainConfig
 from charrnn.corpus import load_corpus
 from charrnn.graph import backward, constant, parameter
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.operations import sigmoid, tanh
 from charrnn.ops import Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_norm
+from charrnn.packed import Batch
 from charrnn.parameters import Parameters
 from charrnn.reference import GRAPH_CELLS, column_blocks, gradient, graph_loss
 

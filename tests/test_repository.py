@@ -55,8 +55,8 @@ FLOORS = (
         "vocabulary",
         "wording",
     },
-    {"encoding", "model", "products", "streams", "wordlist"},
-    {"corpus", "shapes", "trial"},
+    {"encoding", "packed", "products", "streams", "wordlist"},
+    {"corpus", "model", "shapes", "trial"},
     {
         "batches",
         "compiled",

@@ -363,20 +363,20 @@ def test_what_has_changed_is_trained_on(change, nightly, monkeypatch):
     assert nightly.live() == outcome.version
 
 
-def test_a_default_of_the_class_that_is_said_is_news_where_the_data_had_another(nightly):
-    recipe, said = nightly.data / "small.toml", TrainConfig().learning_rate
-    assert "learning_rate" not in recipe.read_text()
-    rate = {"learning_rate": said}
-    recipe.write_text(
-        recipe.read_text().replace("[training]", f"[training]\nlearning_rate = {said}")
-    )
-    outcome = retrain("small", nightly.store, promote_anyway=True)
-    assert outcome.promoted
+@pytest.mark.parametrize("setting", ["learning_rate", "weight_decay"])
+def test_a_default_that_a_recipe_begins_or_ceases_to_say_is_news(setting, nightly):
+    recipe, default = nightly.data / "small.toml", getattr(TrainConfig(), setting)
+    before = recipe.read_text()
+    assert setting not in before
+    recipe.write_text(before.replace("[training]", f"[training]\n{setting} = {default}"))
+    assert retrain("small", nightly.store, promote_anyway=True).promoted
     trained = load("small", weights=nightly.store).frozen.provenance["recipe"]["training"]
-    assert {**trained, **rate} == trained
+    assert trained[setting] == default
     assert retrain("small", nightly.store).event == "unchanged"
-    line = read_json_lines(nightly.folder / "history.jsonl")[-1]
-    assert "learning_rate" in line["said"]
+    recipe.write_text(before)
+    assert retrain("small", nightly.store, promote_anyway=True).promoted
+    trained = load("small", weights=nightly.store).frozen.provenance["recipe"]["training"]
+    assert trained[setting] != default
 
 
 def test_an_attempt_from_before_it_was_told_what_a_recipe_says_counts_as_it_was(nightly):

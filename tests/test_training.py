@@ -21,6 +21,7 @@ from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.training import Listener, Run
 from tests.processes import kill, open_files, process_ids
+from tests.reference import poison
 from tests.training_runs import small_corpus, small_recipe, stopping_after
 
 KINDS = ("names", "text")
@@ -402,11 +403,3 @@ def test_stale_buffers_are_never_read(tmp_path):
 
     run._step = poisoned
     assert run.train().data == clean.data
-
-
-def poison(work):
-    for buffer in work._buffers.values():
-        if buffer.dtype.kind == "f":
-            buffer[...] = np.nan
-    for child in work._children.values():
-        poison(child)

@@ -17,8 +17,9 @@ from charrnn.corpus import load_corpus
 from charrnn.decoding import DecodeBatch
 from charrnn.errors import ConfigError, CorpusError, WeightsFormatError
 from charrnn.generator import Generator
-from charrnn.model import SMALL_VOCABULARY, Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.ops import Workspace
+from charrnn.packed import SMALL_VOCABULARY, Batch
 from charrnn.recipe import Recipe
 from charrnn.retraining import retrain, train
 from charrnn.splits import SPLITS
@@ -186,7 +187,7 @@ def test_the_symbols_of_a_batch_alone_give_the_gradient_of_a_large_vocabulary(ce
     model = CharRNN.initialized(config, rng, np.float64)
     batch, found, tables = packed_batch(rng, vocab), [], []
     for small in (0, 10 * vocab):
-        monkeypatch.setattr("charrnn.model.SMALL_VOCABULARY", small)
+        monkeypatch.setattr("charrnn.packed.SMALL_VOCABULARY", small)
         grads, work = model.params.like(), Workspace()
         grads.flat[:] = np.nan
         got = model.loss_and_grads(batch, model.init_state(4), grads, work)

@@ -20,7 +20,8 @@ import safetensors.numpy
 
 from charrnn.config import ModelConfig
 from charrnn.export import TORCH_CELLS, torch_state_dict
-from charrnn.model import Batch, CharRNN, parameter_shapes
+from charrnn.model import CharRNN, parameter_shapes
+from charrnn.packed import Batch
 from charrnn.parameters import Array, Parameters
 from tests.reference import pack
 

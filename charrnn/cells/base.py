@@ -54,7 +54,8 @@ class Cell(ABC):
 
     rows_first: ClassVar[bool] = False
     """Whether `forward_sequence` and `backward_sequence` hold the features of a row side by side.
-    What they take and give is shaped as ever: transposed views, and sooner taken as such."""
+    What they take and give is shaped as ever: transposed views, and sooner taken as such. Only a
+    cell without sigmoids may say so: nothing is scaled for it."""
 
     def shapes(self, hidden_size: int) -> dict[str, tuple[int, ...]]:
         """The shapes of the recurrent parameters."""

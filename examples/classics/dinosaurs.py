@@ -26,9 +26,10 @@ import numpy as np
 from charrnn.config import CorpusConfig, ModelConfig
 from charrnn.corpus import Corpus, load_corpus
 from charrnn.evaluation import Loss, evaluate
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.ops import Workspace
 from charrnn.optimizers import clip_by_value
+from charrnn.packed import Batch
 from charrnn.recipe import Recipe, read_recipe
 from charrnn.tables import table
 from charrnn.training import Run

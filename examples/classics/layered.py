@@ -28,8 +28,9 @@ import numpy as np
 
 from charrnn.config import ModelConfig
 from charrnn.gradients import numerical_gradient, relative_error
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.ops import Array, Workspace, blocks, log_softmax, sigmoid
+from charrnn.packed import Batch
 from charrnn.tables import table
 
 HIDDEN, VOCABULARY, STEPS, LAYERS = 4, 5, 6, 2

@@ -27,9 +27,10 @@ import numpy as np
 from charrnn.config import CorpusConfig, ModelConfig, TrainConfig
 from charrnn.corpus import load_corpus
 from charrnn.evaluation import evaluate
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.ops import Array, Workspace
 from charrnn.optimizers import OPTIMIZERS, clip_by_value
+from charrnn.packed import Batch
 from charrnn.parameters import Parameters
 
 STEPS, HIDDEN, RATE, CLIP, EPSILON = 25, 100, 0.1, 5.0, 1e-8

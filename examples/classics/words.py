@@ -28,9 +28,10 @@ import numpy as np
 from charrnn.config import ModelConfig
 from charrnn.gradients import relative_error
 from charrnn.graph import Node, backward, constant, parameter
-from charrnn.model import Batch, CharRNN
+from charrnn.model import CharRNN
 from charrnn.operations import gather, softmax_cross_entropy, tanh
 from charrnn.ops import Array, Workspace, log_softmax
+from charrnn.packed import Batch
 from charrnn.tables import table
 
 WORDS, HIDDEN, TRUNCATE, RATE = 8000, 100, 4, 0.005
