@@ -2,23 +2,28 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from benchmarks.common import Table, repeated, take_turns
-from charrnn import lines
+from charrnn import lines, optimizers
+from charrnn.config import TrainConfig
 from charrnn.ops import (
     BEST_COLUMNS,
     COLUMNS,
-    FEWEST_COLUMNS,
+    FEWEST_OF_FEW,
     MOST_COLUMNS,
     MOST_OF_THE_BEST,
-    ROWS_OF_FEW,
+    columns_at_a_time,
+    rows_of_few,
 )
+from charrnn.parameters import Array, Parameters
 from charrnn.products import in_turn
 from charrnn.threads import SMALL
 
 STEPS = ((512, 128, 32), (1024, 256, 32), (1024, 256, 64), (768, 256, 32), (2048, 512, 32))
+PARAMETERS = (23_451, 350_000, 3_200_000)  # of RNN 128, LSTM 256, LSTM 512 x 2, about
 CHARACTERS = ((128, 27, 400), (128, 27, 800), (256, 27, 1024), (128, 65, 400), (256, 65, 1024))
 
 
@@ -54,7 +59,9 @@ def steps(seconds: float, *, quick: bool) -> Table:
 
 
 def small_vocabularies(seconds: float, *, quick: bool) -> Table:
-    """What training multiplies by a vocabulary's few rows: at once, and in small products."""
+    """What training multiplies with one side as long as the vocabulary: at once, and in small
+    products.
+    """
     table = Table(
         "Products with one side as long as the vocabulary, at once / in small ones: microseconds",
         [
@@ -62,8 +69,8 @@ def small_vocabularies(seconds: float, *, quick: bool) -> Table:
             *((name, "") for name in ("logits", "gradient of h", "gradient of V", "gradient of U")),
         ],
         note=f"The logits and the gradient of h by as many times {COLUMNS} characters as are "
-        f"small, at least {FEWEST_COLUMNS}; the gradients of V and U by {ROWS_OF_FEW} rows, for "
-        f"up to {BEST_COLUMNS} symbols, on kernels for AVX-512. A star: training does so.",
+        f"small, or {COLUMNS}; the gradients of V and U by as many rows as are, or "
+        f"{FEWEST_OF_FEW}. A star: on kernels for AVX-512 training does so.",
     )
     rng = np.random.default_rng(0)
     for size, symbols, characters in CHARACTERS[:1] if quick else CHARACTERS:
@@ -72,33 +79,67 @@ def small_vocabularies(seconds: float, *, quick: bool) -> Table:
             for rows in (size, 4 * size, symbols)
         )
         V = lines.copy(rng.standard_normal((size, symbols), np.float32))
-        most = max(COLUMNS, SMALL // V.size // COLUMNS * COLUMNS)
-        wide = [slice(start, start + most) for start in range(0, characters, most)]
-        is_wide = FEWEST_COLUMNS <= most < characters
-        is_few = symbols <= BEST_COLUMNS and ROWS_OF_FEW * symbols * characters <= SMALL
-        cells = []
-        for x, y, takes_small in (
-            (V.T, h, is_wide),
-            (V, dlogits, is_wide),
-            (h, dlogits.T, is_few),
-            (da, dlogits.T, is_few),
-        ):
-            out = lines.empty((len(x), y.shape[1]), np.float32)
-            if y.shape[1] == characters:
-                parts = [(np.matmul, x, y[:, part], out[:, part]) for part in wide]
-            else:
-                parts = [
-                    (np.matmul, x[rows], y, out[rows])
-                    for start in range(0, len(x), ROWS_OF_FEW)
-                    for rows in [slice(start, start + ROWS_OF_FEW)]
-                ]
-            ways: dict[str, Callable[[], object]] = {
-                "at once": partial(np.matmul, x, y, out),
-                "small": in_turn(parts),
-            }
-            contenders = {way: partial(repeated, work, 5) for way, work in ways.items()}
-            timings = take_turns(contenders, seconds=seconds / 4)
-            times = " / ".join(f"{1e6 * timing.median:.0f}" for timing in timings.values())
-            cells.append(times + " *" * takes_small)
+        wide, few = columns_at_a_time(*V.shape), rows_of_few(characters, symbols)
+        cells = [
+            _at_once_and_split(x, y, columns=wide or COLUMNS, seconds=seconds / 4)
+            + " *" * bool(wide)
+            for x, y in ((V.T, h), (V, dlogits))
+        ]
+        cells += [
+            _at_once_and_split(x, dlogits.T, rows=few or FEWEST_OF_FEW, seconds=seconds / 4)
+            + " *" * bool(few)
+            for x in (h, da)
+        ]
         table.rows.append([f"{size}, V {symbols}, {characters:,}", *cells])
     return table
+
+
+def _at_once_and_split(
+    x: Array, y: Array, *, rows: int = 0, columns: int = 0, seconds: float
+) -> str:
+    """Microseconds of x @ y, and of the same by so many rows of x, or columns of y."""
+    out = lines.empty((len(x), y.shape[1]), np.float32)
+    calls: list[tuple[Any, ...]] = []
+    for start in range(0, len(x), rows or len(x)):
+        some = slice(start, start + (rows or len(x)))
+        for begin in range(0, y.shape[1], columns or y.shape[1]):
+            part = slice(begin, begin + (columns or y.shape[1]))
+            calls.append((np.matmul, x[some], y[:, part], out[some, part]))
+    works: dict[str, Callable[[], object]] = {
+        "at once": partial(np.matmul, x, y, out),
+        "split": in_turn(calls),
+    }
+    contenders = {way: partial(repeated, work, 5) for way, work in works.items()}
+    timings = take_turns(contenders, seconds=seconds)
+    return " / ".join(f"{1e6 * timing.median:.0f}" for timing in timings.values())
+
+
+def adam(seconds: float, *, quick: bool) -> Table:
+    """A step of Adam, some numbers of each vector at a time."""
+    blocks = (8_192, 16_384, 32_768, 65_536)
+    table = Table(
+        "A step of Adam by so many numbers at a time: microseconds",
+        [("parameters", ""), *((f"{block:,}", ".0f") for block in blocks)],
+        note=f"Training takes {optimizers.BLOCK:,}.",
+    )
+    rng, taken = np.random.default_rng(0), optimizers.BLOCK
+    for count in PARAMETERS[:1] if quick else PARAMETERS:
+        params = Parameters({"all": (count,)}, lines.zeros(count, np.float32))
+        gradient = lines.copy(rng.standard_normal(count, np.float32))
+        contenders = {}
+        try:
+            for block in blocks:
+                optimizers.BLOCK = block
+                rule = optimizers.Adam(params, TrainConfig())
+                contenders[block] = partial(_step, rule, params.flat, gradient, block)
+            timings = take_turns({str(k): work for k, work in contenders.items()}, seconds=seconds)
+        finally:
+            optimizers.BLOCK = taken
+        table.rows.append([f"{count:,}", *(1e6 * timing.median for timing in timings.values())])
+    return table
+
+
+def _step(rule: optimizers.Adam, params: Array, gradient: Array, block: int) -> int:
+    optimizers.BLOCK = block
+    rule.step(params, gradient, 1e-3, 1)
+    return 1

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn import lines
-from charrnn.threads import SMALL, small_products_are_fast
+from charrnn.threads import SMALL, SMALL_BY_TURNED, small_products_are_fast
 
 Array = NDArray[Any]
 
@@ -19,8 +19,10 @@ Array = NDArray[Any]
 FEWEST_ROWS, MOST_COLUMNS = 4, 48
 COLUMNS = 64  # of a matrix, in one small product
 BEST_COLUMNS, MOST_OF_THE_BEST = 32, 128
-ROWS_OF_FEW, FAR_BYTES = 32, 1024  # for no more columns than the best, of rows that stand near
 FEWEST_COLUMNS = 128  # of many, in a product by some of them at a time
+# Of few columns, by some rows at a time; not where columns of x stand farther apart than so many
+# bytes: they displace each other from the cache.
+FEW_COLUMNS, FEWEST_OF_FEW, NEAR_BYTES = 70, 12, 1024
 ONE_HOT_LIMIT = 96  # up to this many rows, a product with a one-hot array beats adding row by row
 
 
@@ -91,14 +93,19 @@ def wide_product(x: Array, y: Array, out: Array) -> Array:
     """x @ y, (M, K) and (K, N): a small x, for many columns. Some columns at a time, where the
     library is faster for it. Returns `out`.
     """
-    most = SMALL // x.size // COLUMNS * COLUMNS
-    is_small = x.dtype == np.float32 and FEWEST_COLUMNS <= most < y.shape[1]
-    if not (is_small and small_products_are_fast()):
+    most = columns_at_a_time(*x.shape) if x.dtype == np.float32 else 0
+    if not (0 < most < y.shape[1] and small_products_are_fast()):
         return np.matmul(x, y, out)
     for start in range(0, y.shape[1], most):
         columns = slice(start, start + most)
         np.matmul(x, y[:, columns], out[:, columns])
     return out
+
+
+def columns_at_a_time(rows: int, terms: int) -> int:
+    """So many columns make a small product with (rows, terms); 0 where they are too few."""
+    most = SMALL // (rows * terms) // COLUMNS * COLUMNS
+    return most if most >= FEWEST_COLUMNS else 0
 
 
 def row_product(matrix: Array, out: Array, work: Workspace, name: str) -> Callable[[Array], object]:
@@ -115,9 +122,10 @@ def row_product(matrix: Array, out: Array, work: Workspace, name: str) -> Callab
     is_small = matrix.dtype == np.float32 and columns % COLUMNS == 0 and most >= FEWEST_ROWS
     if not (is_small and small_products_are_fast()):
         return lambda x: np.matmul(x, matrix, out[: len(x)])
-    stack = work.take(name, (columns // COLUMNS, terms, COLUMNS), matrix.dtype)
-    stack[...] = matrix.reshape(terms, -1, COLUMNS).swapaxes(0, 1)
-    by_columns = out.reshape(len(out), -1, COLUMNS).swapaxes(0, 1)
+    many = columns // COLUMNS
+    stack = work.take(name, (many, terms, COLUMNS), matrix.dtype)
+    stack[...] = matrix.reshape(terms, many, COLUMNS).swapaxes(0, 1)
+    by_columns = out.reshape(len(out), many, COLUMNS).swapaxes(0, 1)
 
     def multiply(x: Array) -> None:
         if len(x) <= most:
@@ -142,17 +150,26 @@ def _rows_at_a_time(height: int, terms: int, columns: int) -> int:
 
 
 def add_product(x: Array, y: Array, out: Array, work: Workspace) -> None:
-    """out += x @ y. For few columns some rows of x at a time, where the library is faster for
-    it."""
-    product, rows = work.take("product", out.shape, out.dtype), len(x)
-    is_small = x.dtype == np.float32 and ROWS_OF_FEW * y.size <= SMALL
-    few = y.shape[1] <= BEST_COLUMNS and x.strides[1] <= FAR_BYTES
-    if is_small and few and small_products_are_fast():
-        rows = ROWS_OF_FEW
+    """out += x @ y, (M, K) and (K, N). For few columns some rows of x at a time, where the library
+    is faster for it.
+    """
+    product, rows = work.take("product", out.shape, out.dtype), 0
+    if x.dtype == np.float32 and x.strides[1] <= NEAR_BYTES and small_products_are_fast():
+        rows = rows_of_few(*y.shape)
+    rows = rows or max(1, len(x))
     for start in range(0, len(x), rows):
         some = slice(start, start + rows)
         np.matmul(x[some], y, product[some])
     out += product
+
+
+def rows_of_few(terms: int, columns: int) -> int:
+    """So many rows make a small product with (terms, columns), turned or not; 0 where the columns
+    are not few, or the rows too few.
+    """
+    most = min(SMALL // (terms * columns), SMALL_BY_TURNED // columns)
+    most -= most % 16 if most >= 16 else most % 4  # where x is turned, rows begin with a line
+    return most if columns <= FEW_COLUMNS and most >= FEWEST_OF_FEW else 0
 
 
 def sigmoid(x: Array) -> Array:

@@ -54,11 +54,14 @@ def _set(counts: list[int]) -> None:
 # ones are copied first. Source: interface/gemm.c, and kernel/x86_64/sgemm_small_kernel_permit_*.c.
 IN_PLACE = ("SkylakeX", "Cooperlake", "SapphireRapids")
 SMALL = 1_000_000  # multiplications up to which they do
+SMALL_BY_TURNED = 1200  # numbers that come out, too, of x @ y where y alone is a transposed view
 
 
 @cache
 def small_products_are_fast() -> bool:
-    """Whether the library multiplies in place what makes no more than `SMALL` multiplications."""
+    """Whether the library multiplies in place what makes no more than `SMALL` multiplications, and
+    `SMALL_BY_TURNED` numbers.
+    """
     return any(info.get("architecture") in IN_PLACE for info in _controller().info())
 
 

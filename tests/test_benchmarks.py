@@ -29,6 +29,7 @@ TITLES = {
         "Four rows behind",
         "W (rows, terms) times",
         "Products with one side",
+        "A step of Adam",
         "A few sequences",
         "A sample's random",
     ],

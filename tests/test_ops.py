@@ -13,7 +13,6 @@ from charrnn.model import CharRNN
 from charrnn.ops import (
     FEWEST_ROWS,
     ONE_HOT_LIMIT,
-    ROWS_OF_FEW,
     Workspace,
     add_product,
     chosen_log_softmax,
@@ -26,7 +25,7 @@ from charrnn.ops import (
     step_product,
     wide_product,
 )
-from charrnn.threads import SMALL
+from charrnn.threads import SMALL, SMALL_BY_TURNED
 from tests.reference import pack
 
 FLOATS = [np.float32, np.float64]
@@ -185,10 +184,11 @@ def test_a_product_for_many_columns_is_small_ones_where_these_are_fast(
         (512, 400, 27, False, True),
         (128, 400, 27, True, True),
         (100, 1024, 30, False, True),
-        (7, 3, 2, False, True),
-        (512, 400, 33, False, False),  # of more columns it would be slower
-        (512, 1200, 27, False, False),  # not even a few rows are small
-        (512, 400, 27, True, False),  # rows far apart collide
+        (768, 1024, 65, False, True),
+        (7, 3, 2, False, False),  # all rows at once are small
+        (512, 400, 71, False, False),  # of more columns it would be slower
+        (512, 1600, 60, False, False),  # not even a few rows are small
+        (512, 400, 27, True, False),  # columns far apart collide
     ],
 )
 def test_few_columns_are_added_by_small_products_where_these_are_fast(
@@ -198,12 +198,12 @@ def test_few_columns_are_added_by_small_products_where_these_are_fast(
     x = x.T if is_turned else x
     y = rng(1).standard_normal((terms, columns)).astype(dtype)
     expected = 2.0 + x.astype(np.float64) @ y
-    sizes, out = products(is_fast), np.full((height, columns), 2, dtype)
+    sizes, out = products(is_fast), np.full((columns, height), 2, dtype).T  # as U's gradient is
     add_product(x, y, out, Workspace())
     assert np.abs(out - expected).max() < (1e-3 if dtype == np.float32 else 1e-11)
     if is_fast and is_small and dtype == np.float32:
-        assert len(sizes) == -(-height // ROWS_OF_FEW)
-        assert max(sizes) <= SMALL
+        assert len(sizes) > 1
+        assert max(sizes) <= min(SMALL, SMALL_BY_TURNED * terms)
     else:
         assert len(sizes) == 1  # all at once
 
