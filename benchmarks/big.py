@@ -323,4 +323,4 @@ if __name__ == "__main__":
     parser.add_argument("--names", type=int, default=1_000_000, help="[default: 1,000,000]")
     parser.add_argument("--steps", type=int, default=400, help="of each training  [default: 400]")
     parser.add_argument("--folder", type=Path, help="where there is room  [default: the system's]")
-    run(measure, parser, kernels=False)
+    run(measure, parser)

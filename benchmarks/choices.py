@@ -332,4 +332,4 @@ def streams(seconds: float) -> Table:
 
 
 if __name__ == "__main__":
-    run(measure, options(__doc__ or ""))
+    run(measure, options(__doc__ or "", kernels=True))

@@ -238,18 +238,19 @@ def gemm_flops(size: int = 1024) -> float:
 # --- Running a benchmark, on both kernels ---------------------------------------------------------
 
 
-def options(description: str) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+def options(description: str, *, kernels: bool = False) -> argparse.ArgumentParser:
+    """The options that every benchmark has. `kernels`: it can be measured on each in turn."""
     parser = argparse.ArgumentParser(description=description.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="a smoke test: figures mean nothing")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there too")
     parser.add_argument("--no-peers", action="store_true", help="leave torch and onnxruntime out")
-    parser.add_argument(
-        "--kernel",
-        choices=("both", "here"),
-        help="of OpenBLAS: that of this environment, or its own choice and Haswell's (AVX2), "
-        "each in a process of its own  [default: both; here with --quick]",
-    )
+    if kernels:
+        parser.add_argument(
+            "--kernel",
+            choices=("both", "here"),
+            help="of OpenBLAS: that of this environment, or its own choice and Haswell's (AVX2), "
+            "each in a process of its own  [default: both; here with --quick]",
+        )
     return parser
 
 
@@ -270,15 +271,13 @@ def positive(number: str) -> int:
 def run(
     measure: Callable[[argparse.Namespace], Report],
     parser: argparse.ArgumentParser,
-    *,
-    kernels: bool = True,
 ) -> None:
-    """Parse the options, measure on each kernel, print, and write `--json`."""
+    """Parse the options, measure on each kernel that is asked for, print, and write `--json`."""
     chosen = parser.parse_args()
     if chosen.json:
         chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    both = kernels and (chosen.kernel or ("here" if chosen.quick else "both")) == "both"
-    reports = _on_both_kernels() if both else [_on_this(measure, chosen)]
+    kernel = getattr(chosen, "kernel", "here") or ("here" if chosen.quick else "both")
+    reports = _on_both_kernels() if kernel == "both" else [_on_this(measure, chosen)]
     if chosen.json:
         name = Path(sys.argv[0]).stem
         whole = {"schema": SCHEMA, "benchmark": name, "quick": chosen.quick, "reports": reports}

@@ -379,4 +379,4 @@ def peers_order(name: str) -> tuple[int, bool]:
 
 
 if __name__ == "__main__":
-    run(lambda chosen: Benchmark(chosen).all(), options(__doc__ or ""))
+    run(lambda chosen: Benchmark(chosen).all(), options(__doc__ or "", kernels=True))

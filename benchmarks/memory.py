@@ -240,4 +240,4 @@ class Benchmark:
 if __name__ == "__main__":
     parser = options(__doc__ or "")
     parser.add_argument("--svg", type=Path, metavar="PATH", help="draw the growth there")
-    run(lambda chosen: Benchmark(chosen).all(), parser, kernels=False)
+    run(lambda chosen: Benchmark(chosen).all(), parser)

@@ -237,4 +237,4 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3, help="of all runs  [default: 3]")
     parser.add_argument("--gigabits", type=float, default=10, help="a second  [default: 10]")
     parser.add_argument("--microseconds", type=float, default=20, help="a message  [default: 20]")
-    run(measure, parser, kernels=False)
+    run(measure, parser)

@@ -167,4 +167,4 @@ def measure(chosen: argparse.Namespace) -> Report:
 
 
 if __name__ == "__main__":
-    run(measure, options(__doc__ or ""), kernels=False)
+    run(measure, options(__doc__ or ""))

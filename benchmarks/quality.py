@@ -269,4 +269,4 @@ if __name__ == "__main__":
     del sys.argv[behind:]
     if "--random-seed" in parser.get_default("more"):
         parser.error("--random-seed: say --random-seeds N instead, for 0 to N - 1")
-    run(measure, parser, kernels=False)
+    run(measure, parser)

@@ -241,4 +241,4 @@ def _million(found: dict[tuple[str, str], Measured], sizes: dict[str, tuple[int,
 
 
 if __name__ == "__main__":
-    run(measure, options(__doc__ or ""), kernels=False)
+    run(measure, options(__doc__ or ""))

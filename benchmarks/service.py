@@ -4,6 +4,7 @@ plainest alternatives in the same run, from a load on the same machine.
     python benchmarks/service.py
     python benchmarks/service.py --quick --json figures.json
     python benchmarks/service.py --waits            # the last table alone
+    OPENBLAS_CORETYPE=Haswell python benchmarks/service.py --no-peers    # on the AVX2 kernel
 
 All servers run all the time and take turns at the load; an idle one costs nothing.
 """
@@ -260,4 +261,4 @@ def _busy(port: int, request: bytes, *, clients: int, seconds: float) -> Iterato
 if __name__ == "__main__":
     parser = options(__doc__ or "")
     parser.add_argument("--waits", action="store_true", help="only what others wait for")
-    run(measure, parser, kernels=False)
+    run(measure, parser)

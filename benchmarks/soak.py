@@ -235,4 +235,4 @@ def table(found: Outcome, events: Events, most: float, health: Outcome) -> Table
 if __name__ == "__main__":
     parser = options(__doc__ or "")
     parser.add_argument("--minutes", type=float, default=1.0, help="how long  [default: 1]")
-    run(measure, parser, kernels=False)
+    run(measure, parser)

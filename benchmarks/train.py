@@ -386,4 +386,4 @@ if __name__ == "__main__":
         kind, count, values = json.loads(sys.argv[2])
         serve(kind, count, Case(**values))
     else:
-        run(measure, options(__doc__ or ""), kernels=False)
+        run(measure, options(__doc__ or ""))
