@@ -80,16 +80,13 @@ def small_vocabularies(seconds: float, *, quick: bool) -> Table:
         )
         V = lines.copy(rng.standard_normal((size, symbols), np.float32))
         wide, few = columns_at_a_time(*V.shape), rows_of_few(characters, symbols)
-        cells = [
-            _at_once_and_split(x, y, columns=wide or COLUMNS, seconds=seconds / 4)
-            + " *" * bool(wide)
-            for x, y in ((V.T, h), (V, dlogits))
-        ]
-        cells += [
-            _at_once_and_split(x, dlogits.T, rows=few or FEWEST_OF_FEW, seconds=seconds / 4)
-            + " *" * bool(few)
-            for x in (h, da)
-        ]
+        cells = []
+        for x, y in ((V.T, h), (V, dlogits)):
+            times = _at_once_and_split(x, y, columns=wide or COLUMNS, seconds=seconds / 4)
+            cells.append(f"{times} *" if wide else times)
+        for x in (h, da):
+            times = _at_once_and_split(x, dlogits.T, rows=few or FEWEST_OF_FEW, seconds=seconds / 4)
+            cells.append(f"{times} *" if few else times)
         table.rows.append([f"{size}, V {symbols}, {characters:,}", *cells])
     return table
 

@@ -55,7 +55,7 @@ class RNN(Cell):
         for step, a_x_t in zip(steps, a_x, strict=True):
             n = step.size
             a, h = product[:n], outputs[step.after]
-            times_W(outputs[step.before])  # 1
+            times_W(outputs[step.before])  # 1: in a
             a += a_x_t.T
             np.tanh(a, h)
             if step.lasting < n:
@@ -83,7 +83,7 @@ class RNN(Cell):
             da, dh_t = da_x[step.columns], dh_prev[: step.size]
             dh_t += dh_rows[step.columns]
             da *= dh_t
-            times_W_T(da)  # 1: dh_prev
+            times_W_T(da)  # 1: dh_prev, in dh_t
         dstate[0] = dh_prev.T
         add_product(previous_outputs(outputs.T, steps, work), da_x, grads["W"], work)
         return da_x.T
