@@ -334,7 +334,7 @@ def test_capitals_are_the_same_in_both_languages_as_ours(page, case):
 def test_a_page_from_the_disk_makes_names_without_a_server(page, tmp_path):
     (tmp_path / "m.json").write_bytes(json_file(charrnn.load("dinosaurs"), "int8")[0])
     page.set_input_files("#file", tmp_path / "m.json")
-    expect(page.locator("#texts")).to_have_text(re.compile(r"^([A-Z][a-z-]+\n){9}[A-Z][a-z-]+$"))
+    expect(page.locator("#texts")).to_have_text(re.compile(r"^([A-Z][a-z-]*\n){9}[A-Z][a-z-]*$"))
     page.fill("#seed", "Tyr")
     page.click("button")
     expect(page.locator("#texts")).to_have_text(re.compile(r"^(Tyr[a-z-]*\n){9}Tyr[a-z-]*$"))
