@@ -1,4 +1,5 @@
-"""What a request's settings ask of names: its shape and conditions, compiled, and how they are met.
+"""From a call to a request: what it asks for, checked; of names also their shape and conditions,
+compiled, and how they are met.
 
 Which way a name of a shape is drawn follows from the request and the model alone: freely, until one
 has the shape, where a free name has it often enough (then the draw is exact), else by drafts
@@ -8,12 +9,14 @@ there are drafts. At temperature 0 nothing is drawn: the names that are then lef
 """
 
 import math
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 from charrnn.blocklist import Blocklist
 from charrnn.conditions import Conditions, Names, conditions_of
-from charrnn.config import LONGEST_SHAPED, GenerationConfig
+from charrnn.config import FIRST_SHARED_SEED, LONGEST_SHAPED, LONGEST_TEXT, GenerationConfig
 from charrnn.errors import ConfigError, FieldProblem, shown
 from charrnn.lookahead import LetterRuns, Lookahead
 from charrnn.shapes import FIELDS, Shape, compile_shape
@@ -31,11 +34,17 @@ class Asking:
     """The part of a model that conditions are compiled with. Threads may share it."""
 
     def __init__(
-        self, vocabulary: AnyVocabulary, names: Sequence[str] | None, longest: int
+        self,
+        vocabulary: AnyVocabulary,
+        names: Sequence[str] | None,
+        longest: int,
+        stop: tuple[str, ...] = (),
     ) -> None:
-        """names: None for running text. longest: symbols of a text by default."""
+        """names: None for running text. longest: symbols of a text by default. stop: strings that
+        all texts end with, besides those that are asked for.
+        """
         self.names = Names(names) if names is not None else None
-        self._vocabulary, self._longest = vocabulary, longest
+        self._vocabulary, self._longest, self._stop = vocabulary, longest, stop
         self._kept: dict[tuple[object, ...], Lookahead] = {}
 
     @cached_property
@@ -43,7 +52,47 @@ class Asking:
         assert self.names
         return LetterRuns(self.names.ordered, self._vocabulary)
 
-    def with_conditions(self, request: Request, blocklist: Blocklist) -> Request:
+    def request(
+        self,
+        seed: str,
+        config: GenerationConfig | None,
+        settings: Mapping[str, Any],
+        blocklist: Blocklist,
+    ) -> Request:
+        """A checked call of `Generator.generate`. Arguments and errors as there."""
+        if config is None:
+            config = GenerationConfig.checked(settings)
+        elif not isinstance(config, GenerationConfig):
+            raise ConfigError([FieldProblem("config", "must be a GenerationConfig", shown(config))])
+        elif settings:
+            config = config.changed(**settings)
+        seed, ids = self._vocabulary.read(seed)
+        if len(seed) > LONGEST_TEXT:
+            rule = f"must have at most {LONGEST_TEXT} characters"
+            raise ConfigError([FieldProblem("seed", rule, shown(seed))])
+        max_length = self._max_length(len(ids), config)
+        random_seed = config.random_seed
+        if random_seed is None:
+            random_seed = secrets.randbelow(FIRST_SHARED_SEED)
+            if config.count > 1:  # all but the first share products whatever it is
+                random_seed += FIRST_SHARED_SEED
+        stop = tuple(self._vocabulary.match_stop(text) for text in config.stop)
+        prompt = [self._vocabulary.start, *ids.tolist()]
+        plain = Request(seed, prompt, config, max_length, random_seed, stop + self._stop)
+        return self._with_conditions(plain, blocklist)
+
+    def _max_length(self, seed_length: int, config: GenerationConfig) -> int:
+        """The longest text that is asked for. Raises ConfigError where the seed is longer."""
+        max_length = config.max_length
+        if max_length is None:
+            floor = max(seed_length + (seed_length > 0), config.min_length, 1)
+            return min(max(self._longest, floor), LONGEST_TEXT)
+        if seed_length > max_length:
+            rule = f"must be at least the seed's length ({seed_length})"
+            raise ConfigError([FieldProblem("max_length", rule, str(max_length))])
+        return max_length
+
+    def _with_conditions(self, request: Request, blocklist: Blocklist) -> Request:
         """The request with all that follows from its settings. Raises ConfigError."""
         config = request.config
         lookahead = None

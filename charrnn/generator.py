@@ -5,7 +5,6 @@ for sample in generator.generate("Tyr", count=5):
     print(sample.text, sample.logprob)
 """
 
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from charrnn.chat import Chat, as_reply, chat_config, refuse_least, transcript
 from charrnn.compiled import CompiledModel
 from charrnn.config import (
     EXPECTED,
-    FIRST_SHARED_SEED,
     LONGEST_TEXT,
     MOST_EXPECTED,
     BeamConfig,
@@ -376,39 +374,7 @@ class Generator:
     ) -> Request:
         """A checked call of `generate`, for a `writer`. Arguments and errors as there."""
         _check_text("seed", seed)
-        if config is None:
-            config = GenerationConfig.checked(settings)
-        elif not isinstance(config, GenerationConfig):
-            raise ConfigError([FieldProblem("config", "must be a GenerationConfig", shown(config))])
-        elif settings:
-            config = config.changed(**settings)
-        seed, ids = self.vocabulary.read(seed)
-        if len(seed) > LONGEST_TEXT:
-            rule = f"must have at most {LONGEST_TEXT} characters"
-            raise ConfigError([FieldProblem("seed", rule, shown(seed))])
-        max_length = self._max_length(len(ids), config)
-        random_seed = config.random_seed
-        if random_seed is None:
-            random_seed = secrets.randbelow(FIRST_SHARED_SEED)
-            if config.count > 1:  # all but the first share products whatever it is
-                random_seed += FIRST_SHARED_SEED
-        stop = tuple(self.vocabulary.match_stop(text) for text in config.stop)
-        if self.frozen.kind == "chat":
-            stop += (CHAT_END,)
-        prompt = [self.vocabulary.start, *ids.tolist()]
-        plain = Request(seed, prompt, config, max_length, random_seed, stop)
-        return self._asking.with_conditions(plain, self.blocklist)
-
-    def _max_length(self, seed_length: int, config: GenerationConfig) -> int:
-        """The longest text that is asked for. Raises ConfigError where the seed is longer."""
-        max_length = config.max_length
-        if max_length is None:
-            floor = max(seed_length + (seed_length > 0), config.min_length, 1)
-            return min(max(self.default_max_length, floor), LONGEST_TEXT)
-        if seed_length > max_length:
-            rule = f"must be at least the seed's length ({seed_length})"
-            raise ConfigError([FieldProblem("max_length", rule, str(max_length))])
-        return max_length
+        return self._asking.request(seed, config, settings, self.blocklist)
 
     def speller(self, request: Request, *, from_start: bool = False) -> Speller:
         """What tells how likely each character of a request's texts was: after the prompt, or all
@@ -483,7 +449,8 @@ class Generator:
     @cached_property
     def _asking(self) -> Asking:
         names = self.frozen.names if self.frozen.kind == "names" else None
-        return Asking(self.vocabulary, names, self.default_max_length)
+        stop = (CHAT_END,) if self.frozen.kind == "chat" else ()
+        return Asking(self.vocabulary, names, self.default_max_length, stop)
 
     def _generate(self, requests: list[Request]) -> list[Samples]:
         made: list[list[Any]] = [[None] * request.config.count for request in requests]
