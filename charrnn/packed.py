@@ -253,27 +253,22 @@ class PackedRNN:
     ) -> Iterator[Array]:
         """A layer's share of the pre-activations, step by step, (G*H, n): U[id] + b, or x U + b."""
         if self.cell.rows_first:
-            return self._input_rows(layer, ids, x, steps, work)
+            rows = self._input_rows(layer, ids, x, work)
+            return (rows[step.columns].T for step in steps)
         if x is None:
             return self._embedded(layer, ids, steps, work)
         return self._projected(layer, x, steps, work)
 
     def _input_rows(
-        self,
-        layer: Mapping[str, Array],
-        ids: Array,
-        x: Array | None,
-        steps: Sequence[Step],
-        work: Workspace,
-    ) -> Iterator[Array]:
-        """For a cell whose rows are first: of all steps at once."""
+        self, layer: Mapping[str, Array], ids: Array, x: Array | None, work: Workspace
+    ) -> Array:
+        """That of all steps at once, (N, G*H), for a cell whose rows are first."""
         rows = work.take("a_x", (len(ids), len(layer["b"])), self.dtype)
         if x is None:
-            np.take(layer["table"], ids, 0, rows, "clip")
-        else:
-            np.matmul(x.T, layer["U"], rows)
-            rows += layer["b"]
-        return (rows[step.columns].T for step in steps)
+            return np.take(layer["table"], ids, 0, rows, "clip")
+        np.matmul(x.T, layer["U"], rows)
+        rows += layer["b"]
+        return rows
 
     def _embedded(
         self, layer: Mapping[str, Array], ids: Array, steps: Sequence[Step], work: Workspace
