@@ -53,10 +53,9 @@ def own_part(
     share = Share(ranks.number, ranks.count, parts_of(batch)) if seed else None
     rng = np.random.default_rng(seed) if seed else None
     loss, last, _ = model.loss_and_grads(part, state[:, :, own], grads, work, rng=rng, share=share)
-    weight, final = len(part.ids) / len(batch.ids), state.copy()
+    final = state.copy()
     final[:, :, own] = last
-    grads.flat *= grads.flat.dtype.type(weight)
-    return weight * loss, final
+    return loss, final
 
 
 def agreed(ranks: Ranks, gradient: Array, loss: float, own: News) -> tuple[float, News]:

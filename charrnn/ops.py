@@ -23,6 +23,7 @@ FEWEST_COLUMNS = 128  # of many, in a product by some of them at a time
 # Of few columns, by some rows at a time; not where columns of x stand farther apart than so many
 # bytes: they displace each other from the cache.
 FEW_COLUMNS, FEWEST_OF_FEW, NEAR_BYTES = 70, 12, 1024
+TURNED = 128  # columns of a matrix that is transposed, at a time
 ONE_HOT_LIMIT = 96  # up to this many rows, a product with a one-hot array beats adding row by row
 
 
@@ -149,18 +150,36 @@ def _rows_at_a_time(height: int, terms: int, columns: int) -> int:
     return next((rows for rows in range(most, FEWEST_ROWS - 1, -1) if height % rows == 0), 0)
 
 
-def add_product(x: Array, y: Array, out: Array, work: Workspace) -> None:
-    """out += x @ y, (M, K) and (K, N). For few columns some rows of x at a time, where the library
-    is faster for it.
+def add_product(x: Array, y: Array, out: Array, work: Workspace, *, begins: bool = False) -> None:
+    """out += x @ y, (M, K) and (K, N); `begins`: out = x @ y, the first of such a sum. For few
+    columns some rows of x at a time, where the library is faster for it.
     """
-    product, rows = work.take("product", out.shape, out.dtype), 0
+    product, rows = out, 0
+    if not begins and out.flags.f_contiguous:  # as `out` stands in memory: so they add up sooner
+        product = work.take("product", out.shape[::-1], out.dtype).T
+    elif not begins:
+        product = work.take("product", out.shape, out.dtype)
     if x.dtype == np.float32 and x.strides[1] <= NEAR_BYTES and small_products_are_fast():
         rows = rows_of_few(*y.shape)
     rows = rows or max(1, len(x))
     for start in range(0, len(x), rows):
         some = slice(start, start + rows)
         np.matmul(x[some], y, product[some])
-    out += product
+    if not begins:
+        out += product
+
+
+def turned(x: Array, scale: Array, out: Array, work: Workspace) -> Array:
+    """x.T * scale, (M, N) and (N, 1), some columns of x at a time, by way of rows that don't
+    displace each other from the cache. Returns `out`, (N, M).
+    """
+    for start in range(0, x.shape[1], TURNED):
+        some = slice(start, start + TURNED)
+        columns = x[:, some]
+        strip = work.columns("turned", len(x), columns.shape[1], x.dtype)
+        strip[...] = columns
+        np.multiply(strip.T, scale[some], out[some])
+    return out
 
 
 def rows_of_few(terms: int, columns: int) -> int:
@@ -232,7 +251,9 @@ def cross_entropy(logits: Array, targets: Array, scale: float | None = None) -> 
     return loss
 
 
-def gather_rows_backward(ids: Array, drows: Array, dtable: Array, work: Workspace) -> None:
+def gather_rows_backward(
+    ids: Array, drows: Array, dtable: Array, work: Workspace, *, begins: bool = False
+) -> None:
     """Gradient of table[ids]: to each id's row, add the gradients of the rows that it gave.
 
     Args:
@@ -240,14 +261,18 @@ def gather_rows_backward(ids: Array, drows: Array, dtable: Array, work: Workspac
         drows: (M, N), gradient of the gathered rows, feature-major.
         dtable: (V, M), added to.
         work: where the temporary arrays live.
+        begins: overwrite `dtable`.
     """
     n, v = len(ids), len(dtable)
     if v <= ONE_HOT_LIMIT:
         one_hot = work.take("one_hot", (v, n), drows.dtype)
         one_hot[...] = 0
         one_hot[ids, np.arange(n)] = 1
-        add_product(drows, one_hot.T, dtable.T, work)  # sooner than the same the other way round
+        # sooner than the same the other way round
+        add_product(drows, one_hot.T, dtable.T, work, begins=begins)
         return
+    if begins:
+        dtable[...] = 0
     rows = work.take("drows", (n, len(drows)), drows.dtype)
     rows[...] = drows.T
     for id_, row in zip(ids.tolist(), rows, strict=True):

@@ -5,7 +5,7 @@ The same equations in their readable form are `charrnn.model`'s, to which tests 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,16 @@ from charrnn.ops import (
     cross_entropy,
     gather_rows_backward,
     step_product,
+    turned,
     wide_product,
 )
 from charrnn.parameters import Parameters
 
 SMALL_VOCABULARY = 1024  # symbols up to which all of U is folded for each batch
 CHARACTERS_IN_A_PART = 1024  # passed forward, and back, at once: mostly in the cache still
+# Steps of few sequences are multiplied by the matrix between two layers as many at once as make so
+# many columns.
+PROJECTED, PROJECTED_SIZES = 64, (16, 32)
 LOGITS_IN_A_BLOCK = 1 << 21  # the output layer's temporary arrays stay under 8 MB of float32
 
 
@@ -37,12 +41,14 @@ class Batch:
 
     ids, targets: (N,) integers; sizes: (T,), the rows of each step, never growing. span: steps
     after each of which no gradient flows back through time, though the state flows on; 0 for never.
+    whole: the characters of the batch that it is a share of; 0 for one that is whole itself.
     """
 
     ids: Array
     targets: Array
     sizes: Array
     span: int = 0
+    whole: int = 0
 
 
 class PackedRNN:
@@ -96,7 +102,7 @@ class PackedRNN:
         """Mean cross-entropy of a packed batch, nats per character, and its gradients.
 
         Args:
-            batch: packed.
+            batch: packed. Of a share of a larger one, what it adds to that one's mean.
             state: (L, S, B, H), for B = batch.sizes[0] sequences; no gradient flows out of it
                 into an earlier batch (truncated backpropagation through time).
             grads: overwritten with the gradients.
@@ -122,22 +128,26 @@ class PackedRNN:
             self._forward_part(part, layers, state, work.child(f"part {k}"), work, drops)
             for k, part in enumerate(parts)
         ]
-        grads.flat[...] = 0
         dU = grads["layers.0.U"]
-        dtable = dU if symbols is None else np.zeros((len(symbols), dU.shape[1]), self.dtype)
-        total, scale = 0.0, self.dtype.type(1 / len(batch.ids))
-        for part, (x, caches) in zip(reversed(parts), reversed(passed), strict=True):
-            loss, dx = self._output_backward(part, x, scale, grads, work)
-            dstate[..., : part.cut] = 0
-            self._backward_part(part, layers, dx, dstate, caches, grads, dtable, work)
+        dtable = dU if symbols is None else np.empty((len(symbols), dU.shape[1]), self.dtype)
+        total, characters = 0.0, batch.whole or len(batch.ids)
+        scale = self.dtype.type(1 / characters)
+        for k in reversed(range(len(parts))):
+            (x, caches), begins = passed[k], k == len(parts) - 1
+            loss, dx = self._output_backward(parts[k], x, scale, grads, work, begins=begins)
+            dstate[..., : parts[k].cut] = 0
+            self._backward_part(
+                parts[k], layers, dx, dstate, caches, grads, dtable, work, begins=begins
+            )
             total += loss
         # Each symbol read one row of U, and b.
         np.sum(dtable, axis=0, out=grads["layers.0.b"])
         if symbols is not None:
+            dU[...] = 0
             dU[symbols] = dtable
         for n, mask in enumerate(weights):
             grads[f"layers.{n}.W"][...] *= mask
-        return total / len(batch.ids), _batch_major(state), _batch_major(dstate)
+        return total / characters, _batch_major(state), _batch_major(dstate)
 
     def _own_symbols(self, batch: Batch) -> tuple[Batch, Array | None]:
         """A batch that numbers only the symbols that it reads, and these, (K,) rising: of a large
@@ -146,7 +156,7 @@ class PackedRNN:
         if self.config.vocab_size <= SMALL_VOCABULARY:
             return batch, None
         symbols, ids = np.unique(batch.ids, return_inverse=True)
-        return Batch(ids, batch.targets, batch.sizes, batch.span), symbols
+        return replace(batch, ids=ids), symbols
 
     def _folded(
         self, work: Workspace, symbols: Array | None, weights: Sequence[Array] = ()
@@ -165,8 +175,8 @@ class PackedRNN:
                 W = np.multiply(W, weights[n], own.take("W dropped", W.shape, self.dtype))
             folded = {**layer, "W": W}
             if not self.cell.rows_first:
-                W_T = folded["W_T"] = own.take("W_T", W.shape[::-1], self.dtype)
-                np.multiply(W.T, scale[:, None], W_T)
+                W_T = own.take("W_T", W.shape[::-1], self.dtype)
+                folded["W_T"] = turned(W, scale[:, None], W_T, work)
                 folded["b_T"] = (layer["b"] * scale)[:, None]
             if n == 0:
                 U = U if symbols is None else U[symbols]
@@ -178,8 +188,8 @@ class PackedRNN:
                 table[:, : len(scale)] *= scale
                 table[:, len(scale) :] = 0
             elif not self.cell.rows_first:
-                U_T = folded["U_T"] = own.take("U_T", U.shape[::-1], self.dtype)
-                np.multiply(U.T, scale[:, None], U_T)
+                U_T = own.take("U_T", U.shape[::-1], self.dtype)
+                folded["U_T"] = turned(U, scale[:, None], U_T, work)
             layers.append(folded)
         return layers
 
@@ -224,9 +234,12 @@ class PackedRNN:
         grads: Parameters,
         dtable: Array,
         work: Workspace,
+        *,
+        begins: bool,
     ) -> None:
         """Back through `_forward_part`: adds to `grads`, and to `dtable` (K, G*H), the gradient by
-        the rows of U; `dstate` becomes that by its state.
+        the rows of U, or where it `begins` these overwrites them; `dstate` becomes that by its
+        state.
         """
         rows = int(part.sizes[0])
         for n in reversed(range(len(layers))):
@@ -235,12 +248,13 @@ class PackedRNN:
             if mask is not None:
                 dx *= mask
             alive = dstate[n, :, :, :rows]
-            da_x = self.cell.backward_sequence(layer, dx, alive, cache, dlayer, work)
+            da_x = self.cell.backward_sequence(layer, dx, alive, cache, dlayer, work, begins=begins)
             if layer_input is None:
-                gather_rows_backward(part.ids, da_x, dtable, work)
+                gather_rows_backward(part.ids, da_x, dtable, work, begins=begins)
             else:
-                add_product(layer_input, da_x.T, dlayer["U"], work)
-                dlayer["b"] += da_x.sum(axis=1)
+                add_product(layer_input, da_x.T, dlayer["U"], work, begins=begins)
+                db = dlayer["b"]
+                db[...] = (0 if begins else db) + da_x.sum(axis=1)
                 np.matmul(layer["U"], da_x, dx)
 
     def _input_share(
@@ -284,22 +298,36 @@ class PackedRNN:
     def _projected(
         self, layer: Mapping[str, Array], x: Array, steps: Sequence[Step], work: Workspace
     ) -> Iterator[Array]:
-        a_x = scratch(work, "a_x", len(layer["U_T"]), steps, self.dtype)
-        for step in steps:
-            a = step_product(layer["U_T"], x[:, step.columns], a_x[step.size])
-            a += layer["b_T"]
-            yield a
+        height, n = len(layer["U_T"]), steps[0].size
+        many = PROJECTED // n if n in PROJECTED_SIZES and steps[-1].size == n else 1
+        for first in range(0, len(steps), many):
+            some = steps[first : first + many]
+            start, stop = some[0].columns.start, some[-1].columns.stop
+            a_x = work.take("a_x", (height, stop - start), self.dtype)
+            step_product(layer["U_T"], x[:, start:stop], a_x)
+            a_x += layer["b_T"]
+            for step in some:
+                yield a_x[:, step.columns.start - start : step.columns.stop - start]
 
     def _output_backward(
-        self, part: Batch, x: Array, scale: float, grads: Parameters, work: Workspace
+        self,
+        part: Batch,
+        x: Array,
+        scale: float,
+        grads: Parameters,
+        work: Workspace,
+        *,
+        begins: bool,
     ) -> tuple[float, Array]:
         """The output layer, forward and backward, block by block: (summed loss, gradient by x)."""
         V, dV, dc = self.params["out.V"], grads["out.V"], grads["out.c"]
+        if begins:
+            dc[...] = 0
         dx, total = self._like_outputs(work, "dx", x.shape), 0.0
         for columns in self._blocks(len(part.ids)):
             dlogits = self._logits(x[:, columns], work)
             total += cross_entropy(dlogits, part.targets[columns], scale)
-            add_product(x[:, columns], dlogits.T, dV, work)
+            add_product(x[:, columns], dlogits.T, dV, work, begins=begins and not columns.start)
             dc += dlogits.sum(axis=1)
             wide_product(V, dlogits, dx[:, columns])
         return total, dx
@@ -354,7 +382,7 @@ def _parts(batch: Batch) -> list[_Part]:
         if is_cut or (end > start and end + size - start > CHARACTERS_IN_A_PART):
             rows, sizes = slice(start, end), batch.sizes[begin:t]
             cut = size if is_cut else 0
-            parts.append(_Part(batch.ids[rows], batch.targets[rows], sizes, batch.span, cut))
+            parts.append(_Part(batch.ids[rows], batch.targets[rows], sizes, batch.span, cut=cut))
             begin, start = t, end
         end += size
     return parts

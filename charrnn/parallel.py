@@ -96,25 +96,21 @@ class Team:
         grads: Parameters,
         seed: Sequence[int] | None,
     ) -> tuple[float, Array]:
-        helping, weights = self._workers[: parts - 1], [1.0] * parts
+        helping = self._workers[: parts - 1]
         states = [state[:, :, k::parts] for k in range(parts)]
         seeds = [None if seed is None else [*seed, k] for k in range(parts)]
         for k, worker in enumerate(helping, 1):
-            share = part_of(batch, k, parts)
-            weights[k] = len(share.ids) / len(batch.ids)
-            worker.begin(share, states[k], weights[k], seeds[k])
+            worker.begin(part_of(batch, k, parts), states[k], seeds[k])
         share = part_of(batch, 0, parts)  # ours last: they are at work meanwhile
-        weights[0] = len(share.ids) / len(batch.ids)
         rng = None if seed is None else np.random.default_rng(seeds[0])
-        loss, last, _ = self.model.loss_and_grads(share, states[0], grads, self._work, rng=rng)
+        total, last, _ = self.model.loss_and_grads(share, states[0], grads, self._work, rng=rng)
         if not helping:
-            return loss, last
-        total, final = weights[0] * loss, np.empty_like(state)
+            return total, last
+        final = np.empty_like(state)
         final[:, :, ::parts] = last
-        grads.flat *= grads.flat.dtype.type(weights[0])
         for k, worker in enumerate(helping, 1):
             loss, last = worker.found()
-            total += weights[k] * loss
+            total += loss
             final[:, :, k::parts] = last
             grads.flat[:] += worker.desk.grads.flat
         return total, final
@@ -152,15 +148,15 @@ class _Worker:
             ) from error
         self._channel = Channel(our_reads, our_writes)
 
-    def begin(self, share: Batch, state: Array, weight: float, seed: list[int] | None) -> None:
+    def begin(self, share: Batch, state: Array, seed: list[int] | None) -> None:
         """Have it work out a share, while this process does something else."""
         rows, characters, steps = state.shape[2], len(share.ids), len(share.sizes)
-        self._last, batch = self.desk.share(rows, characters, steps, share.span)
+        self._last, batch = self.desk.share(rows, characters, steps, share.span, share.whole)
         self._last[...] = state
         batch.ids[:], batch.targets[:], batch.sizes[:] = share.ids, share.targets, share.sizes
-        sizes = {"rows": rows, "characters": characters, "steps": steps, "span": share.span}
+        sizes = {"rows": rows, "characters": characters, "steps": steps}
         try:
-            self._channel.send({**sizes, "weight": weight, "seed": seed})
+            self._channel.send({**sizes, "span": share.span, "whole": share.whole, "seed": seed})
         except BrokenPipeError:
             raise self._lost() from None
 
@@ -231,11 +227,12 @@ def part_of(batch: Batch, number: int, parts: int) -> Batch:
     """
     if parts == 1:
         return batch
-    first, steps = int(batch.sizes[0]), len(batch.sizes)
+    first, steps, whole = int(batch.sizes[0]), len(batch.sizes), len(batch.ids)
     if first == batch.sizes[-1]:
         ids = batch.ids.reshape(steps, -1)[:, number::parts].ravel()
         targets = batch.targets.reshape(steps, -1)[:, number::parts].ravel()
-        return Batch(ids, targets, np.full(steps, -(-(first - number) // parts)), batch.span)
+        sizes = np.full(steps, -(-(first - number) // parts))
+        return Batch(ids, targets, sizes, batch.span, whole)
     own = (batch.sizes - number + parts - 1) // parts
     rows = places(batch.sizes) % parts == number
-    return Batch(batch.ids[rows], batch.targets[rows], own[own > 0], batch.span)
+    return Batch(batch.ids[rows], batch.targets[rows], own[own > 0], batch.span, whole)

@@ -48,11 +48,13 @@ class Desk:
         self.grads = params.like(gradient)
         self._last: tuple[tuple[int, ...], Array, Batch] | None = None
 
-    def share(self, rows: int, characters: int, steps: int, span: int) -> tuple[Array, Batch]:
+    def share(
+        self, rows: int, characters: int, steps: int, span: int, whole: int
+    ) -> tuple[Array, Batch]:
         """Room for the state (L, S, B, H), which becomes the last one, and for the batch: the same
         arrays as long as they are asked for with the same sizes.
         """
-        key = rows, characters, steps, span
+        key = rows, characters, steps, span, whole
         if self._last and self._last[0] == key:  # most are like the one before
             return self._last[1:]
         shape = (*self._model.init_state(0).shape[:2], rows, self._model.config.hidden_size)
@@ -63,7 +65,7 @@ class Desk:
             ((characters,), np.int64),
             ((steps,), np.int64),
         )
-        self._last = key, state, Batch(ids, targets, sizes, span)
+        self._last = key, state, Batch(ids, targets, sizes, span, whole)
         return self._last[1:]
 
 
@@ -102,17 +104,16 @@ class Worker:
         characters: int,
         steps: int,
         span: int,
-        weight: float,
+        whole: int,
         seed: list[int] | None,
     ) -> float:
-        """The loss of the share on the desk; its gradient, times `weight`, is there afterwards,
-        and so is the last state.
+        """What the share on the desk adds to the whole batch's loss; what it adds to the gradient
+        is there afterwards, and so is the last state.
         """
-        state, batch = self.desk.share(rows, characters, steps, span)
+        state, batch = self.desk.share(rows, characters, steps, span, whole)
         grads, rng = self.desk.grads, None if seed is None else np.random.default_rng(seed)
         loss, last, _ = self.model.loss_and_grads(batch, state, grads, self.work, rng=rng)
         state[...] = last
-        grads.flat *= grads.flat.dtype.type(weight)
         return loss
 
 

@@ -148,6 +148,8 @@ class Cell(ABC):
         cache: Cache,
         grads: Mapping[str, Array],
         work: Workspace,
+        *,
+        begins: bool = False,
     ) -> Array:
         """Back through `forward_sequence`, in one pass through time.
 
@@ -159,6 +161,7 @@ class Cell(ABC):
             cache: from `forward_sequence`.
             grads: the parameters' gradients, which are added to.
             work: temporary arrays, which layers share, and the result.
+            begins: overwrite `grads`: the last part of a sequence comes first.
 
         Returns:
             da_x (G*H, N), not scaled.

@@ -124,6 +124,8 @@ class GRU(Cell):
         cache: Cache,
         grads: Mapping[str, Array],
         work: Workspace,
+        *,
+        begins: bool = False,
     ) -> Array:
         gates, reset_products, outputs, steps = cache
         (_, H, _), W, dtype, one = dstate.shape, params["W"], dh.dtype, dh.dtype.type(1)
@@ -161,9 +163,10 @@ class GRU(Cell):
             step_product(W, dp, dh_t)  # 1
             dh_t += keep_of[n]
         h_prev = previous_outputs(outputs, steps, work)
-        add_product(h_prev, da_x[: 2 * H].T, grads["W"][:, : 2 * H], work)
-        add_product(h_prev, dq_x.T, grads["W"][:, 2 * H :], work)
-        grads["b_h"] += dq_x.sum(axis=1)
+        dW, db_h = grads["W"], grads["b_h"]
+        db_h[...] = (0 if begins else db_h) + dq_x.sum(axis=1)
+        add_product(h_prev, da_x[: 2 * H].T, dW[:, : 2 * H], work, begins=begins)
+        add_product(h_prev, dq_x.T, dW[:, 2 * H :], work, begins=begins)
         return da_x
 
     # The compiled form, for generation

@@ -126,6 +126,8 @@ class LSTM(Cell):
         cache: Cache,
         grads: Mapping[str, Array],
         work: Workspace,
+        *,
+        begins: bool = False,
     ) -> Array:
         gates, cells, squashed, outputs, steps = cache
         (_, H, _), W, dtype, one = dstate.shape, params["W"], dh.dtype, dh.dtype.type(1)
@@ -162,7 +164,8 @@ class LSTM(Cell):
             dc_t *= f  # 3: dc_prev
             da_x[:, step.columns] = da
             step_product(W, da, dh_t)  # 1: dh_prev
-        add_product(previous_outputs(outputs, steps, work), da_x.T, grads["W"], work)
+        h_prev = previous_outputs(outputs, steps, work)
+        add_product(h_prev, da_x.T, grads["W"], work, begins=begins)
         return da_x
 
     # The compiled form, for generation

@@ -70,6 +70,8 @@ class RNN(Cell):
         cache: Cache,
         grads: Mapping[str, Array],
         work: Workspace,
+        *,
+        begins: bool = False,
     ) -> Array:
         outputs, steps = cache
         (_, H, B), dtype, one, dh_rows = dstate.shape, dh.dtype, dh.dtype.type(1), dh.T
@@ -85,7 +87,8 @@ class RNN(Cell):
             da *= dh_t
             times_W_T(da)  # 1: dh_prev, in dh_t
         dstate[0] = dh_prev.T
-        add_product(previous_outputs(outputs.T, steps, work), da_x, grads["W"], work)
+        h_prev = previous_outputs(outputs.T, steps, work)
+        add_product(h_prev, da_x, grads["W"], work, begins=begins)
         return da_x.T
 
     # The compiled form, for generation
