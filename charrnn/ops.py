@@ -73,9 +73,10 @@ def blocks(x: Array, count: int) -> list[Array]:
 
 
 def row_blocks(x: Array, count: int) -> list[Array]:
-    """The `count` equal blocks of x's rows, as views: (count*H, n) -> count times (H, n)."""
-    height = len(x) // count
-    return [x[k * height : (k + 1) * height] for k in range(count)]
+    """The `count` equal blocks of x's rows, C-contiguous, as views: (count*H, n) -> count times
+    (H, n).
+    """
+    return list(x.reshape(count, len(x) // count, -1))
 
 
 def step_product(x: Array, y: Array, out: Array) -> Array:

@@ -135,8 +135,8 @@ def test_a_broken_cell_fails_the_command(cell, method, monkeypatch):
 def test_a_gradient_wrong_by_a_millionth_is_caught(cell, method, monkeypatch):
     right = getattr(CELLS[cell], method)
 
-    def slightly_off(*arguments):
-        found = right(*arguments)
+    def slightly_off(*arguments, **named):
+        found = right(*arguments, **named)
         da = found[0] if method == "backward" else found
         da *= 1 + 1e-6
         return found

@@ -23,6 +23,7 @@ from charrnn.ops import (
     row_product,
     sigmoid,
     step_product,
+    turned,
     wide_product,
 )
 from charrnn.threads import SMALL, SMALL_BY_TURNED
@@ -200,7 +201,14 @@ def test_few_columns_are_added_by_small_products_where_these_are_fast(
     expected = 2.0 + x.astype(np.float64) @ y
     sizes, out = products(is_fast), np.full((columns, height), 2, dtype).T  # as U's gradient is
     add_product(x, y, out, Workspace())
-    assert np.abs(out - expected).max() < (1e-3 if dtype == np.float32 else 1e-11)
+    limit = 1e-3 if dtype == np.float32 else 1e-11
+    assert np.abs(out - expected).max() < limit
+    begun, others = np.full((height, columns + 1), np.nan, dtype), Workspace()
+    add_product(x, y, begun[:, 1:], others, begins=True)
+    add_product(x, y, begun[:, 1:], others)
+    assert np.abs(begun[:, 1:] - 2 * (expected - 2)).max() < 2 * limit
+    assert np.isnan(begun[:, 0]).all()
+    del sizes[len(sizes) // 3 :]  # three alike
     if is_fast and is_small and dtype == np.float32:
         assert len(sizes) > 1
         assert max(sizes) <= min(SMALL, SMALL_BY_TURNED * terms)
@@ -327,6 +335,19 @@ def test_cross_entropy_of_a_hopeless_target_is_large_and_finite():
 # Gathered rows
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("columns", [1, 127, 128, 129, 300])
+def test_a_matrix_is_turned_whole_in_strips_of_any_width(columns, dtype):
+    x = rng().standard_normal((7, columns)).astype(dtype)
+    scale = rng(1).standard_normal((columns, 1)).astype(dtype)
+    work = Workspace()
+    for _ in range(2):
+        out = turned(x, scale, np.full((columns, 7), np.nan, dtype), work)
+        assert np.array_equal(out, x.T * scale)
+        for buffer in buffers(work):
+            buffer[...] = np.nan
+
+
 @pytest.mark.parametrize("vocab", [5, ONE_HOT_LIMIT, ONE_HOT_LIMIT + 1])
 def test_the_gradient_of_gathered_rows_adds_up_repeats_and_leaves_the_unread(vocab):
     ids = rng().integers(0, vocab // 2, 60)
@@ -337,6 +358,9 @@ def test_the_gradient_of_gathered_rows_adds_up_repeats_and_leaves_the_unread(voc
     gather_rows_backward(ids, drows.T, dtable, Workspace())
     assert np.abs(dtable - 1 - expected).max() < 1e-13
     assert (dtable[vocab // 2 :] == 1).all()
+    begun = np.full((vocab, 3), np.nan)
+    gather_rows_backward(ids, drows.T, begun, Workspace(), begins=True)
+    assert np.abs(begun - expected).max() < 1e-13
 
 
 # Dropout

@@ -85,7 +85,7 @@ class GRU(Cell):
     ) -> tuple[Array, Cache]:
         (_, H, B), dtype, half = state.shape, state.dtype, state.dtype.type(0.5)
         W_T = params["W_T"]
-        b_h = params["b_h"][:, None]
+        b_h = np.repeat(params["b_h"][:, None], B, axis=1)  # added sooner than a column
         outputs = kept.columns("h", H, B + steps[-1].columns.stop, dtype)
         gates, reset_products = (
             step_blocks(kept, name, height, steps, dtype)
@@ -105,7 +105,7 @@ class GRU(Cell):
             np.tanh(sigmoids, sigmoids)
             sigmoids *= half
             sigmoids += half
-            np.add(p[2 * H :], b_h, q)  # 3
+            np.add(p[2 * H :], b_h[:, :n], q)  # 3
             rq = p[:H]
             np.multiply(r, q, rq)  # 4
             np.add(a_x_t[2 * H :], rq, candidate)
