@@ -55,6 +55,7 @@ def measure(chosen: argparse.Namespace) -> Report:
         report.add(places(seconds, size=32 if chosen.quick else 512))
         report.add(choices_training.steps(seconds, quick=chosen.quick))
         report.add(choices_training.small_vocabularies(seconds, quick=chosen.quick))
+        report.add(choices_training.between_layers(seconds, quick=chosen.quick))
         report.add(choices_training.adam(seconds, quick=chosen.quick))
         report.add(few_rows(layers, seconds))
         report.add(streams(seconds))

@@ -15,9 +15,14 @@ from charrnn.ops import (
     FEWEST_OF_FEW,
     MOST_COLUMNS,
     MOST_OF_THE_BEST,
+    TURNED,
+    Workspace,
     columns_at_a_time,
     rows_of_few,
+    step_product,
+    turned,
 )
+from charrnn.packed import PROJECTED, PROJECTED_SIZES
 from charrnn.parameters import Array, Parameters
 from charrnn.products import in_turn
 from charrnn.threads import SMALL
@@ -133,6 +138,44 @@ def adam(seconds: float, *, quick: bool) -> Table:
         finally:
             optimizers.BLOCK = taken
         table.rows.append([f"{count:,}", *(1e6 * timing.median for timing in timings.values())])
+    return table
+
+
+def between_layers(seconds: float, *, quick: bool) -> Table:
+    """What U of an upper layer needs: itself, transposed, and its product with what is below."""
+    table = Table(
+        "U (terms, rows) between two layers: microseconds",
+        [
+            ("rows, terms, sequences", ""),
+            ("transposed, at once / in strips", ""),
+            (f"a step's product, alone / of {PROJECTED} columns", ""),
+        ],
+        note=f"Strips of {TURNED} columns. Training multiplies as many steps at once as make "
+        f"{PROJECTED} columns, where all have {' or '.join(map(str, PROJECTED_SIZES))} sequences.",
+    )
+    rng = np.random.default_rng(0)
+    for height, terms, columns in STEPS[:1] if quick else STEPS:
+        if columns not in PROJECTED_SIZES:
+            continue
+        U = lines.copy(rng.standard_normal((terms, height), np.float32))
+        U_T, scale = lines.empty((height, terms), np.float32), np.ones((height, 1), np.float32)
+        x = lines.copy(rng.standard_normal((terms, PROJECTED), np.float32))
+        alone, several = x[:, :columns], PROJECTED // columns
+        out, all_out = (lines.empty((height, n), np.float32) for n in (columns, PROJECTED))
+        works: list[tuple[Callable[[], object], int]] = [
+            (partial(np.multiply, U.T, scale, U_T), 1),
+            (partial(turned, U, scale, U_T, Workspace()), 1),
+            (partial(step_product, U_T, alone, out), 1),
+            (partial(step_product, U_T, x, all_out), several),
+        ]
+        contenders = {str(k): partial(repeated, work, 5) for k, (work, _) in enumerate(works)}
+        timings = take_turns(contenders, seconds=seconds)
+        times = [
+            f"{1e6 * timing.median / steps:.0f}"
+            for timing, (_, steps) in zip(timings.values(), works, strict=True)
+        ]
+        cells = (" / ".join(times[:2]), " / ".join(times[2:]))
+        table.rows.append([f"{height}, {terms}, {columns}", *cells])
     return table
 
 

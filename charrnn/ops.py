@@ -73,9 +73,7 @@ def blocks(x: Array, count: int) -> list[Array]:
 
 
 def row_blocks(x: Array, count: int) -> list[Array]:
-    """The `count` equal blocks of x's rows, C-contiguous, as views: (count*H, n) -> count times
-    (H, n).
-    """
+    """The `count` equal blocks of x's rows, as views: (count*H, n) -> count times (H, n)."""
     return list(x.reshape(count, len(x) // count, -1))
 
 

@@ -29,8 +29,8 @@ from charrnn.parameters import Parameters
 
 SMALL_VOCABULARY = 1024  # symbols up to which all of U is folded for each batch
 CHARACTERS_IN_A_PART = 1024  # passed forward, and back, at once: mostly in the cache still
-# Steps of few sequences are multiplied by the matrix between two layers as many at once as make so
-# many columns.
+# Between two layers, steps that all have so few sequences are multiplied as many at once as make so
+# many columns: one good product for several poor ones.
 PROJECTED, PROJECTED_SIZES = 64, (16, 32)
 LOGITS_IN_A_BLOCK = 1 << 21  # the output layer's temporary arrays stay under 8 MB of float32
 
@@ -128,6 +128,10 @@ class PackedRNN:
             self._forward_part(part, layers, state, work.child(f"part {k}"), work, drops)
             for k, part in enumerate(parts)
         ]
+        assert len(batch.ids), "nothing has no gradient"
+        for gradient in grads.values():
+            if gradient.ndim == 1:  # of matrices the first part overwrites what is there
+                gradient[...] = 0
         dU = grads["layers.0.U"]
         dtable = dU if symbols is None else np.empty((len(symbols), dU.shape[1]), self.dtype)
         total, characters = 0.0, batch.whole or len(batch.ids)
@@ -238,8 +242,8 @@ class PackedRNN:
         begins: bool,
     ) -> None:
         """Back through `_forward_part`: adds to `grads`, and to `dtable` (K, G*H), the gradient by
-        the rows of U, or where it `begins` these overwrites them; `dstate` becomes that by its
-        state.
+        the rows of U, or overwrites these matrices, where it `begins` with them; `dstate` becomes
+        that by its state.
         """
         rows = int(part.sizes[0])
         for n in reversed(range(len(layers))):
@@ -253,8 +257,7 @@ class PackedRNN:
                 gather_rows_backward(part.ids, da_x, dtable, work, begins=begins)
             else:
                 add_product(layer_input, da_x.T, dlayer["U"], work, begins=begins)
-                db = dlayer["b"]
-                db[...] = (0 if begins else db) + da_x.sum(axis=1)
+                dlayer["b"] += da_x.sum(axis=1)
                 np.matmul(layer["U"], da_x, dx)
 
     def _input_share(
@@ -321,8 +324,6 @@ class PackedRNN:
     ) -> tuple[float, Array]:
         """The output layer, forward and backward, block by block: (summed loss, gradient by x)."""
         V, dV, dc = self.params["out.V"], grads["out.V"], grads["out.c"]
-        if begins:
-            dc[...] = 0
         dx, total = self._like_outputs(work, "dx", x.shape), 0.0
         for columns in self._blocks(len(part.ids)):
             dlogits = self._logits(x[:, columns], work)
@@ -352,9 +353,9 @@ class PackedRNN:
 
 def _feature_major(state: Array, work: Workspace, name: str) -> Array:
     """A copy (L, S, H, B) of a state (L, S, B, H), in a buffer."""
-    turned = state.swapaxes(2, 3)
-    copied = work.take(name, turned.shape, state.dtype)
-    copied[...] = turned
+    swapped = state.swapaxes(2, 3)
+    copied = work.take(name, swapped.shape, state.dtype)
+    copied[...] = swapped
     return copied
 
 

@@ -151,12 +151,13 @@ class _Worker:
     def begin(self, share: Batch, state: Array, seed: list[int] | None) -> None:
         """Have it work out a share, while this process does something else."""
         rows, characters, steps = state.shape[2], len(share.ids), len(share.sizes)
-        self._last, batch = self.desk.share(rows, characters, steps, share.span, share.whole)
+        sizes = {"rows": rows, "characters": characters, "steps": steps}
+        sizes |= {"span": share.span, "whole": share.whole}
+        self._last, batch = self.desk.share(**sizes)
         self._last[...] = state
         batch.ids[:], batch.targets[:], batch.sizes[:] = share.ids, share.targets, share.sizes
-        sizes = {"rows": rows, "characters": characters, "steps": steps}
         try:
-            self._channel.send({**sizes, "span": share.span, "whole": share.whole, "seed": seed})
+            self._channel.send({**sizes, "seed": seed})
         except BrokenPipeError:
             raise self._lost() from None
 
@@ -227,7 +228,7 @@ def part_of(batch: Batch, number: int, parts: int) -> Batch:
     """
     if parts == 1:
         return batch
-    first, steps, whole = int(batch.sizes[0]), len(batch.sizes), len(batch.ids)
+    first, steps, whole = int(batch.sizes[0]), len(batch.sizes), batch.whole or len(batch.ids)
     if first == batch.sizes[-1]:
         ids = batch.ids.reshape(steps, -1)[:, number::parts].ravel()
         targets = batch.targets.reshape(steps, -1)[:, number::parts].ravel()

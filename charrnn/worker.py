@@ -49,7 +49,7 @@ class Desk:
         self._last: tuple[tuple[int, ...], Array, Batch] | None = None
 
     def share(
-        self, rows: int, characters: int, steps: int, span: int, whole: int
+        self, *, rows: int, characters: int, steps: int, span: int, whole: int
     ) -> tuple[Array, Batch]:
         """Room for the state (L, S, B, H), which becomes the last one, and for the batch: the same
         arrays as long as they are asked for with the same sizes.
@@ -110,7 +110,9 @@ class Worker:
         """What the share on the desk adds to the whole batch's loss; what it adds to the gradient
         is there afterwards, and so is the last state.
         """
-        state, batch = self.desk.share(rows, characters, steps, span, whole)
+        state, batch = self.desk.share(
+            rows=rows, characters=characters, steps=steps, span=span, whole=whole
+        )
         grads, rng = self.desk.grads, None if seed is None else np.random.default_rng(seed)
         loss, last, _ = self.model.loss_and_grads(batch, state, grads, self.work, rng=rng)
         state[...] = last

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,10 @@ def equal_batch(rng):
     return unequal_batch(rng, (5,) * 7)
 
 
-def network(cell, layers=2, dtype=np.float64, dropout=0.0):
-    config = ModelConfig(cell=cell, hidden_size=6, num_layers=layers, vocab_size=V, dropout=dropout)
+def network(cell, layers=2, dtype=np.float64, dropout=0.0, vocab=V):
+    config = ModelConfig(
+        cell=cell, hidden_size=6, num_layers=layers, vocab_size=vocab, dropout=dropout
+    )
     return CharRNN.initialized(config, np.random.default_rng(0), dtype)
 
 
@@ -98,6 +101,21 @@ def test_processes_find_the_gradient_loss_and_states_of_the_whole_batch(cell, pr
         assert np.abs(last - long_final).max() < 1e-14
         assert np.abs(grads.flat - expected.flat).max() < 1e-14
         assert len(process_ids(team)) == min(processes, 7) - 1  # and no more than can help
+
+
+@pytest.mark.parametrize("vocab", [V, 1500])
+def test_shares_as_large_as_those_before_are_weighed_and_cut_by_their_own_batch(vocab):
+    """Of five sequences a worker has two, and so of four; a large vocabulary is numbered anew."""
+    rng, model = np.random.default_rng(1), network("lstm", vocab=vocab)
+    grads, expected = model.params.like(), model.params.like()
+    with Team(model, 2, Workspace()) as team:
+        for sequences, span in ((5, 0), (4, 0), (4, 3), (5, 3), (5, 0)):
+            batch = replace(unequal_batch(rng, (9,) * sequences), span=span)
+            state = rng.normal(size=model.init_state(sequences).shape)
+            loss, _, _ = model.loss_and_grads(batch, state, expected, Workspace())
+            found, _ = team.loss_and_grads(batch, state, grads)
+            assert abs(found - loss) < 1e-14
+            assert np.abs(grads.flat - expected.flat).max() < 1e-14 < 1e-3 < expected.flat.max()
 
 
 def test_the_workers_see_each_change_of_the_parameters():

@@ -129,7 +129,8 @@ class Cell(ABC):
         Args:
             params: the recurrent parameters, and `W_T` (G*H, H): W transposed, its rows times
                 `input_scale` (not where `rows_first`).
-            a_x: yields each step's (G*H, n), times `input_scale`; gone when the next is asked for.
+            a_x: yields each step's (G*H, n), times `input_scale`, in one piece or not; gone when
+                the next is asked for.
             steps: of the packed sequence.
             state: (S, H, B), the state to begin with; overwritten with each sequence's last.
             kept: where the outputs and the cache live, until its next use.
@@ -161,7 +162,8 @@ class Cell(ABC):
             cache: from `forward_sequence`.
             grads: the parameters' gradients, which are added to.
             work: temporary arrays, which layers share, and the result.
-            begins: overwrite `grads`: the last part of a sequence comes first.
+            begins: overwrite the matrices of `grads`, the last part of a sequence comes first; its
+                vectors are zero then.
 
         Returns:
             da_x (G*H, N), not scaled.

@@ -85,7 +85,8 @@ class GRU(Cell):
     ) -> tuple[Array, Cache]:
         (_, H, B), dtype, half = state.shape, state.dtype, state.dtype.type(0.5)
         W_T = params["W_T"]
-        b_h = np.repeat(params["b_h"][:, None], B, axis=1)  # added sooner than a column
+        b_h = work.take("b_h", (H, B), dtype)  # added sooner than a column
+        b_h[...] = params["b_h"][:, None]
         outputs = kept.columns("h", H, B + steps[-1].columns.stop, dtype)
         gates, reset_products = (
             step_blocks(kept, name, height, steps, dtype)
@@ -163,10 +164,10 @@ class GRU(Cell):
             step_product(W, dp, dh_t)  # 1
             dh_t += keep_of[n]
         h_prev = previous_outputs(outputs, steps, work)
-        dW, db_h = grads["W"], grads["b_h"]
-        db_h[...] = (0 if begins else db_h) + dq_x.sum(axis=1)
+        dW = grads["W"]
         add_product(h_prev, da_x[: 2 * H].T, dW[:, : 2 * H], work, begins=begins)
         add_product(h_prev, dq_x.T, dW[:, 2 * H :], work, begins=begins)
+        grads["b_h"] += dq_x.sum(axis=1)
         return da_x
 
     # The compiled form, for generation
