@@ -128,7 +128,7 @@ class PackedRNN:
             self._forward_part(part, layers, state, work.child(f"part {k}"), work, drops)
             for k, part in enumerate(parts)
         ]
-        assert len(batch.ids), "nothing has no gradient"
+        assert len(batch.ids), "an empty batch has no gradient"
         for gradient in grads.values():
             if gradient.ndim == 1:  # of matrices the first part overwrites what is there
                 gradient[...] = 0
