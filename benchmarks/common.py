@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -274,6 +275,7 @@ def run(
 ) -> None:
     """Parse the options, measure on each kernel that is asked for, print, and write `--json`."""
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and all it started
     if chosen.json:
         chosen.json.parent.mkdir(parents=True, exist_ok=True)
     kernel = getattr(chosen, "kernel", "here") or ("here" if chosen.quick else "both")
