@@ -92,15 +92,18 @@ class GRU(Cell):
             step_blocks(kept, name, height, steps, dtype)
             for name, height in (("gates", 3 * H), ("q", H))
         )
+        by_gate = [row_blocks(a, 3) for a in gates]
         product, step_of = (
             scratch(work, name, height, steps, dtype)
             for name, height in (("product", 3 * H), ("step", H))
         )
         outputs[:, :B] = state[0]
-        for step, a_x_t, a, q in zip(steps, a_x, gates, reset_products, strict=True):
+        for step, a_x_t, a, (r, z, candidate), q in zip(
+            steps, a_x, gates, by_gate, reset_products, strict=True
+        ):
             n = step.size
             p, h, change = product[n], state[0, :, :n], step_of[n]
-            (r, z, candidate), sigmoids = row_blocks(a, 3), a[: 2 * H]
+            sigmoids = a[: 2 * H]
             step_product(W_T, h, p)  # 1
             np.add(a_x_t[: 2 * H], p[: 2 * H], sigmoids)  # 2
             np.tanh(sigmoids, sigmoids)
@@ -115,7 +118,7 @@ class GRU(Cell):
             change *= z
             np.add(candidate, change, h)
             outputs[:, step.after] = h
-        return outputs[:, B:], (gates, reset_products, outputs, steps)
+        return outputs[:, B:], (by_gate, reset_products, outputs, steps)
 
     def backward_sequence(
         self,
@@ -128,7 +131,7 @@ class GRU(Cell):
         *,
         begins: bool = False,
     ) -> Array:
-        gates, reset_products, outputs, steps = cache
+        by_gate, reset_products, outputs, steps = cache
         (_, H, _), W, dtype, one = dstate.shape, params["W"], dh.dtype, dh.dtype.type(1)
         da_x, dq_x = (
             work.columns(name, height, dh.shape[1], dtype)
@@ -138,27 +141,25 @@ class GRU(Cell):
             scratch(work, name, height, steps, dtype)
             for name, height in (("dproduct", 3 * H), ("keep", H), ("dn", H))
         )
-        for step, a, q in zip(
-            *(reversed(each) for each in (steps, gates, reset_products)), strict=True
+        dproduct_by_gate = {n: row_blocks(dp, 3) for n, dp in dproduct_of.items()}
+        for step, (r, z, candidate), q in zip(
+            *(reversed(each) for each in (steps, by_gate, reset_products)), strict=True
         ):
             n = step.size
-            dh_t = dstate[0, :, :n]
-            (r, z, candidate), dp = row_blocks(a, 3), dproduct_of[n]
-            (dp_r, dp_z, dq), sigmoids = row_blocks(dp, 3), a[: 2 * H]
+            dh_t, dp, (dp_r, dp_z, dq) = dstate[0, :, :n], dproduct_of[n], dproduct_by_gate[n]
             dh_t += dh[:, step.columns]
             np.multiply(dh_t, z, keep_of[n])  # 5: the direct way to h_prev
             dn = np.subtract(dh_t, keep_of[n], dn_of[n])  # 5: dn = dh (1 - z)
+            np.subtract(outputs[:, step.before], candidate, dp_z)  # 5, 2: dh (h_prev - n) z (1 - z)
+            dp_z *= z
+            dp_z *= dn
             np.multiply(candidate, candidate, dq)  # 4: da_n = dn (1 - n^2)
             np.subtract(one, dq, dq)
             dn *= dq
-            np.multiply(sigmoids, sigmoids, dp[: 2 * H])  # 2: sigmoid' = s - s^2
-            np.subtract(sigmoids, dp[: 2 * H], dp[: 2 * H])
-            np.subtract(outputs[:, step.before], candidate, dq)  # 5: dz, by way of dq's memory
-            dq *= dh_t
-            dp_z *= dq
-            np.multiply(dn, q, dq)  # 4: dr, likewise
-            dp_r *= dq
             np.multiply(dn, r, dq)  # 4, 3
+            np.multiply(dq, r, dp_r)  # 4, 2: da_n q r (1 - r)
+            np.subtract(dq, dp_r, dp_r)
+            dp_r *= q
             da_x[: 2 * H, step.columns] = dp[: 2 * H]
             da_x[2 * H :, step.columns], dq_x[:, step.columns] = dn, dq
             step_product(W, dp, dh_t)  # 1

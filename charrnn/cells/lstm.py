@@ -91,16 +91,18 @@ class LSTM(Cell):
             step_blocks(kept, name, height, steps, dtype)
             for name, height in (("gates", 4 * H), ("c", H), ("tanh_c", H))
         )
+        by_gate = [row_blocks(a, 4) for a in gates]
         product, ig_of = (
             scratch(work, name, height, steps, dtype)
             for name, height in (("product", 4 * H), ("ig", H))
         )
         initial_c = c = state[1].copy()
         outputs[:, :B] = state[0]
-        for step, a_x_t, a, c_t, tanh_c in zip(steps, a_x, gates, cells, squashed, strict=True):
+        for step, a_x_t, a, (i, f, o, g), c_t, tanh_c in zip(
+            steps, a_x, gates, by_gate, cells, squashed, strict=True
+        ):
             n = step.size
             h = state[0, :, :n]
-            i, f, o, g = row_blocks(a, 4)
             step_product(W_T, h, product[n])  # 1
             np.add(a_x_t, product[n], a)
             np.tanh(a, a)  # 2
@@ -116,7 +118,8 @@ class LSTM(Cell):
             outputs[:, step.after] = h
             if step.lasting < n:
                 state[1, :, step.lasting : n] = c[:, step.lasting :]
-        return outputs[:, B:], (gates, [initial_c, *cells[:-1]], squashed, outputs, steps)
+        previous_c = [initial_c, *cells[:-1]]
+        return outputs[:, B:], (gates, by_gate, previous_c, squashed, outputs, steps)
 
     def backward_sequence(
         self,
@@ -129,39 +132,37 @@ class LSTM(Cell):
         *,
         begins: bool = False,
     ) -> Array:
-        gates, cells, squashed, outputs, steps = cache
-        (_, H, _), W, dtype, one = dstate.shape, params["W"], dh.dtype, dh.dtype.type(1)
+        gates, by_gate, previous_c, squashed, outputs, steps = cache
+        (_, H, _), W, dtype = dstate.shape, params["W"], dh.dtype
         da_x = work.columns("da_x", 4 * H, dh.shape[1], dtype)
-        da_of, slope_of = (
+        da_of, change_of = (
             scratch(work, name, height, steps, dtype)
-            for name, height in (("da", 4 * H), ("slope", H))
+            for name, height in (("da", 4 * H), ("change", 3 * H))
         )
-        for step, a, c_prev, tanh_c in zip(
-            *(reversed(each) for each in (steps, gates, cells, squashed)),
+        da_by_gate = {n: row_blocks(da, 4) for n, da in da_of.items()}
+        for step, a, (i, f, o, g), c_prev, tanh_c in zip(
+            *(reversed(each) for each in (steps, gates, by_gate, previous_c, squashed)),
             strict=True,
         ):
             n = step.size
             dh_t, dc_t = dstate[:, :, :n]
-            (i, f, o, g), da, slope = row_blocks(a, 4), da_of[n], slope_of[n]
-            di, df, do, dg = row_blocks(da, 4)
+            da, (di, df, do, dg), changes = da_of[n], da_by_gate[n], change_of[n]
+            dsigmoids, change = da[: 3 * H], changes[:H]
             dh_t += dh[:, step.columns]
-            np.multiply(tanh_c, tanh_c, slope)  # 5, 4: dc += dh * o * (1 - tanh(c)^2)
-            np.subtract(one, slope, slope)
-            slope *= o
-            slope *= dh_t
-            dc_t += slope
-            np.multiply(a, a, da)  # 2: sigmoid' = s - s^2, tanh' = 1 - g^2
-            np.subtract(a[: 3 * H], da[: 3 * H], da[: 3 * H])
-            np.subtract(one, dg, dg)
-            do *= dh_t  # 5
-            do *= tanh_c
-            di *= g  # 3
-            di *= dc_t
-            df *= c_prev[:, :n]
-            df *= dc_t
-            dg *= i
-            dg *= dc_t
+            np.multiply(dh_t, o, change)  # 5, 4: dc += dh * o * (1 - tanh(c)^2)
+            np.multiply(change, tanh_c, do)
+            dc_t += change
+            np.multiply(do, tanh_c, change)
+            dc_t -= change
+            np.multiply(dc_t, i, dg)  # 3, 2: da_g = dc * i * (1 - g^2)
+            np.multiply(dg, g, di)
+            np.multiply(di, g, change)
+            dg -= change
             dc_t *= f  # 3: dc_prev
+            np.multiply(dc_t, c_prev[:, :n], df)
+            # 2: sigmoid' = s (1 - s). What is there already is dc g i, dc c_prev f and dh tanh(c) o.
+            np.multiply(dsigmoids, a[: 3 * H], changes)
+            dsigmoids -= changes
             da_x[:, step.columns] = da
             step_product(W, da, dh_t)  # 1: dh_prev
         h_prev = previous_outputs(outputs, steps, work)
