@@ -298,14 +298,16 @@ class DecodeBatch:
             noise,
             repeats if any(repeats) else None,
         )
-        lacking = map(operator.sub, self._fewest[empty].tolist(), made)
-        for rows, one, early in zip(noise, sequences, lacking, strict=True):
-            if early > 0 and self.end is not None:
-                rows[:early, self.end] = -np.inf
-            if one.again:
-                ids, one.again = one.again[:steps], one.again[steps:]
-                rows[: len(ids)] = -np.inf
-                rows[range(len(ids)), ids] = 0.0
+        early = [max(0, n) for n in map(operator.sub, self._fewest[empty].tolist(), made)]
+        if self.end is not None and early.count(early[0]) == len(early):  # in one go
+            noise[:, : early[0], self.end] = -np.inf
+        elif self.end is not None:
+            for rows, steps_before in zip(noise, early, strict=True):
+                rows[:steps_before, self.end] = -np.inf
+        for row, one in enumerate(sequences if any(repeats) else ()):
+            ids, one.again = one.again[:steps], one.again[steps:]
+            noise[row, : len(ids)] = -np.inf
+            noise[row, range(len(ids)), ids] = 0.0
         if not whole:
             self._noise[empty, place:] = noise
         self._places[empty] = place

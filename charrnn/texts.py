@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Container
-from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
@@ -23,8 +22,7 @@ MOST_PARTS = 256  # of a text that is streamed, before they are joined
 NOTED = 64  # symbols from one place of a text that is noted to the next, or more
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One text. `logprob` is natural, at temperature 1 and unconstrained, of what was drawn: the
     seed excluded, the end symbol (or the stop string) included. `novel`: nowhere in the list that
     the model learned from and was tested on; None for running text.
@@ -157,6 +155,8 @@ class Text:
         self._is_of_words = language.vocabulary.unit != "character"
         self._before_base: list[int] = []  # symbols, of words only: spelling depends on them
         self._again = 0  # symbols that are drawn again, and not new
+        # Of a name that must meet conditions nothing is shown before it is whole.
+        self.is_hidden = bool(request.conditions) and not (request.stop or blocklist)
 
     def opening(self) -> Written:
         """The first news: the seed."""
@@ -203,6 +203,14 @@ class Text:
         """The whole text, which has ended."""
         assert self.reason
         return Candidate("".join(self._parts), self._logprob, self.reason)
+
+    def last(self, stretch: Stretch) -> Candidate:
+        """`add`, and then `candidate`, of one that `is_drawn_freely` and ends with the stretch."""
+        _, ids, logprobs, reason = stretch
+        assert reason
+        characters = self._spell(ids[:-1] if reason == "end" else ids)
+        text = "".join((*self._parts, characters))
+        return Candidate(text, reduce(operator.add, logprobs, self._logprob), reason)
 
     def lacks_place(self) -> bool:
         """Whether it would be of use to `note` where the text stands."""

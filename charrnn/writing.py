@@ -225,10 +225,16 @@ class Writer:
     ) -> None:
         """Up to `steps` symbols of each text of a batch; adds what is new of them."""
         going_back = []
-        for stretch in queue.batch.step(steps, goes_on) if queue.batch.live else ():
+        stretches = queue.batch.step(steps, goes_on) if queue.batch.live else []
+        self.made = max([self.made, *(len(stretch.ids) for stretch in stretches)])
+        for stretch in stretches:
             text = queue.texts[stretch.slot]
+            if text.is_hidden and stretch.finish_reason:
+                del queue.texts[stretch.slot]
+                self._streams.give_back([text.rng])
+                self._offer(text.number, text.index, text.attempt, [text.last(stretch)])
+                continue
             text.turn += len(stretch.ids)
-            self.made = max(self.made, len(stretch.ids))
             new = text.add(stretch)
             if text.goes_back:
                 del queue.texts[stretch.slot]
