@@ -31,7 +31,7 @@ from benchmarks.models import network, text_generator
 from charrnn import Generator, blas_threads
 from charrnn.config import TrainConfig
 from charrnn.ops import Workspace
-from charrnn.optimizers import OPTIMIZERS, clip_by_norm
+from charrnn.optimizers import clip_by_norm
 from charrnn.packed import Batch
 from charrnn.parallel import Team
 
@@ -74,20 +74,19 @@ class Training:
     def begin(self, processes: int) -> None:
         """What a run holds beside the weights, anew."""
         self.end()
-        self.optimizer = OPTIMIZERS["adam"](self.model.params, TrainConfig(optimizer="adam"))
-        self.grads, self.team = self.model.params.like(), Team(self.model, processes, Workspace())
+        self.team = Team(self.model, processes, Workspace(), TrainConfig(optimizer="adam"))
 
     def end(self) -> None:
         """Let go of what a run holds."""
         if self.team:
             self.team.close()
-        self.optimizer = self.grads = self.team = None  # type: ignore[assignment]
+        self.team = None
 
     def step(self) -> None:
         assert self.team
-        self.team.loss_and_grads(self.batch, self.state, self.grads)
-        clip_by_norm(self.grads.flat, 1.0)
-        self.optimizer.step(self.team.model.params.flat, self.grads.flat, 1e-3, 1)
+        self.team.loss_and_grads(self.batch, self.state, self.team.grads)
+        clip_by_norm(self.team.grads.flat, 1.0)
+        self.team.update(1e-3, 1)
 
     def bytes(self) -> int:
         def once() -> None:

@@ -46,7 +46,7 @@ from charrnn.config import ModelConfig, TrainConfig
 from charrnn.export import torch_state_dict
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
-from charrnn.optimizers import OPTIMIZERS, clip_by_norm
+from charrnn.optimizers import clip_by_norm
 from charrnn.packed import Batch
 from charrnn.parallel import Team
 
@@ -113,15 +113,13 @@ class Ours:
     """A step of the library, as `charrnn.training` makes it."""
 
     def __init__(self, case: Case, processes: int) -> None:
-        self.team = Team(case.model(), processes, Workspace())
-        self.model = self.team.model
+        config = TrainConfig(optimizer="adam", beta2=0.999)
+        self.team = Team(case.model(), processes, Workspace(), config)
+        self.model, self.grads = self.team.model, self.team.grads
         self.batches = [
             Batch(ids[:-1].ravel(), ids[1:].ravel(), np.full(case.seq_length, case.batch_size))
             for ids in case.texts()
         ]
-        config = TrainConfig(optimizer="adam", beta2=0.999)
-        self.optimizer = OPTIMIZERS["adam"](self.model.params, config)
-        self.grads = self.model.params.like()
         self.state = self.model.init_state(case.batch_size)
         self.count = 0
 
@@ -136,7 +134,7 @@ class Ours:
         self.count += 1
         _, self.state = self.team.loss_and_grads(batch, self.state, self.grads)
         clip_by_norm(self.grads.flat, CLIP)
-        self.optimizer.step(self.model.params.flat, self.grads.flat, RATE, self.count)
+        self.team.update(RATE, self.count)
 
 
 class Torch:

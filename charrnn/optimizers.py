@@ -1,10 +1,13 @@
 """From gradients to steps: clipping, schedules, and update rules over flat vectors.
 
-A rule's memory (`moments`) is flat vectors too, so a checkpoint is a copy of them.
+A rule's memory (`moments`) is flat vectors too, so a checkpoint is a copy of them. Each number is
+updated by itself: whoever updates which block, the bits are the same.
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -52,34 +55,58 @@ def learning_rate(config: TrainConfig, step: int, progress: float) -> float:
 class Optimizer(ABC):
     """An update rule. `moments` holds its memory, flat vectors by name."""
 
-    def __init__(self, params: Parameters, config: TrainConfig) -> None:
+    memories: ClassVar[tuple[str, ...]] = ()
+    """The names of its moments."""
+    decoupled: ClassVar[bool] = False
+    """Whether weight decay shrinks the weights themselves, or is added to their gradient."""
+
+    def __init__(
+        self, params: Parameters, config: TrainConfig, moments: Sequence[Array] | None = None
+    ) -> None:
+        """moments: where they stand, zeros; None for arrays of its own."""
         self.config = config
-        self.moments: dict[str, Array] = {}
+        moments = moments or [lines.zeros_like(params.flat) for _ in self.memories]
+        self.moments: dict[str, Array] = dict(zip(self.memories, moments, strict=True))
         self._scratch = lines.empty(min(BLOCK, params.flat.size), params.flat.dtype)
         # Weights decay, biases don't: they are few, and shrinking them only shifts the function.
         self._weights = [params.slices[name] for name in params if params[name].ndim == 2]
 
-    def step(self, params: Array, gradient: Array, rate: float, count: int) -> None:
+    def step(
+        self,
+        params: Array,
+        gradient: Array,
+        rate: float,
+        count: int,
+        *,
+        number: int = 0,
+        parts: int = 1,
+    ) -> None:
         """Update `params` in place.
 
         Args:
             params, gradient: flat vectors; coupled weight decay is added into the gradient.
             rate: the learning rate.
             count: updates so far, this one included.
+            number, parts: of so many parts, which no two have a number in common, this one alone.
         """
-        decay, real = self.config.weight_decay, params.dtype.type
-        for weights in self._weights if decay else ():
-            if self.decoupled:
-                params[weights] *= real(1 - rate * decay)
-            else:
-                gradient[weights] += real(decay) * params[weights]
-        for start in range(0, params.size, BLOCK):
-            block = slice(start, start + BLOCK)
-            scratch = self._scratch[: params[block].size]
+        for start in range(number * BLOCK, params.size, parts * BLOCK):
+            block = slice(start, min(start + BLOCK, params.size))
+            if self.config.weight_decay:
+                self._decay(params, gradient, block, rate)
+            scratch = self._scratch[: block.stop - start]
             self._update(params[block], gradient[block], block, scratch, rate, count)
 
-    decoupled = False
-    """Whether weight decay shrinks the weights themselves, or is added to their gradient."""
+    def _decay(self, params: Array, gradient: Array, block: slice, rate: float) -> None:
+        """Weight decay of a block of the parameters."""
+        decay, real = self.config.weight_decay, params.dtype.type
+        for weights in self._weights:
+            some = slice(max(weights.start, block.start), min(weights.stop, block.stop))
+            if some.start >= some.stop:
+                continue
+            if self.decoupled:
+                params[some] *= real(1 - rate * decay)
+            else:
+                gradient[some] += real(decay) * params[some]
 
     @abstractmethod
     def _update(
@@ -104,9 +131,7 @@ class Adagrad(Optimizer):
     epsilon stands inside the root, as in Karpathy's minimal character RNN.
     """
 
-    def __init__(self, params: Parameters, config: TrainConfig) -> None:
-        super().__init__(params, config)
-        self.moments["squares"] = lines.zeros_like(params.flat)
+    memories = ("squares",)
 
     def _update(
         self, p: Array, g: Array, block: slice, scratch: Array, rate: float, count: int
@@ -130,10 +155,7 @@ class Adam(Optimizer):
     Kept are m / (1 - b1) and v / (1 - b2), which take two multiplications less.
     """
 
-    def __init__(self, params: Parameters, config: TrainConfig) -> None:
-        super().__init__(params, config)
-        self.moments["mean"] = lines.zeros_like(params.flat)
-        self.moments["square"] = lines.zeros_like(params.flat)
+    memories = ("mean", "square")
 
     def _update(
         self, p: Array, g: Array, block: slice, scratch: Array, rate: float, count: int

@@ -1,4 +1,5 @@
-"""The gradient of a batch, worked out by several processes: each takes every n-th sequence.
+"""The gradient of a batch, worked out by several processes: each takes every n-th sequence. Of a
+network that is large enough each then updates every n-th block of the parameters.
 
 This process is the first of them; the others are `charrnn.worker`. What they find is added in a
 fixed order: the result depends on how many there are, and on nothing else.
@@ -13,24 +14,27 @@ import signal
 import subprocess
 import sys
 import weakref
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from charrnn.config import TrainConfig
 from charrnn.errors import TrainingError
 from charrnn.memory import peak_memory
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace, places
+from charrnn.optimizers import BLOCK, OPTIMIZERS
 from charrnn.packed import Batch
 from charrnn.parameters import Array, Parameters
 from charrnn.sharing import Channel, SharedMemory
-from charrnn.worker import Desk, Task
+from charrnn.worker import Desk, Learner, Task
 
 START = "import sys; sys.path[:] = sys.argv[2:]; from charrnn.worker import main; main(sys.argv[1])"
+FEWEST_BLOCKS = 4  # of the parameters that a process updates: else it takes longer to ask for it
 LEFT_TO_US = (signal.SIGINT, signal.SIGTERM)  # a terminal and a service manager tell them to all
 
 
@@ -38,18 +42,30 @@ class Team:
     """This process and its workers, who share the batches of one model. For one thread at a time.
 
     `model` is the network of `Team(model, ...)` with its parameters where the workers see them:
-    change those. Workers start when they are first needed, and again after `close`.
+    change those. `grads` and the moments of `optimizer` are seen by them, too. Workers start when
+    they are first needed, and again after `close`.
     """
 
-    def __init__(self, model: CharRNN, processes: int, work: Workspace) -> None:
-        """`work` is this process's, for other uses too."""
-        self.model, self.processes, self._work = model, processes, work
+    def __init__(
+        self,
+        model: CharRNN,
+        processes: int,
+        work: Workspace,
+        training: TrainConfig | None = None,
+    ) -> None:
+        """`work` is this process's, for other uses too; `training` tells how `update` does it."""
+        self.processes, self._work = processes, work
+        self._training = training = training or TrainConfig()
         self._workers: list[_Worker] = []
         if processes > 1:
             self._memory = SharedMemory.new()
-            (flat,) = self._memory.arrays(0, (model.params.flat.shape, model.dtype))
-            flat[:] = model.params.flat
-            self.model = CharRNN(model.config, model.params.like(flat))
+            learner = Learner.over(self._memory, model.config, training, model.dtype)
+            learner.model.params.flat[:] = model.params.flat
+        else:
+            rule = OPTIMIZERS[training.optimizer](model.params, training)
+            learner = Learner(model, model.params.like(), rule)
+        self.model, self.grads, self.optimizer = learner
+        self._updaters = 1  # how many processes have shared updates at most
         weakref.finalize(self, _end, self._workers)
 
     def __enter__(self) -> Self:
@@ -79,14 +95,45 @@ class Team:
         Raises TrainingError where a worker fails or has ended. Whatever is raised, the workers
         have ended then: they may have been in the middle of it.
         """
-        try:
+        with self._or_close():
             parts = min(self.processes, int(batch.sizes[0]))
             while len(self._workers) < parts - 1:
-                self._workers.append(_Worker(self.model, self._memory, len(self._workers) + 1))
+                self._workers.append(self._new_worker())
             return self._together(batch, parts, state, grads, seed)
+
+    def update(self, rate: float, count: int) -> None:
+        """Update the parameters by `grads`: the same bits, whoever takes part.
+
+        Args:
+            rate: the learning rate.
+            count: updates so far, this one included.
+
+        Raises TrainingError where a worker fails or has ended: some of the parameters are updated
+        then, and others not. The workers have ended, whatever is raised.
+        """
+        with self._or_close():
+            most = self.grads.flat.size // (BLOCK * FEWEST_BLOCKS)
+            helping = self._workers[: max(0, most - 1)]
+            parts = len(helping) + 1
+            self._updaters = max(self._updaters, parts)
+            for k, worker in enumerate(helping, 1):
+                worker.update(rate=rate, count=count, number=k, parts=parts)
+            params, gradient = self.model.params.flat, self.grads.flat
+            self.optimizer.step(params, gradient, rate, count, parts=parts)
+            for worker in helping:
+                worker.answer()
+
+    @contextmanager
+    def _or_close(self) -> Iterator[None]:
+        """Close the team where anything is raised: workers may be in the middle of it."""
+        try:
+            yield
         except BaseException:
             self.close()
             raise
+
+    def _new_worker(self) -> "_Worker":
+        return _Worker(self.model, self._training, self._memory, len(self._workers) + 1)
 
     def _together(
         self,
@@ -116,17 +163,20 @@ class Team:
         return total, final
 
     def workers_memory(self) -> int:
-        """The most bytes that the workers have held so far, beside what this process holds too:
-        the parameters, and each one's gradient.
+        """The most bytes that the workers have held so far, beside what this process holds too: the
+        parameters, each one's gradient, and of the others' vectors what it updates by.
         """
-        common = 2 * self.model.params.flat.nbytes
+        vectors = 1 + len(self.optimizer.moments) if self._updaters > 1 else 0
+        common = int((2 + vectors / self._updaters) * self.model.params.flat.nbytes)
         return sum((worker.peak_memory() or common) - common for worker in self._workers)
 
 
 class _Worker:
     """The end of a worker that its team holds."""
 
-    def __init__(self, model: CharRNN, params: SharedMemory, number: int) -> None:
+    def __init__(
+        self, model: CharRNN, training: TrainConfig, common: SharedMemory, number: int
+    ) -> None:
         """Start the process. Raises TrainingError where the system refuses."""
         self._name = f"worker process {number}"
         try:
@@ -138,9 +188,9 @@ class _Worker:
                 our_reads, their_writes = os.pipe()
                 theirs.callback(os.close, their_writes)
                 undo.callback(os.close, our_reads)
-                fds = (params.fd, self.desk.memory.fd, their_reads, their_writes)
-                config = model.config.values()
-                self._process = _started(Task(config, model.dtype.name, fds, os.getpid()))
+                fds = (common.fd, self.desk.memory.fd, their_reads, their_writes)
+                settings = model.config.values(), training.values()
+                self._process = _started(Task(*settings, model.dtype.name, fds, os.getpid()))
                 undo.pop_all()
         except OSError as error:
             raise TrainingError(
@@ -156,22 +206,27 @@ class _Worker:
         self._last, batch = self.desk.share(**sizes)
         self._last[...] = state
         batch.ids[:], batch.targets[:], batch.sizes[:] = share.ids, share.targets, share.sizes
-        try:
-            self._channel.send({**sizes, "seed": seed})
-        except BrokenPipeError:
-            raise self._lost() from None
+        self._order({**sizes, "seed": seed})
 
     def found(self) -> tuple[float, Array]:
         """Its loss and the last states (L, S, B, H) of what was begun; the gradient is on the
         desk.
         """
+        return self.answer()["loss"], self._last
+
+    def update(self, **how: float) -> None:
+        """Have it update a part of the parameters, and answer."""
+        self._order({"update": how})
+
+    def answer(self) -> Any:
+        """What it answers to an order."""
         try:
             answer = self._channel.receive()
         except EOFError:
             raise self._lost() from None
         if "error" in answer:
             raise TrainingError(f"{self._name} failed: {answer['error']}. {_NEXT}")
-        return answer["loss"], self._last
+        return answer
 
     def peak_memory(self) -> int | None:
         """The most bytes that it has held."""
@@ -182,6 +237,12 @@ class _Worker:
         self._process.kill()
         self._process.wait()
         self._channel.close()
+
+    def _order(self, order: dict[str, Any]) -> None:
+        try:
+            self._channel.send(order)
+        except BrokenPipeError:
+            raise self._lost() from None
 
     def _lost(self) -> TrainingError:
         code = self._process.wait()

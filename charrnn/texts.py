@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Container
+from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
@@ -22,7 +23,8 @@ MOST_PARTS = 256  # of a text that is streamed, before they are joined
 NOTED = 64  # symbols from one place of a text that is noted to the next, or more
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """One text. `logprob` is natural, at temperature 1 and unconstrained, of what was drawn: the
     seed excluded, the end symbol (or the stop string) included. `novel`: nowhere in the list that
     the model learned from and was tested on; None for running text.

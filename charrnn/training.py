@@ -33,7 +33,7 @@ from charrnn.joint import News, agreed, gather_state, own_part, take_up
 from charrnn.memory import peak_memory
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
-from charrnn.optimizers import OPTIMIZERS, clip_by_norm, clip_by_value, learning_rate
+from charrnn.optimizers import clip_by_norm, clip_by_value, learning_rate
 from charrnn.packed import Batch
 from charrnn.parallel import Team
 from charrnn.parameters import Array
@@ -130,11 +130,9 @@ class Run:
         network = CharRNN.initialized(self.model_config, rng)
         if start:
             carry_over(start.model, network, corpus.vocabulary)
-        self.team = Team(network, config.processes, self.work)
-        self.model = self.team.model
+        self.team = Team(network, config.processes, self.work, config)
+        self.model, self.grads = self.team.model, self.team.grads
         self.params = self.model.params
-        self.optimizer = OPTIMIZERS[config.optimizer](self.params, config)
-        self.grads = self.params.like()
         self.average = self.params.like(lines.copy(self.params.flat)) if config.averaging else None
         self.best = self.params.flat.copy()
         self.state = self.model.init_state(self.feed.batch_size)
@@ -232,7 +230,7 @@ class Run:
             clip_by_value(gradient, config.clip_value)
         rate = learning_rate(config, p.step, self.fraction_done) * p.rate_factor
         p.step += 1
-        self.optimizer.step(self.params.flat, gradient, rate, p.step)
+        self.team.update(rate, p.step)
         if self.average is not None:
             decay = min(config.averaging, (1 + p.step) / (10 + p.step))
             self.average.flat[:] += np.float32(1 - decay) * (self.params.flat - self.average.flat)
@@ -407,7 +405,7 @@ class Run:
         arrays = {"params": self.params.flat, "best": self.best, "state": self.state}
         if self.average is not None:
             arrays["average"] = self.average.flat
-        return {**arrays, **{f"moments.{n}": m for n, m in self.optimizer.moments.items()}}
+        return {**arrays, **{f"moments.{n}": m for n, m in self.team.optimizer.moments.items()}}
 
     def _save(self) -> None:
         if self.ranks and self.corpus.carries_state:

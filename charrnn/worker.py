@@ -1,21 +1,24 @@
-"""The process that works out one share of each batch, for `charrnn.parallel`, which starts it.
+"""The process that works out one share of each batch, and of each update, for `charrnn.parallel`,
+which starts it.
 
 It answers each order with a message, and ends with the process that gives the orders.
 """
 
 import json
+import math
 import os
 import select
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from charrnn.config import ModelConfig
+from charrnn.config import ModelConfig, TrainConfig
 from charrnn.lines import up_to_line
 from charrnn.model import CharRNN, parameter_shapes
 from charrnn.ops import Array, Workspace
+from charrnn.optimizers import OPTIMIZERS, Optimizer
 from charrnn.packed import Batch
 from charrnn.parameters import Parameters
 from charrnn.sharing import Channel, SharedMemory
@@ -30,12 +33,35 @@ class Task:
 
     config: dict[str, Any]
     """Of the network."""
+    training: dict[str, Any]
+    """How it is updated."""
     dtype: str
     """Of the parameters."""
     fds: tuple[int, int, int, int]
-    """Memory of the parameters, memory of its own; the ends of pipes it reads from, writes to."""
+    """Memory of the network, memory of its own; the ends of pipes it reads from, writes to."""
     parent: int
     """The process that gives the orders."""
+
+
+class Learner(NamedTuple):
+    """What all processes of a team have in common: the network, its gradient, and the rule that
+    updates it, with what that remembers.
+    """
+
+    model: CharRNN
+    grads: Parameters
+    optimizer: Optimizer
+
+    @classmethod
+    def over(
+        cls, memory: SharedMemory, config: ModelConfig, training: TrainConfig, dtype: Any
+    ) -> "Learner":
+        """The one whose vectors stand in this memory; zeros where it is new."""
+        shapes, rule = parameter_shapes(config), OPTIMIZERS[training.optimizer]
+        vector = (sum(math.prod(shape) for shape in shapes.values()),), dtype
+        flat, gradient, *moments = memory.arrays(0, *[vector] * (2 + len(rule.memories)))
+        model = CharRNN(config, Parameters(shapes, flat))
+        return cls(model, model.params.like(gradient), rule(model.params, training, moments))
 
 
 class Desk:
@@ -73,13 +99,10 @@ class Worker:
     """One of a team."""
 
     def __init__(self, task: Task) -> None:
-        params, own, reads, writes = task.fds
-        config = ModelConfig.checked(task.config)
-        shapes = parameter_shapes(config)
-        count = sum(int(np.prod(shape)) for shape in shapes.values())
-        (flat,) = SharedMemory(params).arrays(0, ((count,), task.dtype))
-        self.model = CharRNN(config, Parameters(shapes, flat))
-        self.desk = Desk(SharedMemory(own), self.model)
+        common, own, reads, writes = task.fds
+        config, training = ModelConfig.checked(task.config), TrainConfig.checked(task.training)
+        self.learner = Learner.over(SharedMemory(common), config, training, task.dtype)
+        self.desk = Desk(SharedMemory(own), self.learner.model)
         self.channel = Channel(reads, writes)
         self.work = Workspace()
 
@@ -90,7 +113,10 @@ class Worker:
                 order = self.channel.receive()
                 answer: dict[str, Any] = {}
                 try:
-                    answer["loss"] = self.gradient(**order)
+                    if "update" in order:
+                        self.update(**order["update"])
+                    else:
+                        answer["loss"] = self.gradient(**order)
                 except Exception as error:  # the team raises it, where a user sees it
                     answer["error"] = f"{type(error).__name__}: {error}"[:300]
                 self.channel.send(answer)
@@ -114,9 +140,17 @@ class Worker:
             rows=rows, characters=characters, steps=steps, span=span, whole=whole
         )
         grads, rng = self.desk.grads, None if seed is None else np.random.default_rng(seed)
-        loss, last, _ = self.model.loss_and_grads(batch, state, grads, self.work, rng=rng)
+        model = self.learner.model
+        loss, last, _ = model.loss_and_grads(batch, state, grads, self.work, rng=rng)
         state[...] = last
         return loss
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def update(self, rate: float, count: int, number: int, parts: int) -> None:
+        """Update a part of the parameters, as `Optimizer.step`."""
+        model, grads, optimizer = self.learner
+        flat, gradient = model.params.flat, grads.flat
+        optimizer.step(flat, gradient, rate, count, number=number, parts=parts)
 
 
 def end_with(parent: int, fd: int) -> None:

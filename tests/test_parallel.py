@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from charrnn.cells import CELLS
-from charrnn.config import ModelConfig
+from charrnn.config import ModelConfig, TrainConfig
 from charrnn.errors import TrainingError
 from charrnn.model import CharRNN
 from charrnn.ops import Workspace
+from charrnn.optimizers import OPTIMIZERS
 from charrnn.packed import Batch
 from charrnn.parallel import Team, part_of
 from tests.builders import ROOT
@@ -135,6 +136,60 @@ def test_the_same_number_of_processes_finds_the_same_bits_again(cell):
             found |= {gradient(team, seed=[5, 2, 8]) for _ in range(10)}
             assert gradient(team, seed=[5, 2, 9]) not in found
     assert len(found) == 1
+
+
+def large_team(processes, rule="adamw"):
+    """Of a network that three processes update together, after its first gradient."""
+    config = ModelConfig(cell="lstm", hidden_size=320, vocab_size=V)
+    model = CharRNN.initialized(config, np.random.default_rng(0), np.float32)
+    team = Team(model, processes, Workspace(), TrainConfig(optimizer=rule, weight_decay=0.1))
+    gradient(team)
+    return team
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_an_update_by_several_processes_has_the_bits_of_one_by_this_process(rule):
+    found = []
+    for processes in (1, 2, 3):
+        with large_team(processes, rule) as team:
+            rng = np.random.default_rng(1)
+            for count in (1, 2, 3):
+                team.grads.flat[:] = rng.normal(size=team.grads.flat.size)
+                team.update(0.1 / count, count)
+            assert team._updaters == processes
+            vectors = [team.model.params.flat, *team.optimizer.moments.values()]
+            found.append([vector.tobytes() for vector in vectors])
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_small_network_is_updated_by_this_process_alone():
+    with Team(network("gru"), 2, Workspace()) as team:
+        expected = gradient(team)
+        (worker,) = process_ids(team)
+        os.kill(worker, signal.SIGSTOP)
+        before = team.model.params.flat.copy()
+        team.grads.flat[:] = 1
+        team.update(0.1, 1)
+        assert (team.model.params.flat < before).all()
+        os.kill(worker, signal.SIGCONT)
+        assert gradient(team) != expected
+
+
+@pytest.mark.parametrize("when", ["waiting for work", "in the middle of it"])
+def test_a_worker_that_is_killed_is_an_error_of_an_update_too(when):
+    with large_team(2) as team:
+        (worker,) = process_ids(team)
+        if when == "waiting for work":
+            kill(worker)
+        else:
+            os.kill(worker, signal.SIGSTOP)
+            threading.Timer(0.2, os.kill, (worker, signal.SIGKILL)).start()
+        with pytest.raises(TrainingError, match=rf"1 \({worker}\) was ended by SIGKILL.*the same"):
+            team.update(0.1, 1)
+        assert process_ids(team) == []
+        gradient(team)
+        team.update(0.1, 1)
+        assert process_ids(team) != [worker]
 
 
 def test_what_a_worker_raises_is_raised_and_the_next_batch_finds_new_workers():

@@ -160,7 +160,7 @@ class LSTM(Cell):
             dg -= change
             dc_t *= f  # 3: dc_prev
             np.multiply(dc_t, c_prev[:, :n], df)
-            # 2: sigmoid' = s (1 - s). What is there already is dc g i, dc c_prev f and dh tanh(c) o.
+            # 2: sigmoid' = s (1 - s). There already: dc g i, dc c_prev f, and dh tanh(c) o.
             np.multiply(dsigmoids, a[: 3 * H], changes)
             dsigmoids -= changes
             da_x[:, step.columns] = da
