@@ -122,10 +122,9 @@ class Selection:
             index = self.final
             taken.append((index, self._held.pop(index)))
             self._left.pop(index, None)
-            if index in self._refused:
-                del self._refused[index]
-                self._made.pop(index, None)
-                self._wanted.pop(index, None)
+            self._made.pop(index, None)
+            self._wanted.pop(index, None)
+            self._refused.pop(index, None)
             self.final += 1
         return taken
 
