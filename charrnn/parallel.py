@@ -164,11 +164,14 @@ class Team:
 
     def workers_memory(self) -> int:
         """The most bytes that the workers have held so far, beside what this process holds too: the
-        parameters, each one's gradient, and of the others' vectors what it updates by.
+        parameters, each one's gradient, and the part of their sum that it updates by. Moments are
+        held by who updates by them.
         """
-        vectors = 1 + len(self.optimizer.moments) if self._updaters > 1 else 0
-        common = int((2 + vectors / self._updaters) * self.model.params.flat.nbytes)
-        return sum((worker.peak_memory() or common) - common for worker in self._workers)
+        vector, held = self.model.params.flat.nbytes, 0
+        for k, worker in enumerate(self._workers, 1):
+            common = 2 * vector + (vector // self._updaters if k < self._updaters else 0)
+            held += (worker.peak_memory() or common) - common
+        return held
 
 
 class _Worker:

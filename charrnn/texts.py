@@ -207,7 +207,7 @@ class Text:
         return Candidate("".join(self._parts), self._logprob, self.reason)
 
     def last(self, stretch: Stretch) -> Candidate:
-        """`add`, and then `candidate`, of one that `is_drawn_freely` and ends with the stretch."""
+        """`add`, and then `candidate`, of one that `is_hidden` and ends with the stretch."""
         _, ids, logprobs, reason = stretch
         assert reason
         characters = self._spell(ids[:-1] if reason == "end" else ids)

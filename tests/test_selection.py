@@ -129,3 +129,16 @@ def test_a_stream_has_whole_names_only_in_order():
 def test_running_text_has_no_conditions_of_names(settings):
     with pytest.raises(ConfigError, match="running text, not names"):
         running().generate(**settings)
+
+
+def test_a_sample_that_is_final_leaves_nothing_behind():
+    """Not even one whose first try came to no name, or to one that was refused."""
+    name, ba = Candidate("a", 0.0, "end"), Candidate("ba", 0.0, "end")
+    selection = Selection(Conditions(unique=True, avoid=frozenset({"ba"})), 3, 8, 8)
+    empty = [held for held in vars(selection).values() if isinstance(held, dict)]
+    for index, first in ((0, []), (1, [ba])):
+        assert selection.offer(index, 0, first) == [(index, 1)]
+        assert selection.offer(index, 1, [name._replace(text="ab"[index])]) == []
+    assert [index for index, _ in selection.take()] == [0, 1]
+    holders = selection._holders
+    assert [held for held in empty if held and held is not holders] == []

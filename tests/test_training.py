@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from charrnn import checkpoint, training
+from charrnn import checkpoint, parallel, training
 from charrnn.checkpoint import CHECKPOINT, METRICS, PUT_ASIDE, RunFiles
 from charrnn.errors import TrainingError, TrainingInterrupted
 from charrnn.evaluation import evaluate
@@ -81,6 +81,22 @@ def test_a_run_of_several_processes_resumes_and_learns_as_that_of_one(kind, batc
     alone = small_recipe(kind, processes=1, network={"dropout": 0.0}, **sizes)
     losses = [Run(each, corpus).train().progress.best_loss for each in (without, alone)]
     assert abs(losses[0] - losses[1]) < 1e-3  # rounding, through ten updates
+
+
+def test_an_update_that_processes_share_gives_the_bytes_of_one_that_they_do_not(
+    tmp_path, monkeypatch
+):
+    corpus = small_corpus("text", tmp_path)
+    network, few = {"hidden_size": 320, "dropout": 0.0}, {"steps": 8, "evaluate_every": 4}
+    recipe = small_recipe("text", processes=2, network=network, weight_decay=0.05, **few)
+    run = Run(recipe, corpus)
+    whole = run.train()
+    assert run.team._updaters == 2
+    assert run_with_stops(recipe, corpus, tmp_path / "run", [1, 3]).data == whole.data
+    monkeypatch.setattr(parallel, "FEWEST_BLOCKS", 1000)
+    run = Run(recipe, corpus)
+    assert run.train().data == whole.data
+    assert run.team._updaters == 1
 
 
 class AfterStep(Listener):
