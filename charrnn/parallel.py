@@ -164,12 +164,13 @@ class Team:
 
     def workers_memory(self) -> int:
         """The most bytes that the workers have held so far, beside what this process holds too: the
-        parameters, each one's gradient, and the part of their sum that it updates by. Moments are
-        held by who updates by them.
+        parameters, each one's gradient, and the part of their sum, and of the moments, that it
+        updates by.
         """
         vector, held = self.model.params.flat.nbytes, 0
+        part = (1 + len(self.optimizer.moments)) * vector // self._updaters
         for k, worker in enumerate(self._workers, 1):
-            common = 2 * vector + (vector // self._updaters if k < self._updaters else 0)
+            common = 2 * vector + (part if k < self._updaters else 0)
             held += (worker.peak_memory() or common) - common
         return held
 

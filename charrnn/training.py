@@ -379,8 +379,10 @@ class Run:
     @np.errstate(over="ignore", invalid="ignore")
     def _rehearse(self) -> None:
         """The largest step up to its gradient, and a batch of a look: nothing is learned, but every
-        buffer of the workspace has its size.
+        buffer of the workspace has its size, and what the update rule remembers is in memory.
         """
+        for moment in self.team.optimizer.moments.values():
+            moment *= moment.dtype.type(1)
         step = self.feed.largest_step(self.progress.steps)
         batch = self.feed.batch(step)
         self._gradient(batch, self.model.init_state(int(batch.sizes[0])), step)
