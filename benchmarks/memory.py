@@ -84,7 +84,7 @@ class Training:
 
     def step(self) -> None:
         assert self.team
-        self.team.loss_and_grads(self.batch, self.state, self.team.grads)
+        self.team.loss_and_grads(self.batch, self.state)
         clip_by_norm(self.team.grads.flat, 1.0)
         self.team.update(1e-3, 1)
 

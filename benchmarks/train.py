@@ -126,13 +126,13 @@ class Ours:
     def gradients(self) -> tuple[float, dict[str, Any]]:
         """The loss of the first batch and its gradients under torch's names; nothing is learned."""
         batch = self.batches[0]
-        loss, _ = self.team.loss_and_grads(batch, self.state, self.grads)
+        loss, _ = self.team.loss_and_grads(batch, self.state)
         return loss, torch_state_dict(self.model.config, self.grads)
 
     def step(self) -> None:
         batch = self.batches[self.count % BATCHES]
         self.count += 1
-        _, self.state = self.team.loss_and_grads(batch, self.state, self.grads)
+        _, self.state = self.team.loss_and_grads(batch, self.state)
         clip_by_norm(self.grads.flat, CLIP)
         self.team.update(RATE, self.count)
 

@@ -29,7 +29,7 @@ from charrnn.model import CharRNN
 from charrnn.ops import Workspace, places
 from charrnn.optimizers import BLOCK, OPTIMIZERS
 from charrnn.packed import Batch
-from charrnn.parameters import Array, Parameters
+from charrnn.parameters import Array
 from charrnn.sharing import Channel, SharedMemory
 from charrnn.worker import Desk, Learner, Task
 
@@ -79,14 +79,14 @@ class Team:
         _end(self._workers)
 
     def loss_and_grads(
-        self, batch: Batch, state: Array, grads: Parameters, seed: Sequence[int] | None = None
+        self, batch: Batch, state: Array, seed: Sequence[int] | None = None
     ) -> tuple[float, Array]:
-        """Mean cross-entropy of a packed batch and its gradients, as `CharRNN.loss_and_grads`.
+        """Mean cross-entropy of a packed batch; its gradients are in `grads` afterwards. As
+        `CharRNN.loss_and_grads`.
 
         Args:
             batch: packed; with fewer sequences than processes, some processes rest.
             state: (L, S, B, H).
-            grads: overwritten with the gradients.
             seed: of the dropout masks; each process adds its number. None for no dropout.
 
         Returns:
@@ -99,7 +99,7 @@ class Team:
             parts = min(self.processes, int(batch.sizes[0]))
             while len(self._workers) < parts - 1:
                 self._workers.append(self._new_worker())
-            return self._together(batch, parts, state, grads, seed)
+            return self._together(batch, parts, state, seed)
 
     def update(self, rate: float, count: int) -> None:
         """Update the parameters by `grads`: the same bits, whoever takes part.
@@ -140,7 +140,6 @@ class Team:
         batch: Batch,
         parts: int,
         state: Array,
-        grads: Parameters,
         seed: Sequence[int] | None,
     ) -> tuple[float, Array]:
         helping = self._workers[: parts - 1]
@@ -150,6 +149,7 @@ class Team:
             worker.begin(part_of(batch, k, parts), states[k], seeds[k])
         share = part_of(batch, 0, parts)  # ours last: they are at work meanwhile
         rng = None if seed is None else np.random.default_rng(seeds[0])
+        grads = self.grads
         total, last, _ = self.model.loss_and_grads(share, states[0], grads, self._work, rng=rng)
         if not helping:
             return total, last

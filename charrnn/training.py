@@ -243,7 +243,7 @@ class Run:
         seed = [self.config.random_seed, 2, step] if drops else None
         if self.ranks:
             return own_part(self.ranks, self.model, batch, state, self.grads, self.work, seed)
-        return self.team.loss_and_grads(batch, state, self.grads, seed)
+        return self.team.loss_and_grads(batch, state, seed)
 
     def _check(self, loss: float, norm: float) -> None:
         limit = 10 * math.log(len(self.corpus.vocabulary))

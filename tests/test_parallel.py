@@ -55,9 +55,8 @@ def rows_of(batch, sequence):
 def gradient(team, batch=None, seed=None):
     """The loss, the bytes of the gradient, and the last states, for a batch that is always one."""
     batch = batch or unequal_batch(np.random.default_rng(1))
-    grads = team.model.params.like()
-    loss, last = team.loss_and_grads(batch, team.model.init_state(7), grads, seed)
-    return loss, grads.flat.tobytes(), last.tobytes()
+    loss, last = team.loss_and_grads(batch, team.model.init_state(7), seed)
+    return loss, team.grads.flat.tobytes(), last.tobytes()
 
 
 @pytest.mark.parametrize("make", [unequal_batch, equal_batch])
@@ -85,19 +84,19 @@ def test_processes_find_the_gradient_loss_and_states_of_the_whole_batch(cell, pr
     loss, final, _ = model.loss_and_grads(batch, state, expected, Workspace())
     assert np.abs(expected.flat).max() > 0.01
     with Team(model, processes, Workspace()) as team:
-        grads = model.params.like()
+        grads = team.grads
         for _ in range(2):  # in buffers that were used, too
             grads.flat[:] = np.nan
-            found, last = team.loss_and_grads(batch, state, grads)
+            found, last = team.loss_and_grads(batch, state)
             assert abs(found - loss) < 1e-14
             assert np.abs(last - final).max() < 1e-14
             assert np.abs(grads.flat - expected.flat).max() < 1e-14
         fewer = unequal_batch(rng, (9, 5, 5, 2))
         longer = unequal_batch(rng, (90, 70, 70, 70, 50, 20, 2))  # than there was room for
-        team.loss_and_grads(fewer, state[:, :, :4], grads)
-        team.loss_and_grads(longer, state, grads)
+        team.loss_and_grads(fewer, state[:, :, :4])
+        team.loss_and_grads(longer, state)
         long_loss, long_final, _ = model.loss_and_grads(longer, state, expected, Workspace())
-        found, last = team.loss_and_grads(longer, state, grads)
+        found, last = team.loss_and_grads(longer, state)
         assert abs(found - long_loss) < 1e-14
         assert np.abs(last - long_final).max() < 1e-14
         assert np.abs(grads.flat - expected.flat).max() < 1e-14
@@ -108,15 +107,16 @@ def test_processes_find_the_gradient_loss_and_states_of_the_whole_batch(cell, pr
 def test_shares_as_large_as_those_before_are_weighed_and_cut_by_their_own_batch(vocab):
     """Of five sequences a worker has two, and so of four; a large vocabulary is numbered anew."""
     rng, model = np.random.default_rng(1), network("lstm", vocab=vocab)
-    grads, expected = model.params.like(), model.params.like()
+    expected = model.params.like()
     with Team(model, 2, Workspace()) as team:
         for sequences, span in ((5, 0), (4, 0), (4, 3), (5, 3), (5, 0)):
             batch = replace(unequal_batch(rng, (9,) * sequences), span=span)
             state = rng.normal(size=model.init_state(sequences).shape)
             loss, _, _ = model.loss_and_grads(batch, state, expected, Workspace())
-            found, _ = team.loss_and_grads(batch, state, grads)
+            found, _ = team.loss_and_grads(batch, state)
             assert abs(found - loss) < 1e-14
-            assert np.abs(grads.flat - expected.flat).max() < 1e-14 < 1e-3 < expected.flat.max()
+            assert np.abs(team.grads.flat - expected.flat).max() < 1e-14
+            assert expected.flat.max() > 1e-3
 
 
 def test_the_workers_see_each_change_of_the_parameters():
