@@ -4,7 +4,8 @@ docs/scaling.md, between the markers that stand there; the text around them is w
     python benchmarks/report.py build/bench       # the folder of the benchmarks' --json files
 
 A section whose benchmark has no file there stays as it is, and so do the tables of other kernels of
-OpenBLAS than those that were measured.
+OpenBLAS than those that were measured. What a benchmark found in several runs, quality.json and
+quality-600.json, is put together: rows under one title are one table.
 """
 
 import sys
@@ -30,25 +31,50 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="write into this page, whatever is found")
     chosen = parser.parse_args()
     for name in ("generate", "train", "choices", "memory", "quality", "service", "soak", "scaling"):
-        path, place = chosen.folder / f"{name}.json", chosen.page or PAGES.get(name, PAGE)
-        if not path.exists():
+        paths = [chosen.folder / f"{name}.json", *sorted(chosen.folder.glob(f"{name}-*.json"))]
+        reports = together([each for path in paths if path.exists() for each in reports_in(path)])
+        if not reports:
             continue
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["quick"]:
-            raise SystemExit(f"{path}: figures of --quick mean nothing; measure without it")
+        place = chosen.page or PAGES.get(name, PAGE)
         page = place.read_text(encoding="utf-8")
-        for section, text in sections(found).items():
+        for section, text in sections(name, reports).items():
             page = filled(page, section, text)
         place.write_text(page, encoding="utf-8")
-        print(f"written: {path.stem} into {place}")
+        print(f"written: {name} into {place}")
 
 
-def sections(found: dict[str, Any]) -> dict[str, str]:
+def reports_in(path: Path) -> list[dict[str, Any]]:
+    """What a run of a benchmark wrote, kernel by kernel."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found["quick"]:
+        raise SystemExit(f"{path}: figures of --quick mean nothing; measure without it")
+    reports: list[dict[str, Any]] = found["reports"]
+    return reports
+
+
+def together(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One report for each kernel, with the machine as its first run found it."""
+    found: dict[str, dict[str, Any]] = {}
+    for report in reports:
+        whole = found.setdefault(report["machine"]["kernel"], report)
+        if whole is report:
+            continue
+        whole["checks"] += report["checks"]
+        for table in report["tables"]:
+            same = [each for each in whole["tables"] if each["title"] == table["title"]]
+            if same:
+                same[0]["rows"] += table["rows"]
+            else:
+                whole["tables"].append(table)
+    return list(found.values())
+
+
+def sections(name: str, reports: list[dict[str, Any]]) -> dict[str, str]:
     """The generated texts of a benchmark, by section of the page."""
-    name, texts = found["benchmark"], {found["benchmark"]: ""}
+    texts = {name: ""}
     if name == "generate":
         texts["startup"] = ""
-    for report in found["reports"]:
+    for report in reports:
         facts = {key: value for key, value in report["machine"].items() if key != "kernel"}
         head = "; ".join(f"{key} {value}" for key, value in facts.items())
         largest = max((float(line.split()[-2]) for line in report["checks"]), default=None)
@@ -60,7 +86,7 @@ def sections(found: dict[str, Any]) -> dict[str, str]:
                 f"{largest:.1e}.\n"
             )
         for values in report["tables"]:
-            columns = [(name, form) for name, form in values["columns"]]
+            columns = [(heading, form) for heading, form in values["columns"]]
             table = Table(values["title"], columns, values["rows"], values["note"])
             section = "startup" if table.title.startswith(START_UP) else name
             texts[section] += f"\n**{table.title}**\n\n{table.markdown()}\n"

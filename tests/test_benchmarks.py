@@ -111,6 +111,24 @@ def test_the_tables_are_written_between_the_markers_of_the_page(tmp_path):
     assert after.split("## Where")[1] == before.split("## Where")[1]
 
 
+def test_what_several_runs_of_a_benchmark_found_is_one_table(tmp_path):
+    page = tmp_path / "performance.md"
+    shutil.copy(ROOT / "docs" / "performance.md", page)
+    for number, (name, title) in enumerate(
+        [("quality", "Loss"), ("quality-82", "Loss"), ("quality-9", "Other"), ("qualityless", "x")]
+    ):
+        table = Table(title, [("run", "d")], [[number + 1000]])
+        report = {"machine": {"kernel": "some", "n": number}, "checks": [], "tables": [vars(table)]}
+        found = {"benchmark": "quality", "quick": False, "reports": [report]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
+    benchmark("report", tmp_path, "--page", page)
+    section = page.read_text(encoding="utf-8").split("generated: quality")[1].split("<!-- end")[0]
+    assert section.count("### some\n\nn 0.\n") == section.count("### some") == 1
+    rows = "| run  |\n|------|\n| 1000 |\n| 1001 |\n"
+    assert f"**Loss**\n\n{rows}\n**Other**\n\n| run  |\n|------|\n| 1002 |\n" in section
+    assert "1003" not in section
+
+
 def test_contenders_that_compute_different_things_are_not_timed(capsys):
     report = Report({})
     report.check("ours and theirs", 1e-6)
